@@ -1,0 +1,217 @@
+/**
+ * Reading and writing the primitives that all formats share: bytes, unsigned varints, ids, timestamps.
+ *
+ * A varint is LEB128: seven bits a byte, least significant first, at most eight bytes (2^53 - 1). The reader trusts
+ * nothing: every length is checked against what is there before anything is sliced, and whatever is wrong ends in
+ * one coded error.
+ */
+import { ReplicationError } from '../errors.ts'
+import { isPossible, type Hlc } from '../core/hlc.ts'
+import { logIdBytes, type LogId } from '../core/ids.ts'
+
+const hlcBytes = 7
+const two32 = 0x1_0000_0000
+
+export class ByteWriter {
+  #buffer: Buffer
+  #length = 0
+
+  constructor (capacity = 256) {
+    this.#buffer = Buffer.allocUnsafe(capacity)
+  }
+
+  get length (): number {
+    return this.#length
+  }
+
+  /** Forgets what was written; the memory is used again. */
+  reset (): this {
+    this.#length = 0
+    return this
+  }
+
+  /** What was written. Valid until the next write or reset. */
+  view (): Buffer {
+    return this.#buffer.subarray(0, this.#length)
+  }
+
+  /** What was written, as bytes of its own. The writer is empty afterwards. */
+  take (): Buffer {
+    const bytes = Buffer.allocUnsafe(this.#length)
+    this.#buffer.copy(bytes, 0, 0, this.#length)
+    this.#length = 0
+    return bytes
+  }
+
+  #reserve (bytes: number): void {
+    const needed = this.#length + bytes
+    if (needed <= this.#buffer.length) return
+    const grown = Buffer.allocUnsafe(Math.max(needed, this.#buffer.length * 2))
+    this.#buffer.copy(grown, 0, 0, this.#length)
+    this.#buffer = grown
+  }
+
+  byte (value: number): this {
+    this.#reserve(1)
+    this.#buffer[this.#length++] = value
+    return this
+  }
+
+  varint (value: number): this {
+    this.#reserve(8)
+    while (value >= 0x80) {
+      this.#buffer[this.#length++] = (value % 0x80) | 0x80
+      value = Math.floor(value / 0x80)
+    }
+    this.#buffer[this.#length++] = value
+    return this
+  }
+
+  raw (bytes: Uint8Array): this {
+    this.#reserve(bytes.length)
+    this.#buffer.set(bytes, this.#length)
+    this.#length += bytes.length
+    return this
+  }
+
+  /** Length as a varint, then the bytes. */
+  bytes (bytes: Uint8Array): this {
+    return this.varint(bytes.length).raw(bytes)
+  }
+
+  /** Length in bytes as a varint, then the text in UTF-8. */
+  text (text: string): this {
+    const length = Buffer.byteLength(text)
+    this.varint(length)
+    this.#reserve(length)
+    this.#buffer.utf8Write(text, this.#length)
+    this.#length += length
+    return this
+  }
+
+  logId (log: LogId): this {
+    this.#reserve(logIdBytes)
+    this.#buffer.latin1Write(log, this.#length)
+    this.#length += logIdBytes
+    return this
+  }
+
+  hlc (hlc: Hlc): this {
+    this.#reserve(hlcBytes)
+    const high = Math.floor(hlc / two32)
+    this.#buffer.writeUInt16BE(high >>> 8, this.#length)
+    this.#buffer[this.#length + 2] = high & 0xff
+    this.#buffer.writeUInt32BE(hlc % two32, this.#length + 3)
+    this.#length += hlcBytes
+    return this
+  }
+
+  uint64 (value: number): this {
+    this.#reserve(8)
+    this.#buffer.writeUInt32BE(Math.floor(value / two32), this.#length)
+    this.#buffer.writeUInt32BE(value % two32, this.#length + 4)
+    this.#length += 8
+    return this
+  }
+}
+
+export class ByteReader {
+  readonly #buffer: Buffer
+  #offset = 0
+
+  constructor (bytes: Uint8Array) {
+    this.#buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  }
+
+  get offset (): number {
+    return this.#offset
+  }
+
+  get remaining (): number {
+    return this.#buffer.length - this.#offset
+  }
+
+  #take (bytes: number): number {
+    const offset = this.#offset
+    if (bytes > this.#buffer.length - offset) throw malformed(`${bytes} bytes expected at ${offset}, ${this.#buffer.length - offset} are there`)
+    this.#offset = offset + bytes
+    return offset
+  }
+
+  byte (): number {
+    return this.#buffer[this.#take(1)]!
+  }
+
+  varint (): number {
+    let value = 0
+    let scale = 1
+    for (let index = 0; index < 8; index++) {
+      const byte = this.#buffer[this.#take(1)]!
+      value += (byte & 0x7f) * scale
+      if (byte < 0x80) {
+        if (!Number.isSafeInteger(value)) throw malformed(`A number above 2^53 at ${this.#offset}`)
+        if (byte === 0 && index > 0) throw malformed(`A number that is not in its shortest form at ${this.#offset}`)
+        return value
+      }
+      scale *= 0x80
+    }
+    throw malformed(`A number of more than 8 bytes at ${this.#offset}`)
+  }
+
+  /** A varint that counts things, each of which takes at least `bytesEach` of the rest. */
+  count (max: number, bytesEach: number): number {
+    const count = this.varint()
+    if (count > max || count * bytesEach > this.remaining) throw malformed(`A count of ${count} where at most ${Math.min(max, Math.floor(this.remaining / bytesEach))} is possible`)
+    return count
+  }
+
+  raw (length: number): Buffer {
+    const offset = this.#take(length)
+    return this.#buffer.subarray(offset, offset + length)
+  }
+
+  /** What has been read since an offset. */
+  since (offset: number): Buffer {
+    return this.#buffer.subarray(offset, this.#offset)
+  }
+
+  bytes (max: number): Buffer {
+    const length = this.varint()
+    if (length > max) throw malformed(`${length} bytes where at most ${max} are allowed`)
+    return this.raw(length)
+  }
+
+  text (max: number): string {
+    return this.bytes(max).toString('utf8')
+  }
+
+  logId (): LogId {
+    const offset = this.#take(logIdBytes)
+    return this.#buffer.latin1Slice(offset, offset + logIdBytes) as LogId
+  }
+
+  hlc (): Hlc {
+    const offset = this.#take(hlcBytes)
+    const high = this.#buffer.readUInt16BE(offset) * 0x100 + this.#buffer[offset + 2]!
+    const hlc = high * two32 + this.#buffer.readUInt32BE(offset + 3)
+    if (!isPossible(hlc)) throw new ReplicationError(`A time of ${hlc / 1024} ms since 1970 is beyond the year 2200: some replica's clock is wrong`, { code: 'REPLICATION_CLOCK_IMPOSSIBLE' })
+    return hlc
+  }
+
+  uint64 (): number {
+    const offset = this.#take(8)
+    const value = this.#buffer.readUInt32BE(offset) * two32 + this.#buffer.readUInt32BE(offset + 4)
+    if (!Number.isSafeInteger(value)) throw malformed(`A number above 2^53 at ${offset}`)
+    return value
+  }
+
+  /** Throws unless everything has been read. */
+  end (): void {
+    if (this.remaining !== 0) throw malformed(`${this.remaining} bytes too many`)
+  }
+}
+
+/** What every decoder throws at bytes that make no sense. */
+export function malformed (what: string): ReplicationError {
+  return new ReplicationError(`Malformed bytes: ${what}`, { code: 'REPLICATION_PROTOCOL' })
+}

@@ -1,0 +1,248 @@
+/**
+ * The frames and messages of a conversation; `sync/PROTOCOL.md` is the specification.
+ *
+ * A frame is a *control message*, which needs no credit, or a *fragment* of a data message, which does. Fragments
+ * of one data message follow each other without another data message in between, so that a unit of any size passes
+ * while heartbeats go on.
+ */
+import { replicaIdBytes, replicaIdFrom, type LogId, type ReplicaId } from '../core/ids.ts'
+import type { Advance } from '../core/version-vector.ts'
+import { ReplicationError } from '../errors.ts'
+import { groupBytesMax, linksMax, logsMax, messageTextBytesMax } from '../limits.ts'
+import { readAdvances, writeAdvances } from './advances.ts'
+import { ByteReader, ByteWriter, malformed } from './bytes.ts'
+import { readEntry, type Entry } from './entry.ts'
+
+export const protocolVersion = 1
+const magic = 0x524c // 'RL'
+const nonceBytes = 16
+
+/** The first words of both sides. */
+export interface Hello {
+  readonly type: 'hello'
+  /** Lowest and highest version of the protocol that the sender speaks. */
+  readonly versionMin: number
+  readonly versionMax: number
+  readonly group: string
+  readonly replica: ReplicaId
+  readonly log: LogId
+  /** Random, new at every open of the database: hexadecimal. */
+  readonly nonce: string
+  readonly resolverVersion: string
+  readonly transactionBytesMax: number
+  /** Bytes of data that the receiver of this hello may send before it needs more credit. */
+  readonly credit: number
+  /** The sender's wall clock. */
+  readonly timeMs: number
+  /** Where the sender can be dialled; port 0 if it cannot. */
+  readonly host: string
+  readonly port: number
+  /** Whether this is a `want` too. */
+  readonly want: boolean
+  readonly vector: readonly Advance[]
+  readonly collected: readonly Advance[]
+}
+
+export type ControlMessage =
+  | Hello
+  /** Ask for everything that the vector (as a difference to the last one sent) does not cover. */
+  | { readonly type: 'want', readonly vector: readonly Advance[], readonly collected: readonly Advance[] }
+  /** Nothing is missing: the answer to a `want` is the live stream itself. */
+  | { readonly type: 'live' }
+  /** A `want` cannot be served now; `again` will follow. */
+  | { readonly type: 'later' }
+  /** The live stream has ended, or begun to be possible: ask again. */
+  | { readonly type: 'again' }
+  | { readonly type: 'credit', readonly bytes: number }
+  | { readonly type: 'heartbeat' }
+  /** The logs that the sender receives live from their owners. */
+  | { readonly type: 'direct', readonly logs: readonly LogId[] }
+  /** What members hold durably, each as a difference to what was last said of it. */
+  | { readonly type: 'acknowledge', readonly members: ReadonlyArray<{ readonly replica: ReplicaId, readonly vector: readonly Advance[] }> }
+  | { readonly type: 'bye', readonly code: string, readonly message: string }
+
+export type DataMessage =
+  /** A catch-up (in the order of the log) or state transfer (in key order) begins, of the state at `vector`. */
+  | { readonly type: 'begin', readonly kind: 'catch-up' | 'transfer', readonly vector: readonly Advance[], readonly collected: readonly Advance[], readonly entries: number }
+  | { readonly type: 'chunk', readonly bytes: Buffer }
+  | { readonly type: 'end', readonly entries: number }
+  /** One inner batch: what was known before, what it advanced, and the keys it touched. */
+  | { readonly type: 'unit', readonly before: readonly Advance[], readonly changes: readonly Advance[], readonly entries: readonly Entry[] }
+  /** Everything up to here has been sent, or has come to the receiver another way. */
+  | { readonly type: 'advance', readonly vector: readonly Advance[], readonly acknowledge: boolean }
+
+export type Frame = ControlMessage | { readonly type: 'fragment', readonly last: boolean, readonly bytes: Buffer }
+
+const types = { hello: 1, want: 2, live: 3, later: 4, again: 5, credit: 6, heartbeat: 7, direct: 8, acknowledge: 9, bye: 10 } as const
+const fragmentType = 0x10
+const lastFragmentType = 0x11
+const dataTypes = { begin: 0x20, chunk: 0x21, end: 0x22, unit: 0x23, advance: 0x24 } as const
+
+export function encodeControl (message: ControlMessage): Buffer {
+  const writer = new ByteWriter()
+  writer.byte(types[message.type])
+  switch (message.type) {
+    case 'hello': writeHello(writer, message); break
+    case 'want': writeAdvances(writer, message.vector); writeAdvances(writer, message.collected); break
+    case 'credit': writer.varint(message.bytes); break
+    case 'direct':
+      writer.varint(message.logs.length)
+      for (const log of message.logs) writer.logId(log)
+      break
+    case 'acknowledge':
+      writer.varint(message.members.length)
+      for (const { replica, vector } of message.members) writeAdvances(writer.raw(Buffer.from(replica, 'hex')), vector)
+      break
+    case 'bye': writer.text(message.code).text(message.message); break
+  }
+  return writer.take()
+}
+
+export function decodeFrame (bytes: Buffer): Frame {
+  const reader = new ByteReader(bytes)
+  const type = reader.byte()
+  if (type === lastFragmentType || type === fragmentType) return { type: 'fragment', last: type === lastFragmentType, bytes: bytes.subarray(1) }
+  const message = readControl(reader, type)
+  reader.end()
+  return message
+}
+
+function readControl (reader: ByteReader, type: number): ControlMessage {
+  switch (type) {
+    case types.hello: return readHello(reader)
+    case types.want: return { type: 'want', vector: readAdvances(reader), collected: readAdvances(reader) }
+    case types.live: return { type: 'live' }
+    case types.later: return { type: 'later' }
+    case types.again: return { type: 'again' }
+    case types.credit: return { type: 'credit', bytes: reader.varint() }
+    case types.heartbeat: return { type: 'heartbeat' }
+    case types.direct: return { type: 'direct', logs: readMany(reader, linksMax, 8, () => reader.logId()) }
+    case types.acknowledge: return { type: 'acknowledge', members: readMany(reader, logsMax, replicaIdBytes + 1, () => ({ replica: replicaIdFrom(reader.raw(replicaIdBytes)), vector: readAdvances(reader) })) }
+    case types.bye: return { type: 'bye', code: reader.text(messageTextBytesMax), message: reader.text(messageTextBytesMax) }
+    default: throw malformed(`A frame of type ${type}`)
+  }
+}
+
+function readMany<T> (reader: ByteReader, max: number, bytesEach: number, read: () => T): T[] {
+  const count = reader.count(max, bytesEach)
+  const items = new Array<T>(count)
+  for (let index = 0; index < count; index++) items[index] = read()
+  return items
+}
+
+function writeHello (writer: ByteWriter, hello: Hello): void {
+  writer.byte(magic >> 8).byte(magic & 0xff).byte(hello.versionMin).byte(hello.versionMax)
+  writer.text(hello.group).raw(Buffer.from(hello.replica, 'hex')).logId(hello.log).raw(Buffer.from(hello.nonce, 'hex'))
+  writer.text(hello.resolverVersion).varint(hello.transactionBytesMax).varint(hello.credit).varint(hello.timeMs)
+  writer.text(hello.host).varint(hello.port).byte(hello.want ? 1 : 0)
+  writeAdvances(writer, hello.vector)
+  writeAdvances(writer, hello.collected)
+}
+
+function readHello (reader: ByteReader): Hello {
+  if ((reader.byte() << 8 | reader.byte()) !== magic) throw malformed('Not a hello of this protocol')
+  const versionMin = reader.byte()
+  const versionMax = reader.byte()
+  if (versionMin > protocolVersion || versionMax < protocolVersion) {
+    throw new ReplicationError(`The peer speaks versions ${versionMin} to ${versionMax} of the protocol, this replica version ${protocolVersion}`, { code: 'REPLICATION_PROTOCOL_VERSION' })
+  }
+  return {
+    type: 'hello',
+    versionMin,
+    versionMax,
+    group: reader.text(groupBytesMax),
+    replica: replicaIdFrom(reader.raw(replicaIdBytes)),
+    log: reader.logId(),
+    nonce: reader.raw(nonceBytes).toString('hex'),
+    resolverVersion: reader.text(messageTextBytesMax),
+    transactionBytesMax: reader.varint(),
+    credit: reader.varint(),
+    timeMs: reader.varint(),
+    host: reader.text(messageTextBytesMax),
+    port: readPort(reader),
+    want: reader.byte() === 1,
+    vector: readAdvances(reader),
+    collected: readAdvances(reader)
+  }
+}
+
+function readPort (reader: ByteReader): number {
+  const port = reader.varint()
+  if (port > 65535) throw malformed(`Port ${port}`)
+  return port
+}
+
+/**
+ * A data message as it goes into fragments. Byte 0 is left for the type of the fragment, so that a message which
+ * fits one frame is not copied again.
+ */
+export function encodeData (message: Exclude<DataMessage, { type: 'unit' }>): Buffer {
+  const writer = new ByteWriter(message.type === 'chunk' ? message.bytes.length + 2 : 64)
+  writer.byte(lastFragmentType).byte(dataTypes[message.type])
+  switch (message.type) {
+    case 'begin':
+      writer.byte(message.kind === 'transfer' ? 1 : 0)
+      writeAdvances(writer, message.vector)
+      writeAdvances(writer, message.collected)
+      writer.varint(message.entries)
+      break
+    case 'chunk': writer.raw(message.bytes); break
+    case 'end': writer.varint(message.entries); break
+    case 'advance':
+      writer.byte(message.acknowledge ? 1 : 0)
+      writeAdvances(writer, message.vector)
+      break
+  }
+  return writer.take()
+}
+
+/** A unit, whose body (changes and entries) is encoded once for all peers. */
+export function encodeUnit (before: readonly Advance[], body: Uint8Array): Buffer {
+  const writer = new ByteWriter(body.length + 8 + before.length * 24)
+  writer.byte(lastFragmentType).byte(dataTypes.unit)
+  writeAdvances(writer, before)
+  return writer.raw(body).take()
+}
+
+/** Cuts an encoded data message into frames of at most `payloadBytes` each, from `offset` on. */
+export function nextFragment (encoded: Buffer, offset: number, payloadBytes: number): Buffer {
+  if (offset === 1 && encoded.length - 1 <= payloadBytes) return encoded
+  const end = Math.min(encoded.length, offset + payloadBytes)
+  const frame = Buffer.allocUnsafe(1 + end - offset)
+  frame[0] = end === encoded.length ? lastFragmentType : fragmentType
+  encoded.copy(frame, 1, offset, end)
+  return frame
+}
+
+export function decodeData (bytes: Buffer): DataMessage {
+  const reader = new ByteReader(bytes)
+  const type = reader.byte()
+  switch (type) {
+    case dataTypes.begin: {
+      const kind = reader.byte() === 1 ? 'transfer' : 'catch-up'
+      const message = { type: 'begin' as const, kind: kind as 'catch-up' | 'transfer', vector: readAdvances(reader), collected: readAdvances(reader), entries: reader.varint() }
+      reader.end()
+      return message
+    }
+    case dataTypes.chunk: return { type: 'chunk', bytes: bytes.subarray(1) }
+    case dataTypes.end: {
+      const message = { type: 'end' as const, entries: reader.varint() }
+      reader.end()
+      return message
+    }
+    case dataTypes.unit: {
+      const before = readAdvances(reader)
+      const changes = readAdvances(reader)
+      const entries: Entry[] = []
+      while (reader.remaining > 0) entries.push(readEntry(reader))
+      return { type: 'unit', before, changes, entries }
+    }
+    case dataTypes.advance: {
+      const acknowledge = reader.byte() === 1
+      const message = { type: 'advance' as const, acknowledge, vector: readAdvances(reader) }
+      reader.end()
+      return message
+    }
+    default: throw malformed(`A data message of type ${type}`)
+  }
+}

@@ -1,0 +1,27 @@
+/**
+ * The database's own encodings as functions from and to bytes, for versions that resolvers and events see.
+ */
+import { Transcoder } from 'level-transcoder'
+
+/** What `keyEncoding` and `valueEncoding` accept: a name or an encoding object. */
+type EncodingOption = unknown
+
+export function bytesEncodings (keyEncoding: EncodingOption, valueEncoding: EncodingOption): { decodeKey: (bytes: Uint8Array) => unknown, decodeValue: (bytes: Uint8Array) => unknown, encodeValue: (value: unknown) => Uint8Array } {
+  const transcoder = new Transcoder<Buffer>(['buffer'])
+  const key = transcoder.encoding((keyEncoding ?? 'utf8') as string)
+  const value = transcoder.encoding((valueEncoding ?? 'utf8') as string)
+  return {
+    decodeKey: (bytes) => decodeOrBytes(key, bytes),
+    decodeValue: (bytes) => decodeOrBytes(value, bytes),
+    encodeValue: (decoded) => value.encode(decoded) as Buffer
+  }
+}
+
+function decodeOrBytes (encoding: { decode (bytes: Buffer): unknown }, bytes: Uint8Array): unknown {
+  const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  try {
+    return encoding.decode(buffer)
+  } catch {
+    return buffer
+  }
+}

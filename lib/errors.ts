@@ -1,0 +1,53 @@
+/**
+ * The one error class of this library, and every code it uses.
+ *
+ * A code is stable: programs may compare it. Codes that abstract-level already has keep their meaning
+ * (`LEVEL_NOT_SUPPORTED`, `LEVEL_DATABASE_NOT_OPEN`, ...); the others begin with `REPLICATION_`. The README
+ * says of each what to do.
+ */
+export type ReplicationErrorCode =
+  | 'LEVEL_NOT_SUPPORTED'
+  | 'LEVEL_DATABASE_NOT_OPEN'
+  | 'REPLICATION_INVALID_OPTION'
+  | 'REPLICATION_NOT_A_REPLICA'
+  | 'REPLICATION_FORMAT_UNKNOWN'
+  | 'REPLICATION_CORRUPT'
+  | 'REPLICATION_ADDRESS_IN_USE'
+  | 'REPLICATION_LISTEN_FAILED'
+  | 'REPLICATION_DIAL_FAILED'
+  | 'REPLICATION_TIMEOUT'
+  | 'REPLICATION_PEER_SILENT'
+  | 'REPLICATION_PEER_STALLED'
+  | 'REPLICATION_DISCONNECTED'
+  | 'REPLICATION_DUPLICATE_LINK'
+  | 'REPLICATION_SELF'
+  | 'REPLICATION_GROUP_MISMATCH'
+  | 'REPLICATION_PROTOCOL_VERSION'
+  | 'REPLICATION_PROTOCOL'
+  | 'REPLICATION_FRAME_TOO_LARGE'
+  | 'REPLICATION_CLOCK_AHEAD'
+  | 'REPLICATION_CLOCK_IMPOSSIBLE'
+  | 'REPLICATION_TRANSACTION_TOO_LARGE'
+  | 'REPLICATION_RESOLVER'
+  | 'REPLICATION_RESOLVER_MISMATCH'
+  | 'REPLICATION_LOG_REPLACED'
+  | 'REPLICATION_PEERS'
+  | 'REPLICATION_INTERNAL'
+
+/** An error with a stable `code`; `cause` holds the error that led to it, if any. */
+export class ReplicationError extends Error {
+  readonly code: ReplicationErrorCode
+
+  constructor (message: string, options: { code: ReplicationErrorCode, cause?: unknown }) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined)
+    this.name = 'ReplicationError'
+    this.code = options.code
+  }
+}
+
+/** What a background task threw, as an error that has a code. */
+export function toReplicationError (error: unknown, code: ReplicationErrorCode = 'REPLICATION_INTERNAL'): ReplicationError {
+  if (error instanceof ReplicationError) return error
+  const message = error instanceof Error ? error.message : String(error)
+  return new ReplicationError(message, { code, cause: error })
+}

@@ -1,0 +1,77 @@
+/**
+ * Every bound and every interval, in one place.
+ *
+ * Bounds on what a peer sends are checked before anything is allocated for it. Intervals are in milliseconds of
+ * the injected clock.
+ */
+export const MiB = 1024 * 1024
+
+/** Largest frame on the wire: a data fragment, or a whole control frame (a vector of `logsMax` entries fits). */
+export const frameBytesMax = 2 * MiB
+
+/** Payload of one data frame when there is much to send. */
+export const fragmentBytes = 128 * 1024
+
+/** Target size of one chunk of a catch-up or state transfer. */
+export const chunkBytes = 256 * 1024
+
+/** Bytes of data a peer may send before it has to wait for credit. */
+export const creditWindowBytes = 2 * MiB
+
+/** Ceiling for the option `transactionBytesMax`, and so for anything that has to be held in memory at once. */
+export const transactionBytesCeiling = 512 * MiB
+export const transactionBytesDefault = 64 * MiB
+
+/** What a unit may add to its values: keys, sibling sets, vectors. */
+export const unitOverheadFactor = 2
+
+/** One inner batch takes transactions and remote units until it holds so many bytes. */
+export const innerBatchBytesMax = 4 * MiB
+
+/** One batch of an apply phase. */
+export const applyBatchBytes = 1 * MiB
+
+/** The ring of recent inner batches that live streams read from. */
+export const feedBytesMax = 8 * MiB
+
+/** Unsent bytes that may wait for a peer that does not read. */
+export const outputBytesMax = 16 * MiB
+
+/** Log ids that a version vector may name. */
+export const logsMax = 65_536
+
+/** Keys with siblings that are remembered in memory. */
+export const siblingKeysMax = 65_536
+
+export const siblingsPerKeyMax = 4096
+export const keyBytesMax = 64 * MiB
+export const groupBytesMax = 255
+export const messageTextBytesMax = 1024
+
+/** Running numbers kept of inner batches, to find holes; a checkpoint of the vector every so many. */
+export const journalSlots = 65_536
+export const checkpointInterval = 1024
+
+export const linksMax = 256
+export const handshakeTimeoutMs = 5000
+export const dialTimeoutMs = 5000
+export const heartbeatIntervalMs = 2000
+export const heartbeatTimeoutMs = 7000
+
+/** How long what others promised to bring may be missing before it is asked for. */
+export const lateMs = 3000
+
+/** A source closes its snapshot when the receiver has given no credit for so long. */
+export const transferStallMs = 60_000
+
+/** Delay between a change and the synced write that makes it durable and lets it be acknowledged. */
+export const acknowledgeDelayMs = 1000
+
+export const backOffMinMs = 100
+export const backOffMaxMs = 3000
+
+/** How often a `peers` function is asked again. */
+export const peersIntervalMs = 10_000
+
+/** A peer whose clock is so far ahead is named in a warning. */
+export const clockAheadMs = 60 * 60 * 1000

@@ -1,0 +1,286 @@
+/**
+ * Keeps trying to be connected with a set of addresses.
+ *
+ * Each address is in one of three states:
+ *
+ *     waiting ----- its turn comes ----> dialling ----- linked() ----> connected
+ *        ^                                   |                             |
+ *        +--- failed, or released() ---------+--------- released() --------+
+ *
+ * A connection that opens is handed on and stays `dialling` until the layer above says that it is greeted
+ * (`linked`) or gone (`released`): a peer that accepts and hangs up is as bad as one that does not answer. Who
+ * fails waits longer and longer; whoever was linked, or of whom there is good news, is tried again soon.
+ *
+ * What must always hold: at most one dial per address (one that is being aborted counts) and `dialsMax` in all;
+ * two dials of an address that stays in the set begin at least `backOffMinMs / 2` apart, whatever the news; an
+ * address that is excluded is not dialled.
+ */
+import { type ReplicationError, toReplicationError } from '../errors.ts'
+import { backOffMaxMs, backOffMinMs, dialTimeoutMs } from '../limits.ts'
+import { BackOff } from '../sync/back-off.ts'
+import type { Address, System, Timer } from '../types.ts'
+import { formatAddress } from './addresses.ts'
+import type { Connection, Transport } from './transport.ts'
+
+/** Dials under way at once. */
+const dialsMax = 16
+
+export interface DialState {
+  address: Address
+  state: 'waiting' | 'dialling' | 'connected'
+  /** Dials since it was last linked. */
+  attempts: number
+  lastError: Error | undefined
+}
+
+export interface DialerOptions {
+  transport: Transport
+  system: System
+  /** A connection has opened, and now belongs to the callee, who answers with `linked` or `released`. */
+  onConnection: (connection: Connection, address: Address) => void
+  /** A dial has failed, with REPLICATION_DIAL_FAILED, or with REPLICATION_INTERNAL if `onConnection` threw. */
+  onFailed: (address: Address, error: ReplicationError) => void
+}
+
+interface Target extends DialState {
+  readonly backOff: BackOff
+  /** Wanted since it is of the set given last, or since it was added; neither: it is only known to be linked. */
+  inSet: boolean
+  added: boolean
+  /** It has failed, or was linked, once. */
+  tried: boolean
+  /** Its connection has been handed on, and is neither linked nor released yet. */
+  opened: boolean
+  dialledAtMs: number
+  timer: Timer | undefined
+  dial: AbortController | undefined
+}
+
+export class Dialer {
+  readonly #options: DialerOptions
+  readonly #targets = new Map<string, Target>()
+  readonly #excluded = new Set<string>()
+  /** Those whose wait is over, in order. */
+  readonly #ready = new Set<Target>()
+  /** The dials under way, by address; an aborted one until it has ended. */
+  readonly #dials = new Map<string, Promise<void>>()
+  readonly #untried = new Set<{ targets: Set<Target>, resolve: () => void }>()
+  #closed = false
+
+  constructor (options: DialerOptions) {
+    this.#options = options
+  }
+
+  /** Adds to the set of configured addresses; with `replace`, those not named leave it. */
+  setAddresses (addresses: Address[], { replace = false }: { replace?: boolean } = {}): void {
+    const keys = new Set(addresses.map(formatAddress))
+    if (replace) {
+      for (const [key, target] of this.#targets) {
+        if (keys.has(key)) continue
+        target.inSet = false
+        this.#dropUnwanted(target)
+      }
+    }
+    for (const address of addresses) this.#want(address, 'inSet')
+  }
+
+  /** Adds an address that was found in another way; only `remove` and `exclude` take it out again. */
+  add (address: Address): void {
+    this.#want(address, 'added')
+  }
+
+  /** Stops dialling it, however it was added. A link over it is left alone. */
+  remove (address: Address): void {
+    const target = this.#targets.get(formatAddress(address))
+    if (target === undefined) return
+    target.inSet = target.added = false
+    this.#dropUnwanted(target)
+  }
+
+  /** It is ourselves: never dial it again. */
+  exclude (address: Address): void {
+    const key = formatAddress(address)
+    this.#excluded.add(key)
+    const target = this.#targets.get(key)
+    if (target !== undefined) this.#drop(target)
+  }
+
+  /** A link over this address, or to the replica behind it, is greeted: stop dialling it. */
+  linked (address: Address): void {
+    const key = formatAddress(address)
+    if (this.#closed || this.#excluded.has(key)) return
+    const target = this.#targets.get(key) ?? this.#create(key, address)
+    this.#halt(target)
+    target.state = 'connected'
+    target.attempts = 0
+    target.lastError = undefined
+    target.backOff.reset()
+    this.#markTried(target)
+  }
+
+  /** The last link with this address, or the connection that was handed on, is gone: dial again after a while. */
+  released (address: Address, error?: Error): void {
+    const target = this.#targets.get(formatAddress(address))
+    if (target === undefined || !(target.state === 'connected' || target.opened)) return
+    this.#failed(target, error)
+  }
+
+  /** Good news of an address, or of all: reset the back-off, and dial now what waits. */
+  kick (address?: Address): void {
+    const only = address === undefined ? undefined : this.#targets.get(formatAddress(address))
+    const targets = address === undefined ? [...this.#targets.values()] : only === undefined ? [] : [only]
+    for (const target of targets) {
+      if (target.state !== 'waiting' || this.#ready.has(target)) continue
+      target.backOff.reset()
+      this.#wait(target, target.dialledAtMs + backOffMinMs - this.#options.system.monotonicMs())
+    }
+    this.#dialReady()
+  }
+
+  /** The addresses that are to be kept connected. */
+  states (): DialState[] {
+    return [...this.#targets.values()].filter(isWanted)
+      .map(({ address, state, attempts, lastError }) => ({ address, state, attempts, lastError }))
+  }
+
+  /** Settled when every address known now has been linked, has failed, or has been taken out. Never rejects. */
+  async firstAttempts (): Promise<void> {
+    const targets = new Set([...this.#targets.values()].filter((target) => !target.tried))
+    if (targets.size === 0) return
+    await new Promise<void>((resolve) => { this.#untried.add({ targets, resolve }) })
+  }
+
+  /** Stops dialling for good, and resolves when no dial is under way. Connections handed on are left alone. */
+  async close (): Promise<void> {
+    this.#closed = true
+    for (const target of [...this.#targets.values()]) this.#drop(target)
+    await Promise.all(this.#dials.values())
+  }
+
+  #want (address: Address, reason: 'inSet' | 'added'): void {
+    const key = formatAddress(address)
+    if (this.#closed || this.#excluded.has(key)) return
+    const known = this.#targets.get(key)
+    const target = known ?? this.#create(key, address)
+    target[reason] = true
+    if (known === undefined) this.#wait(target, 0)
+    this.#dialReady()
+  }
+
+  #create (key: string, address: Address): Target {
+    const target: Target = {
+      address,
+      state: 'waiting',
+      attempts: 0,
+      lastError: undefined,
+      backOff: new BackOff({ minMs: backOffMinMs, maxMs: backOffMaxMs, random: () => this.#options.system.random() }),
+      inSet: false,
+      added: false,
+      tried: false,
+      opened: false,
+      dialledAtMs: -Infinity,
+      timer: undefined,
+      dial: undefined
+    }
+    this.#targets.set(key, target)
+    return target
+  }
+
+  #wait (target: Target, delayMs: number): void {
+    this.#halt(target)
+    target.state = 'waiting'
+    if (delayMs <= 0) {
+      this.#ready.add(target)
+      return
+    }
+    target.timer = this.#options.system.setTimer(() => {
+      target.timer = undefined
+      this.#ready.add(target)
+      this.#dialReady()
+    }, delayMs)
+  }
+
+  #dialReady (): void {
+    for (const target of this.#ready) {
+      const key = formatAddress(target.address)
+      if (this.#dials.size >= dialsMax) return
+      if (this.#dials.has(key)) continue
+      this.#ready.delete(target)
+      this.#dials.set(key, this.#dial(target).finally(() => {
+        this.#dials.delete(key)
+        this.#dialReady()
+      }))
+    }
+  }
+
+  /** Never rejects. If the target is halted meanwhile, its outcome is of no interest any more. */
+  async #dial (target: Target): Promise<void> {
+    const { transport, system, onConnection, onFailed } = this.#options
+    const controller = target.dial = new AbortController()
+    target.state = 'dialling'
+    target.attempts++
+    target.dialledAtMs = system.monotonicMs()
+    let connection: Connection | undefined
+    try {
+      connection = await transport.dial(target.address, { signal: controller.signal, timeoutMs: dialTimeoutMs })
+      if (controller.signal.aborted) {
+        connection.close()
+        return
+      }
+      target.dial = undefined
+      target.opened = true
+      onConnection(connection, target.address)
+    } catch (thrown) {
+      if (controller.signal.aborted) return
+      const error = toReplicationError(thrown)
+      connection?.close(error)
+      this.#failed(target, error)
+      try {
+        onFailed(target.address, error)
+      } catch (thrownAgain) {
+        target.lastError = toReplicationError(thrownAgain)
+      }
+    }
+  }
+
+  #failed (target: Target, error: Error | undefined): void {
+    target.lastError = error
+    this.#markTried(target)
+    if (isWanted(target)) this.#wait(target, target.backOff.next())
+    else this.#drop(target)
+  }
+
+  /** Ends its wait or its dial. */
+  #halt (target: Target): void {
+    this.#ready.delete(target)
+    this.#options.system.clearTimer(target.timer)
+    target.timer = undefined
+    target.dial?.abort()
+    target.dial = undefined
+    target.opened = false
+  }
+
+  /** One that is linked is remembered, so that it is not dialled beside its link when it is wanted again. */
+  #dropUnwanted (target: Target): void {
+    if (!isWanted(target) && target.state !== 'connected') this.#drop(target)
+  }
+
+  #drop (target: Target): void {
+    this.#halt(target)
+    this.#targets.delete(formatAddress(target.address))
+    this.#markTried(target)
+  }
+
+  #markTried (target: Target): void {
+    target.tried = true
+    for (const waiter of this.#untried) {
+      if (!waiter.targets.delete(target) || waiter.targets.size > 0) continue
+      this.#untried.delete(waiter)
+      waiter.resolve()
+    }
+  }
+}
+
+function isWanted (target: Target): boolean {
+  return target.inSet || target.added
+}

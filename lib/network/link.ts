@@ -1,0 +1,235 @@
+/**
+ * One connection and its conversation: carries out what the session asks for, and tells it what came of it.
+ *
+ * Frames are length-prefixed by it-length-prefixed (unsigned varint). Nothing that goes wrong here leaves it but as
+ * the one error that the link ends with.
+ */
+import * as lengthPrefixed from 'it-length-prefixed'
+import { pipe } from 'it-pipe'
+import { pushable, type Pushable } from 'it-pushable'
+import { decodeFrame, type Hello } from '../codec/message.ts'
+import { ReplicationError, toReplicationError } from '../errors.ts'
+import { frameBytesMax, outputBytesMax } from '../limits.ts'
+import type { Effect, LocalReplica, SessionEvent } from '../sync/events.ts'
+import { Session } from '../sync/session.ts'
+import type { Delivery, Progress } from '../storage/intake.ts'
+import type { Source } from '../storage/source.ts'
+import type { Store } from '../storage/store.ts'
+import type { Address, System } from '../types.ts'
+import type { Bytes, Connection } from './transport.ts'
+
+/** How long the last bytes may take to leave. */
+const farewellMs = 500
+
+export type Direction = 'outbound' | 'inbound'
+
+/** What a link tells, and asks of, those who hold all links. */
+export interface LinkOwner {
+  readonly system: System
+  readonly store: Store
+  readonly local: LocalReplica
+  greeted (link: Link, hello: Hello): void
+  requestTurn (link: Link): void
+  releaseTurn (link: Link): void
+  live (link: Link, live: boolean): void
+  caughtUp (link: Link): void
+  /** Makes everything durable, and tells all links. */
+  flush (): Promise<void>
+  warn (error: ReplicationError): void
+  ended (link: Link, error: ReplicationError | undefined): void
+}
+
+export class Link {
+  readonly direction: Direction
+  /** Where it was dialled, or where it comes from. */
+  readonly address: Address
+  readonly sinceMs: number
+  readonly session: Session
+  readonly #owner: LinkOwner
+  readonly #connection: Connection
+  readonly #output: Pushable<Uint8Array> = pushable()
+  #source: Source | undefined
+  #delivery: Delivery | undefined
+  /** Deliveries, one after another. */
+  #deliveries: Promise<void> = Promise.resolve()
+  /** The last unit handed to the store. */
+  #applied: Promise<void> = Promise.resolve()
+  readonly #effects: Effect[] = []
+  #carrying = false
+  #ended = false
+  readonly #finished: Promise<void>
+
+  constructor (owner: LinkOwner, connection: Connection, direction: Direction, address: Address) {
+    this.#owner = owner
+    this.#connection = connection
+    this.direction = direction
+    this.address = address
+    this.sinceMs = owner.system.nowMs()
+    this.session = new Session(owner.local, owner.system.monotonicMs())
+    this.#finished = Promise.all([this.#write(), this.#read()]).then(() => {})
+  }
+
+  get bytes (): { received: number, sent: number } {
+    return { received: this.#connection.bytesReceived, sent: this.#connection.bytesSent }
+  }
+
+  /** How far a catch-up or state transfer has come, in either direction. */
+  get progress (): Progress | undefined {
+    const sending = this.session.sendingProgress
+    return this.#delivery?.progress ?? (sending === undefined ? undefined : { received: sending.sent, total: sending.total })
+  }
+
+  /** Tells the session what happened, and carries out what follows. */
+  handle (event: SessionEvent): void {
+    if (this.#ended) return
+    this.#carryOut(this.session.handle(event, this.#owner.system.monotonicMs()))
+  }
+
+  /** Ends the link; the peer is told why. */
+  end (error: ReplicationError): void {
+    this.#carryOut(this.session.end(error))
+  }
+
+  /** Resolves when everything this link had to do with the store is over. */
+  async finished (): Promise<void> {
+    await this.#finished
+    await this.#deliveries
+    await this.#applied.catch(() => {})
+  }
+
+  /** In their order, even if carrying one out makes more. */
+  #carryOut (effects: Effect[]): void {
+    this.#effects.push(...effects)
+    if (this.#carrying) return
+    this.#carrying = true
+    for (let effect = this.#effects.shift(); effect !== undefined; effect = this.#effects.shift()) {
+      if (!this.#ended) this.#perform(effect)
+    }
+    this.#carrying = false
+  }
+
+  #perform (effect: Effect): void {
+    const { store } = this.#owner
+    switch (effect.type) {
+      case 'send': return this.#send(effect.frame)
+      case 'greeted': return this.#owner.greeted(this, effect.hello)
+      case 'request-turn': return this.#owner.requestTurn(this)
+      case 'release-turn': return this.#owner.releaseTurn(this)
+      case 'live': return this.#owner.live(this, effect.live)
+      case 'caught-up': return this.#owner.caughtUp(this)
+      case 'warn': return this.#owner.warn(effect.error)
+      case 'end': return this.#close(effect.error)
+      case 'acknowledged':
+        for (const { replica, vector } of effect.members) store.members.acknowledge(replica, vector)
+        return
+      case 'read-feed': return this.handle({ type: 'feed-read', unit: store.feed.at(effect.number) })
+      case 'open-source': return this.#try(async () => {
+        const source = await store.openSource(effect.base, effect.collected)
+        if (this.#ended) return await source.close()
+        this.#source = source
+        const { kind, vector, collected, entries, feedNumber } = source
+        this.handle({ type: 'source-opened', kind, vector, collected, entries, feedNumber })
+      })
+      case 'read-source': return this.#try(async () => {
+        const source = this.#source
+        const chunk = await source?.next()
+        if (source === this.#source) this.handle({ type: 'source-read', chunk })
+      })
+      case 'close-source': return this.#closeSource()
+      case 'begin-delivery':
+        this.#delivery = store.intake.begin(effect.kind, effect.vector, effect.collected, effect.entries)
+        return
+      case 'deliver': return this.#deliver('deliver', async (delivery) => { await delivery.add(effect.bytes) })
+      case 'end-delivery': return this.#deliver('end-delivery', async (delivery) => {
+        await delivery.end(effect.entries)
+        this.#delivery = undefined
+      })
+      case 'abandon-delivery': return this.#abandonDelivery()
+      case 'apply': return this.#try(async () => {
+        const applied = this.#applied = store.intake.apply(effect)
+        await applied
+        this.handle({ type: 'done', effect: 'apply' })
+      })
+      case 'flush': return this.#try(async () => {
+        await this.#applied
+        await this.#owner.flush()
+        this.handle({ type: 'flushed' })
+      })
+      case 'log-contradicted': return this.#try(async () => { await store.replaceLog() })
+    }
+  }
+
+  #try (work: () => Promise<void>): void {
+    work().catch((error) => { this.end(toReplicationError(error)) })
+  }
+
+  #deliver (effect: 'deliver' | 'end-delivery', work: (delivery: Delivery) => Promise<void>): void {
+    const delivery = this.#delivery!
+    this.#deliveries = this.#deliveries.then(async () => {
+      await work(delivery)
+      this.handle({ type: 'done', effect })
+    }).catch((error) => { this.end(toReplicationError(error)) })
+  }
+
+  #abandonDelivery (): void {
+    const delivery = this.#delivery
+    this.#delivery = undefined
+    if (delivery !== undefined) this.#deliveries = this.#deliveries.then(async () => { await delivery.abandon() }).catch(() => {})
+  }
+
+  #closeSource (): void {
+    const source = this.#source
+    this.#source = undefined
+    source?.close().catch(() => {})
+  }
+
+  #send (frame: Buffer): void {
+    this.#output.push(frame)
+    const unsent = this.#output.readableLength + this.#connection.unsentBytes
+    if (unsent > outputBytesMax) this.#close(new ReplicationError(`The peer does not read: ${unsent} bytes wait for it`, { code: 'REPLICATION_PEER_STALLED' }))
+  }
+
+  /** Everything that was sent goes out, and no more comes in. */
+  #close (error: ReplicationError | undefined): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.#output.end()
+    // A peer that does not read its farewell is not waited for.
+    this.#owner.system.setTimer(() => { this.#connection.close() }, farewellMs)
+    this.#closeSource()
+    this.#abandonDelivery()
+    this.#owner.ended(this, error)
+  }
+
+  async #write (): Promise<void> {
+    try {
+      await pipe(this.#output, (source) => lengthPrefixed.encode(source as AsyncIterable<Uint8Array>, { maxDataLength: frameBytesMax }), this.#connection.sink)
+      if (this.#ended) this.#connection.close()
+    } catch (error) {
+      this.#lost(error)
+    }
+  }
+
+  async #read (): Promise<void> {
+    try {
+      const frames = pipe(this.#connection.source as AsyncIterable<Bytes>, (source) => lengthPrefixed.decode(source as AsyncIterable<Uint8Array>, { maxDataLength: frameBytesMax }))
+      for await (const bytes of frames) {
+        if (this.#ended) break
+        const { buffer, byteOffset, byteLength } = bytes.subarray()
+        this.handle({ type: 'received', frame: decodeFrame(Buffer.from(buffer, byteOffset, byteLength)), timeMs: this.#owner.system.nowMs() })
+      }
+      this.#lost(new ReplicationError('The connection was closed by the peer', { code: 'REPLICATION_DISCONNECTED' }))
+    } catch (error) {
+      this.#lost(error)
+    }
+  }
+
+  /** The connection is gone, or what came over it makes no sense. */
+  #lost (thrown: unknown): void {
+    const code = (thrown as { name?: string }).name === 'InvalidDataLengthError' ? 'REPLICATION_FRAME_TOO_LARGE' : 'REPLICATION_DISCONNECTED'
+    const error = thrown instanceof ReplicationError ? thrown : new ReplicationError(`The connection broke: ${(thrown as Error).message}`, { code, cause: thrown })
+    if (error.code === 'REPLICATION_DISCONNECTED') this.#close(error)
+    else this.end(error)
+    this.#connection.close()
+  }
+}

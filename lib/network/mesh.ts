@@ -1,0 +1,271 @@
+/**
+ * All links of one replica: which of several to the same peer stays, whose turn it is to be asked, which logs come
+ * directly from their owners, when what was taken in is made durable, and who hears of changes.
+ *
+ * Duplicates collapse by a rule that both ends compute alike. Of two links in the same direction the newer stays, so
+ * that a half-open corpse never wins; so it does if the peer has been opened anew in between. Of two in opposite
+ * directions the one stays that the replica with the lower id dialled.
+ */
+import type { Hello } from '../codec/message.ts'
+import type { LogId, ReplicaId } from '../core/ids.ts'
+import type { ReadonlyVersionVector } from '../core/version-vector.ts'
+import { ReplicationError, toReplicationError } from '../errors.ts'
+import { acknowledgeDelayMs, linksMax } from '../limits.ts'
+import type { Store } from '../storage/store.ts'
+import type { LocalReplica } from '../sync/events.ts'
+import type { Address, ErrorListener, System, Timer } from '../types.ts'
+import { Link, type Direction, type LinkOwner } from './link.ts'
+import type { Connection } from './transport.ts'
+
+const tickMs = 500
+
+export interface MeshOptions {
+  readonly system: System
+  readonly store: Store
+  readonly group: string
+  readonly nonce: string
+  readonly resolverVersion: string
+  readonly transactionBytesMax: number
+  readonly address: () => Address | undefined
+  readonly onError: ErrorListener
+  readonly onGreeted: (link: Link, hello: Hello) => void
+  readonly onCaughtUp: (link: Link) => void
+  readonly onEnded: (link: Link, error: ReplicationError | undefined) => void
+}
+
+export class Mesh implements LinkOwner {
+  readonly system: System
+  readonly store: Store
+  readonly local: LocalReplica
+  readonly #options: MeshOptions
+  readonly #links = new Set<Link>()
+  /** Links in the order in which they asked for their turn; the first has it. */
+  readonly #turns: Link[] = []
+  #directLogs: ReadonlySet<LogId> = new Set()
+  #tickTimer: Timer | undefined
+  #flushTimer: Timer | undefined
+  #flushing: Promise<void> | undefined
+  readonly #waiting = new Set<() => void>()
+  #closed = false
+
+  constructor (options: MeshOptions) {
+    this.#options = options
+    this.system = options.system
+    this.store = options.store
+    const { store } = options
+    const directLogs = (): ReadonlySet<LogId> => this.#directLogs
+    this.local = {
+      group: options.group,
+      nonce: options.nonce,
+      resolverVersion: options.resolverVersion,
+      transactionBytesMax: options.transactionBytesMax,
+      get replica () { return store.replica },
+      get log () { return store.ownLog },
+      get address () { return options.address() },
+      get vector () { return store.vector },
+      get collected () { return store.collected },
+      get durable () { return store.durable },
+      get applying () { return store.applying },
+      get feedEnd () { return store.feed.end },
+      get members () { return store.members },
+      get directLogs () { return directLogs() }
+    }
+    this.#tick()
+  }
+
+  get links (): ReadonlySet<Link> {
+    return this.#links
+  }
+
+  /** Begins a conversation over a connection. */
+  add (connection: Connection, direction: Direction, address: Address): Link | undefined {
+    if (this.#closed || this.#links.size >= linksMax) {
+      connection.close()
+      return undefined
+    }
+    const link = new Link(this, connection, direction, address)
+    if (this.#links.size === 0) this.store.feed.open()
+    this.#links.add(link)
+    link.handle({ type: 'connected', want: this.#turns.length === 0, timeMs: this.system.nowMs() })
+    return link
+  }
+
+  linkTo (replica: ReplicaId): Link | undefined {
+    for (const link of this.#links) if (link.session.peer?.replica === replica) return link
+    return undefined
+  }
+
+  /** The store's vector has advanced, its feed has grown, or an apply phase has begun or ended. */
+  changed (): void {
+    for (const link of this.#links) link.handle({ type: 'changed' })
+    this.#wake()
+    if (this.#links.size > 0) {
+      this.#flushTimer ??= this.system.setTimer(() => {
+        this.flush().catch((error) => { this.#options.onError(toReplicationError(error)) })
+      }, acknowledgeDelayMs)
+    }
+  }
+
+  /** Makes everything durable, and tells all links. Calls that come together share one write. */
+  async flush (): Promise<void> {
+    this.system.clearTimer(this.#flushTimer)
+    this.#flushTimer = undefined
+    const before = this.#flushing
+    const mine = this.#flushing = (async () => {
+      await before?.catch(() => {})
+      if (this.#closed || this.store.durable.dominates(this.store.vector)) return
+      await this.store.flush()
+      for (const link of this.#links) link.handle({ type: 'durable' })
+      this.#wake()
+    })()
+    try {
+      await mine
+    } finally {
+      if (this.#flushing === mine) this.#flushing = undefined
+    }
+  }
+
+  /**
+   * Resolves when every linked peer has durably what this replica had at the call, and the other way round.
+   *
+   * @throws `REPLICATION_TIMEOUT`, `REPLICATION_DISCONNECTED` if replication ends meanwhile
+   */
+  async synced (timeoutMs: number): Promise<void> {
+    const target = this.store.vector.clone()
+    const deadline = this.system.monotonicMs() + timeoutMs
+    await this.#until(() => this.#greeted().length > 0, deadline)
+    const acknowledged = new Map<Link, number>()
+    await this.#until(() => {
+      const links = this.#greeted()
+      return links.length > 0 && links.every((link) => this.#isSynced(link, target, acknowledged))
+    }, deadline)
+  }
+
+  /** Resolves when each link there is now has brought what its peer had, or has ended. */
+  async caughtUpWithAll (): Promise<void> {
+    const links = [...this.#links]
+    await this.#until(() => this.#closed || links.every((link) => !this.#links.has(link) || link.session.receiving === 'live'), Infinity)
+  }
+
+  #isSynced (link: Link, target: ReadonlyVersionVector, asked: Map<Link, number>): boolean {
+    const { session } = link
+    const since = asked.get(link)
+    if (since === undefined) {
+      asked.set(link, session.acknowledgements)
+      link.handle({ type: 'synchronise' })
+      return false
+    }
+    if (session.acknowledgements === since) return false
+    if (!session.peerDurable.dominates(target)) {
+      asked.delete(link) // ask again at the next change
+      return false
+    }
+    if (!this.store.vector.dominates(session.peerDurable)) return false
+    if (this.store.durable.dominates(session.peerDurable)) return true
+    this.flush().catch((error) => { this.#options.onError(toReplicationError(error)) })
+    return false
+  }
+
+  #greeted (): Link[] {
+    return [...this.#links].filter((link) => link.session.peer !== undefined)
+  }
+
+  /** Waits for a fact, which is looked at whenever anything has changed. */
+  async #until (fact: () => boolean, deadlineMs: number): Promise<void> {
+    while (!fact()) {
+      if (this.#closed) throw new ReplicationError('Replication has ended', { code: 'REPLICATION_DISCONNECTED' })
+      const leftMs = deadlineMs - this.system.monotonicMs()
+      if (leftMs <= 0) throw new ReplicationError('Not in sync with all linked peers in time', { code: 'REPLICATION_TIMEOUT' })
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          this.system.clearTimer(timer)
+          this.#waiting.delete(done)
+          resolve()
+        }
+        const timer = this.system.setTimer(done, Math.min(leftMs, tickMs))
+        this.#waiting.add(done)
+      })
+    }
+  }
+
+  #wake (): void {
+    for (const done of [...this.#waiting]) done()
+  }
+
+  #tick (): void {
+    this.#tickTimer = this.system.setTimer(() => {
+      for (const link of this.#links) link.handle({ type: 'tick' })
+      this.#tick()
+    }, tickMs)
+  }
+
+  async close (): Promise<void> {
+    this.#closed = true
+    this.system.clearTimer(this.#tickTimer)
+    this.system.clearTimer(this.#flushTimer)
+    const links = [...this.#links]
+    for (const link of links) link.end(new ReplicationError('The database was closed', { code: 'REPLICATION_DISCONNECTED' }))
+    this.#wake()
+    await Promise.allSettled(links.map(async (link) => { await link.finished() }))
+    await this.#flushing?.catch(() => {})
+  }
+
+  // ---------------------------------------------------------------- what links tell
+
+  greeted (link: Link, hello: Hello): void {
+    for (const other of this.#links) {
+      if (other === link || other.session.peer?.replica !== hello.replica) continue
+      const loser = this.#loser(other, link, hello)
+      loser.end(new ReplicationError('Another link to the same replica stays', { code: 'REPLICATION_DUPLICATE_LINK' }))
+      if (loser === link) return
+    }
+    this.store.members.add(hello.replica)
+    this.#options.onGreeted(link, hello)
+    this.#wake()
+  }
+
+  #loser (older: Link, newer: Link, hello: Hello): Link {
+    if (older.direction === newer.direction || older.session.peer!.nonce !== hello.nonce) return older
+    const keepOutbound = this.store.replica < hello.replica
+    return (newer.direction === 'outbound') === keepOutbound ? older : newer
+  }
+
+  requestTurn (link: Link): void {
+    if (this.#turns.includes(link)) return
+    this.#turns.push(link)
+    if (this.#turns[0] === link) link.handle({ type: 'turn' })
+  }
+
+  releaseTurn (link: Link): void {
+    const index = this.#turns.indexOf(link)
+    if (index === -1) return
+    this.#turns.splice(index, 1)
+    if (index === 0) this.#turns[0]?.handle({ type: 'turn' })
+  }
+
+  live (): void {
+    const logs = new Set<LogId>()
+    for (const { session } of this.#links) if (session.receiving === 'live') logs.add(session.peer!.log)
+    if (logs.size === this.#directLogs.size && [...logs].every((log) => this.#directLogs.has(log))) return
+    this.#directLogs = logs
+    for (const link of this.#links) link.handle({ type: 'directs' })
+  }
+
+  caughtUp (link: Link): void {
+    this.#options.onCaughtUp(link)
+    this.#wake()
+  }
+
+  warn (error: ReplicationError): void {
+    this.#options.onError(error)
+  }
+
+  ended (link: Link, error: ReplicationError | undefined): void {
+    if (!this.#links.delete(link)) return
+    if (this.#links.size === 0) this.store.feed.close()
+    this.releaseTurn(link)
+    this.live()
+    this.#options.onEnded(link, error)
+    this.#wake()
+  }
+}

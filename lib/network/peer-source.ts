@@ -1,0 +1,131 @@
+/**
+ * The option `peers`, whatever its form, as a stream of addresses.
+ *
+ * An array or a record is known at once and does not change. A function is asked again and again, and each answer
+ * replaces the one before. An async iterable adds what it yields. What a function or an iterable gives later is
+ * the world's doing: it is reported with REPLICATION_PEERS and never fatal, and the good addresses of an answer
+ * are used beside the bad ones.
+ */
+import { ReplicationError, toReplicationError } from '../errors.ts'
+import { peersIntervalMs } from '../limits.ts'
+import type { PeerSet, PeersOption } from '../options.ts'
+import type { Address, ErrorListener, System, Timer } from '../types.ts'
+import { formatAddress, parseAddress } from './addresses.ts'
+
+export interface PeerSourceOptions {
+  system: System
+  /** Called with each set: in place of the one before if `replace`, else in addition. */
+  onAddresses: (addresses: Address[], options: { replace: boolean }) => void
+  /** Called with REPLICATION_PEERS. */
+  onError: ErrorListener
+}
+
+/** Watches the option `peers` between `start()` and `stop()`. */
+export class PeerSource {
+  readonly #peers: PeersOption
+  readonly #options: PeerSourceOptions
+  #timer: Timer | undefined
+  #iterator: AsyncIterator<string | readonly string[]> | undefined
+  #stopped = false
+  #stop: () => void = () => {}
+
+  /** Throws REPLICATION_INVALID_OPTION if `peers` has none of the forms, or is a set with a bad address. */
+  constructor (peers: PeersOption, options: PeerSourceOptions) {
+    this.#peers = isFunction(peers) || isAsyncIterable(peers) ? peers : addressesOf(peers).map(formatAddress)
+    this.#options = options
+  }
+
+  /**
+   * Begins. Resolves when the first answer is known: of a function when it has answered or failed, of an iterable
+   * at once. Never rejects.
+   */
+  async start (): Promise<void> {
+    const peers = this.#peers
+    if (isFunction(peers)) {
+      const stopped = new Promise<void>((resolve) => { this.#stop = resolve })
+      await Promise.race([this.#ask(peers), stopped])
+    } else if (isAsyncIterable(peers)) {
+      this.#follow(peers).catch((error) => { this.#report(error) })
+    } else {
+      this.#give(peers, true)
+    }
+  }
+
+  /** Ends it: nothing is called any more, whatever a function or an iterable may still be doing. */
+  stop (): void {
+    if (this.#stopped) return
+    this.#stopped = true
+    this.#options.system.clearTimer(this.#timer)
+    this.#stop()
+    const iterator = this.#iterator
+    if (iterator?.return === undefined) return
+    // Not awaited: the return of a generator that waits comes when its wait is over, perhaps never.
+    new Promise((resolve) => { resolve(iterator.return?.()) }).catch(() => {})
+  }
+
+  async #ask (peers: () => PeerSet | Promise<PeerSet>): Promise<void> {
+    try {
+      this.#give(await peers(), true)
+    } catch (error) {
+      this.#report(error)
+    }
+    if (this.#stopped) return
+    this.#timer = this.#options.system.setTimer(() => { this.#ask(peers).catch(() => {}) }, peersIntervalMs)
+  }
+
+  async #follow (peers: AsyncIterable<string | readonly string[]>): Promise<void> {
+    const iterator = peers[Symbol.asyncIterator]()
+    this.#iterator = iterator
+    while (!this.#stopped) {
+      const { done, value } = await iterator.next()
+      if (done === true) return
+      this.#give(typeof value === 'string' ? [value] : value, false)
+    }
+  }
+
+  #give (set: PeerSet, replace: boolean): void {
+    if (this.#stopped) return
+    try {
+      const addresses = addressesOf(set, (error) => { this.#report(error) })
+      this.#options.onAddresses(addresses, { replace })
+    } catch (error) {
+      this.#report(error)
+    }
+  }
+
+  #report (error: unknown): void {
+    if (this.#stopped) return
+    const { message } = toReplicationError(error)
+    this.#options.onError(new ReplicationError(`Option 'peers': ${message}`, { code: 'REPLICATION_PEERS', cause: error }))
+  }
+}
+
+/** The addresses of a set, each once. A bad one is thrown, or handed to `onBad` and left out. */
+function addressesOf (set: unknown, onBad?: (error: unknown) => void): Address[] {
+  if (typeof set !== 'object' || set === null || (Symbol.iterator in set && !Array.isArray(set))) {
+    const shown = typeof set === 'string' ? `'${set.slice(0, 300)}'` : set === null ? 'null' : typeof set
+    throw new ReplicationError(
+      `Invalid peers ${shown}: expected an array of 'host:port', an object with such keys, a function or an async iterable`,
+      { code: 'REPLICATION_INVALID_OPTION' }
+    )
+  }
+  const addresses = new Map<string, Address>()
+  for (const text of Array.isArray(set) ? set : Object.keys(set)) {
+    try {
+      const address = parseAddress(text)
+      addresses.set(formatAddress(address), address)
+    } catch (error) {
+      if (onBad === undefined) throw error
+      onBad(error)
+    }
+  }
+  return [...addresses.values()]
+}
+
+function isFunction (peers: PeersOption): peers is () => PeerSet | Promise<PeerSet> {
+  return typeof peers === 'function'
+}
+
+function isAsyncIterable (peers: PeersOption): peers is AsyncIterable<string | readonly string[]> {
+  return typeof peers === 'object' && peers !== null && Symbol.asyncIterator in peers
+}

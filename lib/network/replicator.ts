@@ -1,0 +1,183 @@
+/**
+ * Replication of one open database: listens, keeps its peers connected, catches up before writes are accepted.
+ *
+ * What a link is worth to whom it was dialled for: an address counts as connected while any link to the replica
+ * behind it lives, whoever dialled it.
+ */
+import type { Hello } from '../codec/message.ts'
+import type { ReplicaId } from '../core/ids.ts'
+import { ReplicationError, toReplicationError, type ReplicationErrorCode } from '../errors.ts'
+import type { PeersOption } from '../options.ts'
+import type { Store } from '../storage/store.ts'
+import type { Address, System } from '../types.ts'
+import { formatAddress } from './addresses.ts'
+import { Dialer } from './dialer.ts'
+import type { Link } from './link.ts'
+import { Mesh } from './mesh.ts'
+import { peerStatuses, type PeerStatus } from './peer-status.ts'
+import { PeerSource } from './peer-source.ts'
+import { StreamConnection } from './stream.ts'
+import type { Duplex, Listener, Transport } from './transport.ts'
+
+export interface ReplicatorOptions {
+  readonly system: System
+  readonly store: Store
+  readonly transport: Transport
+  readonly group: string
+  readonly host: string
+  readonly port: number | false
+  readonly portIsPreference: boolean
+  readonly peers: PeersOption
+  readonly resolverVersion: string
+  readonly transactionBytesMax: number
+  readonly initialSyncMs: number
+  readonly emit: (event: string, ...args: unknown[]) => void
+  readonly onError: (error: ReplicationError) => void
+}
+
+/** Ends of a link that are part of ordinary life, or that `disconnect` tells. */
+const quietCodes = new Set<ReplicationErrorCode>(['REPLICATION_DISCONNECTED', 'REPLICATION_DUPLICATE_LINK', 'REPLICATION_SELF', 'REPLICATION_DIAL_FAILED'])
+
+export class Replicator {
+  readonly #options: ReplicatorOptions
+  readonly #dialer: Dialer
+  readonly #peerSource: PeerSource
+  readonly mesh: Mesh
+  #listener: Listener | undefined
+  /** Which replica was last met at an address. */
+  readonly #replicaAt = new Map<string, { address: Address, replica: ReplicaId }>()
+  /** Links whose beginning has been told. */
+  readonly #announced = new Set<Link>()
+  #closed = false
+
+  constructor (options: ReplicatorOptions) {
+    this.#options = options
+    const { system, store, transport, group, resolverVersion, transactionBytesMax } = options
+    this.mesh = new Mesh({
+      system,
+      store,
+      group,
+      nonce: Buffer.from(system.randomBytes(16)).toString('hex'),
+      resolverVersion,
+      transactionBytesMax,
+      address: () => this.address,
+      onError: options.onError,
+      onGreeted: (link, hello) => { this.#greeted(link, hello) },
+      onCaughtUp: (link) => { options.emit('sync', this.peers().find(({ id }) => id === link.session.peer?.replica)) },
+      onEnded: (link, error) => { this.#ended(link, error) }
+    })
+    this.#dialer = new Dialer({
+      transport,
+      system,
+      onConnection: (connection, address) => { this.mesh.add(connection, 'outbound', address) },
+      onFailed: () => {}
+    })
+    this.#peerSource = new PeerSource(options.peers, {
+      system,
+      onAddresses: (addresses, { replace }) => { this.#dialer.setAddresses(addresses, { replace }) },
+      onError: options.onError
+    })
+  }
+
+  /** Where it listens. */
+  get address (): Address | undefined {
+    return this.#listener?.address
+  }
+
+  /**
+   * Listens, dials, and tries to catch up with those it reaches.
+   *
+   * @throws `REPLICATION_ADDRESS_IN_USE`, `REPLICATION_LISTEN_FAILED`
+   */
+  async open (): Promise<void> {
+    await this.#listen()
+    const started = this.#peerSource.start()
+    const { initialSyncMs, system } = this.#options
+    if (initialSyncMs === 0) return
+    let timer: unknown
+    const late = new Promise<void>((resolve) => { timer = system.setTimer(resolve, initialSyncMs) })
+    await Promise.race([late, started.then(async () => { await this.#firstSync() })])
+    system.clearTimer(timer)
+  }
+
+  async #listen (): Promise<void> {
+    const { transport, host, port, portIsPreference, emit, onError } = this.#options
+    if (port === false) return
+    const listen = async (port: number): Promise<Listener> => await transport.listen({ host, port }, (connection) => { this.mesh.add(connection, 'inbound', connection.remote) }, onError)
+    try {
+      this.#listener = await listen(port)
+    } catch (error) {
+      if (!portIsPreference || toReplicationError(error).code !== 'REPLICATION_ADDRESS_IN_USE') throw error
+      this.#listener = await listen(0)
+    }
+    emit('listening', this.#listener.address)
+  }
+
+  async #firstSync (): Promise<void> {
+    await this.#dialer.firstAttempts()
+    await this.mesh.caughtUpWithAll()
+  }
+
+  /** Adds an address to those that are kept connected. */
+  connect (address: Address): void {
+    this.#dialer.add(address)
+  }
+
+  /** Stops keeping an address connected, and ends the link to the replica behind it. */
+  disconnect (address: Address): void {
+    const key = formatAddress(address)
+    this.#dialer.remove(address)
+    const replica = this.#replicaAt.get(key)?.replica
+    for (const link of [...this.mesh.links]) {
+      if (formatAddress(link.address) === key || (replica !== undefined && link.session.peer?.replica === replica)) {
+        link.end(new ReplicationError('Disconnected by hand', { code: 'REPLICATION_DISCONNECTED' }))
+      }
+    }
+  }
+
+  peers (): PeerStatus[] {
+    return peerStatuses(this.mesh, this.#dialer.states(), this.#options.store)
+  }
+
+  /** One conversation over whatever the caller pipes this with. */
+  stream (): Duplex {
+    const connection = new StreamConnection()
+    this.mesh.add(connection, 'inbound', connection.remote)
+    return connection.duplex
+  }
+
+  async close (): Promise<void> {
+    this.#closed = true
+    this.#peerSource.stop()
+    await this.#dialer.close()
+    await this.#listener?.close()
+    this.#listener = undefined
+    await this.mesh.close()
+  }
+
+  #greeted (link: Link, hello: Hello): void {
+    const { host, port } = link.address
+    if (link.direction === 'outbound') this.#replicaAt.set(formatAddress(link.address), { address: link.address, replica: hello.replica })
+    for (const { address } of this.#addressesOf(hello.replica)) this.#dialer.linked(address)
+    this.#announced.add(link)
+    this.#options.emit(link.direction === 'outbound' ? 'connect' : 'connection', host, port)
+  }
+
+  #ended (link: Link, error: ReplicationError | undefined): void {
+    const replica = link.session.peer?.replica
+    const stillLinked = replica !== undefined && this.mesh.linkTo(replica) !== undefined
+    if (link.direction === 'outbound') {
+      if (error?.code === 'REPLICATION_SELF') this.#dialer.exclude(link.address)
+      else if (replica !== undefined) this.#replicaAt.set(formatAddress(link.address), { address: link.address, replica })
+      if (stillLinked) this.#dialer.linked(link.address)
+      else this.#dialer.released(link.address, error)
+    }
+    if (replica !== undefined && !stillLinked) for (const { address } of this.#addressesOf(replica)) this.#dialer.released(address, error)
+    if (this.#announced.delete(link)) this.#options.emit('disconnect', link.address.host, link.address.port, this.#closed ? undefined : error)
+    if (error !== undefined && !quietCodes.has(error.code) && !this.#closed) this.#options.onError(error)
+  }
+
+  #addressesOf (replica: ReplicaId): Array<{ address: Address }> {
+    return [...this.#replicaAt.values()].filter((met) => met.replica === replica)
+  }
+}

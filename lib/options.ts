@@ -1,0 +1,124 @@
+/**
+ * The options of a `ReplicatedLevel`: checked and completed once, here, and frozen.
+ */
+import type { DatabaseOptions } from 'classic-level'
+import { lastWriterWins } from './core/resolve.ts'
+import { ReplicationError } from './errors.ts'
+import { groupBytesMax, messageTextBytesMax, transactionBytesCeiling, transactionBytesDefault } from './limits.ts'
+import type { Resolver } from './types.ts'
+
+/** Addresses as `'host:port'`, or `'[::1]:9000'`. */
+export type PeerSet = readonly string[] | Readonly<Record<string, unknown>>
+
+export type PeersOption = PeerSet | (() => PeerSet | Promise<PeerSet>) | AsyncIterable<string | readonly string[]>
+
+export interface ReplicationOptions<K = string, V = string> {
+  /** Only replicas of one group talk to each other. Default `'default'`; at most 255 bytes. */
+  group?: string
+  /** Address to listen on. Default `'127.0.0.1'`; anything beyond loopback needs `insecure: true`. */
+  host?: string
+  /** Port to listen on; `false` to dial only. Default 9000, and any free one if that is taken. */
+  port?: number | false
+  /** Replicas to connect to: a list, a record whose keys are addresses, a function that is asked again, or a feed. */
+  peers?: PeersOption
+  /** Allows listening beyond loopback without encryption. Default false. */
+  insecure?: boolean
+  /** Decides between concurrent versions of a key; pure and synchronous. Default: the later one wins. */
+  resolver?: Resolver<K, V>
+  /** Change it together with the resolver. At most 1024 bytes. */
+  resolverVersion?: string
+  /** Whether every write is on disk before it resolves. Default false. */
+  sync?: boolean
+  /** Largest transaction that is accepted, in bytes of keys and values. Default 64 MiB, at most 512 MiB. */
+  transactionBytesMax?: number
+  /** How long `open()` tries to catch up with known peers before it accepts writes. Default 1000. */
+  initialSyncMs?: number
+}
+
+/** Options of a `ReplicatedLevel`: classic-level's, and those of replication. */
+export type ReplicatedLevelOptions<K = string, V = string> = DatabaseOptions<K, V> & ReplicationOptions<K, V>
+
+export interface CompleteOptions {
+  readonly group: string
+  readonly host: string
+  /** Port 0 stands for any free one. */
+  readonly port: number | false
+  /** Whether another port will do if it is taken. */
+  readonly portIsPreference: boolean
+  readonly peers: PeersOption
+  readonly resolver: Resolver
+  readonly resolverVersion: string
+  readonly sync: boolean
+  readonly transactionBytesMax: number
+  readonly initialSyncMs: number
+}
+
+const portDefault = 9000
+
+/**
+ * Checks and completes what the user gave.
+ *
+ * @throws `REPLICATION_INVALID_OPTION`, `LEVEL_NOT_SUPPORTED`
+ */
+export function completeOptions (options: ReplicatedLevelOptions<any, any>): CompleteOptions {
+  if (options.multithreading === true) {
+    throw new ReplicationError('The option multithreading is not supported: a replica has one writer', { code: 'LEVEL_NOT_SUPPORTED' })
+  }
+  for (const name of ['secret', 'tls', 'discovery'] as const) {
+    if ((options as Record<string, unknown>)[name] !== undefined && (options as Record<string, unknown>)[name] !== false) {
+      throw new ReplicationError(`The option ${name} is not supported yet: links are not encrypted, and peers have to be named`, { code: 'LEVEL_NOT_SUPPORTED' })
+    }
+  }
+  const group = text('group', options.group ?? 'default', 1, groupBytesMax)
+  const host = text('host', options.host ?? '127.0.0.1', 1, 255)
+  if (!isLoopback(host) && options.insecure !== true) {
+    throw invalid('host', host, 'an address beyond loopback, which needs insecure: true, since links are not encrypted')
+  }
+  const { port } = options
+  if (port !== undefined && port !== false && !isInteger(port, 0, 65535)) throw invalid('port', port, 'an integer from 0 to 65535, or false')
+  const peers = options.peers ?? []
+  if (typeof peers !== 'function' && (typeof peers !== 'object' || peers === null)) throw invalid('peers', peers, 'a list, a record, a function or an async iterable')
+  const resolver = options.resolver ?? lastWriterWins
+  if (typeof resolver !== 'function') throw invalid('resolver', resolver, 'a function')
+  const { transactionBytesMax = transactionBytesDefault, initialSyncMs = 1000 } = options
+  if (!isInteger(transactionBytesMax, 1, transactionBytesCeiling)) throw invalid('transactionBytesMax', transactionBytesMax, `an integer from 1 to ${transactionBytesCeiling}`)
+  if (typeof initialSyncMs !== 'number' || !(initialSyncMs >= 0)) throw invalid('initialSyncMs', initialSyncMs, 'a number of milliseconds, 0 or more')
+  return Object.freeze({
+    group,
+    host,
+    port: port ?? portDefault,
+    portIsPreference: port === undefined,
+    peers,
+    resolver: resolver as Resolver,
+    resolverVersion: text('resolverVersion', options.resolverVersion ?? '', 0, messageTextBytesMax),
+    sync: boolean('sync', options.sync ?? false),
+    transactionBytesMax,
+    initialSyncMs
+  })
+}
+
+/** Whether an address can be reached from this machine only. */
+export function isLoopback (host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+}
+
+function isInteger (value: unknown, min: number, max: number): value is number {
+  return Number.isInteger(value) && (value as number) >= min && (value as number) <= max
+}
+
+function text (name: string, value: unknown, bytesMin: number, bytesMax: number): string {
+  if (typeof value !== 'string') throw invalid(name, value, 'a string')
+  const bytes = Buffer.byteLength(value)
+  if (bytes < bytesMin || bytes > bytesMax) throw invalid(name, value, `a string of ${bytesMin} to ${bytesMax} bytes`)
+  return value
+}
+
+function boolean (name: string, value: unknown): boolean {
+  if (typeof value !== 'boolean') throw invalid(name, value, 'true or false')
+  return value
+}
+
+function invalid (name: string, value: unknown, expected: string): ReplicationError {
+  const received = typeof value === 'string' ? JSON.stringify(value.slice(0, 80)) : String(value)
+  return new ReplicationError(`The option ${name} has to be ${expected}; received ${received}`, { code: 'REPLICATION_INVALID_OPTION' })
+}

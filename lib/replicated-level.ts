@@ -1,0 +1,250 @@
+/**
+ * A Level database that replicates itself.
+ *
+ * Reads go straight to classic-level, under the prefix of the data keyspace. Writes go to the store, which commits
+ * them together with their replication record. `open()` starts replication, `close()` ends it.
+ */
+import { AbstractLevel } from 'abstract-level'
+import { ClassicLevel } from 'classic-level'
+import { bytesEncodings } from './encodings.ts'
+import { ReplicationError, toReplicationError } from './errors.ts'
+import { completeOptions, type CompleteOptions, type ReplicatedLevelOptions } from './options.ts'
+import { Replicator } from './network/replicator.ts'
+import type { Transport } from './network/transport.ts'
+import { Replication, type OpenReplica } from './replication.ts'
+import type { RangeOptions } from './storage/clear.ts'
+import type { Bytes, Engine } from './storage/engine.ts'
+import { IdentityFile, removeIdentityFile } from './storage/identity.ts'
+import { DataIterator, type IteratorSource } from './storage/iterator.ts'
+import { dataPrefix, inKeyspace, keyspace } from './storage/keyspaces.ts'
+import type { Operation } from './storage/local.ts'
+import type { MergeReport } from './storage/merge.ts'
+import { Store } from './storage/store.ts'
+import type { System } from './types.ts'
+
+/** What classic-level does behind abstract-level's public methods, which have normalised the options already. */
+interface PrivateLevel extends IteratorSource {
+  _get (key: Bytes, options: object): Promise<Bytes | undefined>
+  _getSync (key: Bytes, options: object): Bytes | undefined
+  _getMany (keys: Bytes[], options: object): Promise<Array<Bytes | undefined>>
+  _has (key: Bytes, options: object): Promise<boolean>
+  _hasMany (keys: Bytes[], options: object): Promise<boolean[]>
+}
+
+const manifest = {
+  encodings: { buffer: true, utf8: true, view: true },
+  has: true,
+  getSync: true,
+  explicitSnapshots: true,
+  createIfMissing: true,
+  errorIfExists: true,
+  signals: { iterators: true },
+  additionalMethods: { approximateSize: true, compactRange: true }
+}
+
+/** What a replica needs of its surroundings. */
+export interface Surroundings {
+  readonly system: System
+  readonly transport: Transport
+}
+
+export class ReplicatedLevelBase<K = string, V = string> extends AbstractLevel<Bytes, K, V> {
+  /** Replication: peers, versions, conflicts, status. */
+  readonly replication: Replication<K, V>
+  readonly #location: string
+  readonly #surroundings: Surroundings
+  readonly #options: CompleteOptions
+  readonly #encodings: ReturnType<typeof bytesEncodings>
+  #level: ClassicLevel<Buffer, Buffer> | undefined
+  #store: Store | undefined
+  #replica: OpenReplica | undefined
+
+  constructor (surroundings: Surroundings, location: string, options: ReplicatedLevelOptions<K, V> = {}) {
+    if (typeof location !== 'string' || location === '') {
+      throw new ReplicationError("The first argument 'location' has to be a non-empty string", { code: 'REPLICATION_INVALID_OPTION' })
+    }
+    const complete = completeOptions(options)
+    super(manifest as object, options)
+    this.#location = location
+    this.#surroundings = surroundings
+    this.#options = complete
+    this.#encodings = bytesEncodings(options.keyEncoding, options.valueEncoding)
+    this.replication = new Replication<K, V>(complete.group, {
+      encode: (key) => Buffer.from(this.keyEncoding().encode(key) as string),
+      decode: this.#encodings.decodeKey
+    }, () => this.#replica)
+  }
+
+  /** The directory that was given to the constructor. */
+  get location (): string {
+    return this.#location
+  }
+
+  async _open (options: { createIfMissing: boolean, multithreading?: boolean }): Promise<void> {
+    if (options.multithreading === true) completeOptions({ multithreading: true })
+    const identity = new IdentityFile(this.#location)
+    await identity.prepare(options.createIfMissing)
+    const level = new ClassicLevel<Buffer, Buffer>(this.#location, { keyEncoding: 'buffer', valueEncoding: 'buffer' })
+    try {
+      await level.open({ ...options, passive: false })
+    } catch (error) {
+      throw (error as Error).cause ?? error
+    }
+    try {
+      await this.#start(level, identity)
+    } catch (error) {
+      await this.#stop().catch(() => {})
+      await level.close()
+      throw error
+    }
+    this.#level = level
+  }
+
+  /** Opens the store, then begins to replicate. */
+  async #start (level: ClassicLevel<Buffer, Buffer>, identity: IdentityFile): Promise<void> {
+    const { system, transport } = this.#surroundings
+    const onError = (error: ReplicationError): void => { this.#emitError(error) }
+    const changed = (): void => { this.#replica?.replicator.mesh.changed() }
+    const store = this.#store = await Store.open({
+      ...this.#options,
+      engine: level as unknown as Engine,
+      identity,
+      system,
+      encodings: this.#encodings,
+      onError,
+      onCommit: changed,
+      onApplying: changed,
+      reports: () => this.listenerCount('replicate') > 0 || this.listenerCount('conflict') > 0,
+      onReport: (report) => { this.#emitReport(report) }
+    })
+    const replicator = new Replicator({ ...this.#options, system, store, transport, onError, emit: (event, ...args) => { this.#emit(event, ...args) } })
+    this.#replica = { store, replicator }
+    await replicator.open()
+  }
+
+  /** Ends replication, then closes the store, and leaves LevelDB open. */
+  async #stop (): Promise<void> {
+    await this.#replica?.replicator.close()
+    this.#replica = undefined
+    await this.#store?.close()
+    this.#store = undefined
+  }
+
+  async _close (): Promise<void> {
+    await this.#stop()
+    await this.#level?.close()
+    this.#level = undefined
+  }
+
+  get #inner (): PrivateLevel {
+    return this.#level as unknown as PrivateLevel
+  }
+
+  async _get (key: Bytes, options: object): Promise<Bytes | undefined> {
+    return await this.#inner._get(inData(key), options)
+  }
+
+  _getSync (key: Bytes, options: object): Bytes | undefined {
+    return this.#inner._getSync(inData(key), options)
+  }
+
+  async _getMany (keys: Bytes[], options: object): Promise<Array<Bytes | undefined>> {
+    return await this.#inner._getMany(keys.map(inData), options)
+  }
+
+  async _has (key: Bytes, options: object): Promise<boolean> {
+    return await this.#inner._has(inData(key), options)
+  }
+
+  async _hasMany (keys: Bytes[], options: object): Promise<boolean[]> {
+    return await this.#inner._hasMany(keys.map(inData), options)
+  }
+
+  async _put (key: Bytes, value: Bytes, options: { sync?: boolean }): Promise<void> {
+    await this.#store!.commit([{ type: 'put', key, value }], options.sync ?? this.#options.sync)
+  }
+
+  async _del (key: Bytes, options: { sync?: boolean }): Promise<void> {
+    await this.#store!.commit([{ type: 'del', key }], options.sync ?? this.#options.sync)
+  }
+
+  async _batch (operations: Operation[], options: { sync?: boolean }): Promise<void> {
+    await this.#store!.commit(operations, options.sync ?? this.#options.sync)
+  }
+
+  async _clear (options: RangeOptions): Promise<void> {
+    await this.#store!.clear(options)
+  }
+
+  _iterator (options: RangeOptions): DataIterator {
+    return new DataIterator(this as never, this.#inner, options)
+  }
+
+  _snapshot (options: object): ReturnType<Engine['snapshot']> {
+    return this.#level!.snapshot(options)
+  }
+
+  /** About how many bytes of the file system the data of a range of keys uses, `start` included, `end` not. */
+  async approximateSize<TKey = K> (start: TKey, end: TKey, options?: { keyEncoding?: string }): Promise<number> {
+    const [from, to] = await this.#boundsOf('approximateSize', start, end, options)
+    return await this.#level!.approximateSize(from, to)
+  }
+
+  /** Compacts a range of keys by hand. */
+  async compactRange<TKey = K> (start: TKey, end: TKey, options?: { keyEncoding?: string }): Promise<void> {
+    const [from, to] = await this.#boundsOf('compactRange', start, end, options)
+    await this.#level!.compactRange(from, to)
+  }
+
+  async #boundsOf (method: string, start: unknown, end: unknown, options?: { keyEncoding?: string }): Promise<[Buffer, Buffer]> {
+    if (start === undefined || end === undefined) throw new TypeError("The arguments 'start' and 'end' are required")
+    if (this.status === 'opening') return await this.deferAsync(async () => await this.#boundsOf(method, start, end, options))
+    if (this.status !== 'open') throw new ReplicationError(`Database is not open: cannot call ${method}()`, { code: 'LEVEL_DATABASE_NOT_OPEN' })
+    const encoding = this.keyEncoding(options?.keyEncoding as 'utf8')
+    const bound = (key: unknown): Buffer => inKeyspace(keyspace.data, Buffer.from(encoding.encode(key as string) as string))
+    return [bound(start), bound(end)]
+  }
+
+  /** Details of LevelDB, such as `'leveldb.stats'`. */
+  getProperty (property: string): string {
+    if (typeof property !== 'string') throw new TypeError("The first argument 'property' must be a string")
+    if (this.status !== 'open') throw new ReplicationError('Database is not open', { code: 'LEVEL_DATABASE_NOT_OPEN' })
+    return this.#level!.getProperty(property)
+  }
+
+  /** Removes a database and nothing else from a directory. */
+  static async destroy (location: string): Promise<void> {
+    await ClassicLevel.destroy(location)
+    await removeIdentityFile(location)
+  }
+
+  /** Tries to restore a damaged database. */
+  static async repair (location: string): Promise<void> {
+    await ClassicLevel.repair(location)
+  }
+
+  #emitError (error: ReplicationError): void {
+    if (this.listenerCount('error') > 0) this.#emit('error', error)
+  }
+
+  #emitReport ({ changed, conflicts }: MergeReport): void {
+    if (changed.length > 0 && this.listenerCount('replicate') > 0) this.#emit('replicate', changed)
+    if (this.listenerCount('conflict') === 0) return
+    for (const { key, siblings, values } of conflicts) {
+      this.#emit('conflict', { key: this.#encodings.decodeKey(key), versions: this.#store!.versionsOf(key, siblings, values) })
+    }
+  }
+
+  /** A listener that throws must not stop replication, nor kill the process. */
+  #emit (event: string, ...args: unknown[]): void {
+    try {
+      this.emit(event as 'open', ...args as [])
+    } catch (error) {
+      if (event !== 'error') this.#emitError(toReplicationError(error))
+    }
+  }
+}
+
+function inData (key: Bytes): Bytes {
+  return typeof key === 'string' ? dataPrefix + key : inKeyspace(keyspace.data, key)
+}

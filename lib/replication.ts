@@ -1,0 +1,157 @@
+/**
+ * `db.replication`: everything about replication that is not in options and events.
+ */
+import { formatLogId } from './core/ids.ts'
+import type { ReadonlyVersionVector } from './core/version-vector.ts'
+import { ReplicationError } from './errors.ts'
+import { parseAddress } from './network/addresses.ts'
+import type { PeerStatus } from './network/peer-status.ts'
+import type { Replicator } from './network/replicator.ts'
+import type { Duplex } from './network/transport.ts'
+import type { RangeOptions } from './storage/clear.ts'
+import type { Store } from './storage/store.ts'
+import type { Address, Version } from './types.ts'
+
+/** What is there while the database is open. */
+export interface OpenReplica {
+  readonly store: Store
+  readonly replicator: Replicator
+}
+
+/** Keys of the database from and to bytes. */
+export interface KeyCodec<K> {
+  encode (key: K): Buffer
+  decode (bytes: Uint8Array): unknown
+}
+
+export interface ReplicationStatus {
+  /** Replica id. */
+  readonly id: string
+  /** The log that this replica writes now: the `origin` of its versions. */
+  readonly log: string
+  readonly group: string
+  readonly address: Address | undefined
+  /** What this replica knows: for each log, how many operations. */
+  readonly vector: Readonly<Record<string, number>>
+  /** What of it would survive a power loss. */
+  readonly durable: Readonly<Record<string, number>>
+  /** Tombstones up to here have been forgotten. */
+  readonly collected: Readonly<Record<string, number>>
+  /** The replicas of the group that this one knows of, and what they have said to hold durably. */
+  readonly members: ReadonlyArray<{ readonly id: string, readonly acknowledged: Readonly<Record<string, number>> }>
+  /** Whether a long catch-up or state transfer is being applied. */
+  readonly applying: boolean
+}
+
+/** A range of keys, as iterators take it. */
+export interface KeyRange<K> {
+  gt?: K
+  gte?: K
+  lt?: K
+  lte?: K
+  limit?: number
+  reverse?: boolean
+}
+
+export class Replication<K = string, V = string> {
+  readonly #open: () => OpenReplica | undefined
+  readonly #group: string
+  readonly #keys: KeyCodec<K>
+
+  constructor (group: string, keys: KeyCodec<K>, open: () => OpenReplica | undefined) {
+    this.#group = group
+    this.#keys = keys
+    this.#open = open
+  }
+
+  get #replica (): OpenReplica {
+    const replica = this.#open()
+    if (replica === undefined) throw new ReplicationError('Database is not open', { code: 'LEVEL_DATABASE_NOT_OPEN' })
+    return replica
+  }
+
+  /** Replica id: 32 hexadecimal digits, kept over restarts. A directory that was copied gets one of its own. */
+  get id (): string {
+    return this.#replica.store.replica
+  }
+
+  /** Where this replica listens; undefined if it does not. */
+  get address (): Address | undefined {
+    return this.#open()?.replicator.address
+  }
+
+  /** The status of each peer: of those linked, and of those that are to be. */
+  peers (): PeerStatus[] {
+    return this.#replica.replicator.peers()
+  }
+
+  /**
+   * Keeps an address connected from now on, besides those of the option `peers`. Returns at once; the event
+   * `connect` tells when it is.
+   *
+   * @param address `'host:port'`, or `'[::1]:9000'`
+   * @throws `REPLICATION_INVALID_OPTION`
+   */
+  connect (address: string): void {
+    this.#replica.replicator.connect(parseAddress(address))
+  }
+
+  /** Stops keeping an address connected, and ends the link to the replica behind it. */
+  disconnect (address: string): void {
+    this.#replica.replicator.disconnect(parseAddress(address))
+  }
+
+  /**
+   * Resolves when every linked peer has durably (on disk, not only in memory) what this replica had at the call, and
+   * this replica what they had. With no link it waits for one.
+   *
+   * @param options `timeoutMs`: how long to wait, default 30,000
+   * @throws `REPLICATION_TIMEOUT`
+   */
+  async synced ({ timeoutMs = 30_000 }: { timeoutMs?: number } = {}): Promise<void> {
+    await this.#replica.replicator.mesh.synced(timeoutMs)
+  }
+
+  /** All concurrent versions of a key, the visible one first. Empty if it was never written, or long deleted. */
+  async versions (key: K): Promise<Array<Version<K, V>>> {
+    return await this.#replica.store.versions(this.#keys.encode(key)) as Array<Version<K, V>>
+  }
+
+  /** Keys with more than one version, at least one of them a value, in key order. */
+  async * conflicts (range: KeyRange<K> = {}): AsyncGenerator<{ key: K, versions: Array<Version<K, V>> }> {
+    const { limit, reverse } = range
+    const bytes: Record<string, unknown> = { ...(limit === undefined ? {} : { limit }), ...(reverse === undefined ? {} : { reverse }) }
+    for (const bound of ['gt', 'gte', 'lt', 'lte'] as const) if (range[bound] !== undefined) bytes[bound] = this.#keys.encode(range[bound])
+    for await (const { key, versions } of this.#replica.store.conflicts(bytes as RangeOptions)) {
+      yield { key: this.#keys.decode(key) as K, versions: versions as Array<Version<K, V>> }
+    }
+  }
+
+  /**
+   * One conversation, as an it-pipe duplex of bytes, to be piped with the `stream()` of another replica over anything
+   * that carries bytes in order. It has no heartbeat of its own transport: end it to end the conversation.
+   */
+  stream (): Duplex {
+    return this.#replica.replicator.stream()
+  }
+
+  /** One plain object: who this is, what it knows, and of whom. */
+  status (): ReplicationStatus {
+    const { store } = this.#replica
+    return {
+      id: store.replica,
+      log: formatLogId(store.ownLog),
+      group: this.#group,
+      address: this.address,
+      vector: plain(store.vector),
+      durable: plain(store.durable),
+      collected: plain(store.collected),
+      members: [...store.members].map(([id, acknowledged]) => ({ id, acknowledged: plain(acknowledged) })),
+      applying: store.applying
+    }
+  }
+}
+
+function plain (vector: ReadonlyVersionVector): Record<string, number> {
+  return Object.fromEntries([...vector].map(({ log, sequence }) => [formatLogId(log), sequence]))
+}

@@ -1,0 +1,108 @@
+/**
+ * `clear`: a tombstone for every key in a range, as of one moment in the writer's order, in bounded transactions.
+ *
+ * What is written to the range after that moment survives: a key is deleted only while its version record is still
+ * the one that the snapshot of that moment holds. The first part is committed in the same turn of the writer as the
+ * snapshot is taken, so that a small range goes atomically.
+ */
+import { MiB } from '../limits.ts'
+import type { Engine } from './engine.ts'
+import { dataEnd, dataPrefix, inKeyspace, keyspace } from './keyspaces.ts'
+import { addTransaction, type Operation } from './local.ts'
+import type { ReplicaState } from './state.ts'
+import type { Writer } from './writer.ts'
+
+type Snapshot = ReturnType<Engine['snapshot']>
+type Bound = string | Uint8Array
+
+/** Range options as abstract-level hands them to `_clear`; keys in the encoding that they name. */
+export interface RangeOptions {
+  readonly gt?: Bound
+  readonly gte?: Bound
+  readonly lt?: Bound
+  readonly lte?: Bound
+  readonly limit?: number
+  readonly reverse?: boolean
+  readonly keyEncoding?: string
+  readonly snapshot?: Snapshot
+}
+
+const keysPerTransaction = 1000
+const bytesPerTransaction = MiB
+const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
+
+/** The same range in the data keyspace, with the bounds that it lacks. */
+export function inData<T extends RangeOptions> (options: T): T {
+  const { gt, gte, lt, lte, ...rest } = options
+  const text = options.keyEncoding === 'utf8'
+  const bound = (key: Bound): Bound => typeof key === 'string' ? dataPrefix + key : inKeyspace(keyspace.data, key)
+  const range: { gt?: Bound, gte?: Bound, lt?: Bound, lte?: Bound } = {}
+  if (gte !== undefined) range.gte = bound(gte)
+  else if (gt !== undefined) range.gt = bound(gt)
+  else range.gte = text ? dataPrefix : Buffer.of(keyspace.data)
+  if (lte !== undefined) range.lte = bound(lte)
+  else if (lt !== undefined) range.lt = bound(lt)
+  else range.lt = text ? dataEnd : Buffer.of(keyspace.data + 1)
+  return { ...rest, ...range } as T
+}
+
+export async function clearRange (state: ReplicaState, writer: Writer, options: RangeOptions, nowMs: () => number): Promise<void> {
+  const { engine } = state
+  let snapshot: Snapshot | undefined
+  let keys: ReturnType<Engine['keys']> | undefined
+  let more = true
+  try {
+    while (more) {
+      await writer.runInOrder(async (batch) => {
+        snapshot ??= engine.snapshot()
+        keys ??= engine.keys<Buffer>({ ...bytesRange(options), snapshot: options.snapshot ?? snapshot, fillCache: false } as object)
+        const page = await nextPage(keys as unknown as KeyPages)
+        more = page.more
+        const operations = await unchangedSince(engine, snapshot, page.keys)
+        addTransaction(state, batch, { putByKey: new Map(), tracksKeys: true, settled: [] }, operations, nowMs())
+        return !batch.empty
+      })
+    }
+  } finally {
+    await keys?.close()
+    await snapshot?.close()
+  }
+}
+
+/** The same range in the data keyspace, as bytes: keys that are no text must not become text on the way. */
+function bytesRange (options: RangeOptions): RangeOptions {
+  const range = inData(options)
+  const bytes = (name: 'gt' | 'gte' | 'lt' | 'lte'): object => range[name] === undefined ? {} : { [name]: Buffer.from(range[name] as string) }
+  return { ...range, ...bytes('gt'), ...bytes('gte'), ...bytes('lt'), ...bytes('lte'), keyEncoding: 'buffer' }
+}
+
+interface KeyPages {
+  nextv (size: number): Promise<Buffer[]>
+}
+
+/** The next keys to delete, without the prefix. */
+async function nextPage (iterator: KeyPages): Promise<{ keys: Buffer[], more: boolean }> {
+  const keys: Buffer[] = []
+  let bytes = 0
+  while (keys.length < keysPerTransaction && bytes < bytesPerTransaction) {
+    const page = await iterator.nextv(keysPerTransaction - keys.length)
+    if (page.length === 0) return { keys, more: false }
+    for (const key of page) {
+      keys.push(key.subarray(1))
+      bytes += key.length
+    }
+  }
+  return { keys, more: true }
+}
+
+async function unchangedSince (engine: Engine, snapshot: Snapshot, keys: Buffer[]): Promise<Operation[]> {
+  if (keys.length === 0) return []
+  const records = keys.map((key) => inKeyspace(keyspace.version, key))
+  const [then, now] = await Promise.all([
+    engine.getMany(records, { ...buffers, snapshot }) as Promise<Array<Buffer | undefined>>,
+    engine.getMany(records, buffers) as Promise<Array<Buffer | undefined>>
+  ])
+  return keys
+    .filter((_key, index) => then[index] !== undefined && now[index] !== undefined && then[index].equals(now[index]))
+    .map((key) => ({ type: 'del', key }))
+}

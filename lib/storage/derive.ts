@@ -1,0 +1,82 @@
+/**
+ * From stored versions to what people see: decoded lazily, folded by the resolver.
+ */
+import { fold, type Outcome } from '../core/resolve.ts'
+import { formatLogId } from '../core/ids.ts'
+import { toMs } from '../core/hlc.ts'
+import type { Sibling, SiblingSet } from '../core/siblings.ts'
+import { ReplicationError } from '../errors.ts'
+import type { ErrorListener, Resolver, Version } from '../types.ts'
+
+/** The database's encodings, from and to bytes. What they cannot decode stays bytes. */
+export interface Encodings {
+  decodeKey (bytes: Uint8Array): unknown
+  decodeValue (bytes: Uint8Array): unknown
+  encodeValue (value: unknown): Uint8Array
+}
+
+/** Values of a sibling set, parallel to it; undefined for deletes. */
+export type SiblingValues = ReadonlyArray<Uint8Array | undefined>
+
+/** A version whose key and value are decoded when they are first read. */
+class StoredVersion implements Version {
+  readonly type: 'put' | 'del'
+  readonly timestamp: number
+  readonly origin: string
+  readonly keyBytes: Uint8Array
+  readonly valueBytes: Uint8Array | undefined
+  readonly #encodings: Encodings
+  #key: unknown
+  #value: unknown
+
+  constructor (keyBytes: Uint8Array, sibling: Sibling, valueBytes: Uint8Array | undefined, encodings: Encodings) {
+    this.keyBytes = keyBytes
+    this.type = sibling.type
+    this.timestamp = toMs(sibling.hlc)
+    this.origin = formatLogId(sibling.log)
+    this.valueBytes = valueBytes
+    this.#encodings = encodings
+  }
+
+  get key (): unknown {
+    return (this.#key ??= this.#encodings.decodeKey(this.keyBytes))
+  }
+
+  get value (): unknown {
+    if (this.valueBytes === undefined) return undefined
+    return (this.#value ??= this.#encodings.decodeValue(this.valueBytes))
+  }
+}
+
+export class Derivation {
+  readonly #encodings: Encodings
+  readonly #resolver: Resolver
+  readonly #onError: ErrorListener
+
+  constructor (options: { encodings: Encodings, resolver: Resolver, onError: ErrorListener }) {
+    this.#encodings = options.encodings
+    this.#resolver = options.resolver
+    this.#onError = options.onError
+  }
+
+  version (key: Uint8Array, sibling: Sibling, value: Uint8Array | undefined): Version {
+    return new StoredVersion(key, sibling, value, this.#encodings)
+  }
+
+  versions (key: Uint8Array, siblings: SiblingSet, values: SiblingValues): Version[] {
+    return siblings.map((sibling, index) => this.version(key, sibling, values[index]))
+  }
+
+  /** What a key with these versions reads as; the version that is visible, if one of them is. */
+  outcome (key: Uint8Array, siblings: SiblingSet, values: SiblingValues): Outcome {
+    const versions = this.versions(key, siblings, values)
+    return fold(versions, this.#resolver, (challenger, resolution) => this.#merged(key, siblings[versions.indexOf(challenger)]!, resolution), (cause) => {
+      this.#onError(new ReplicationError('The resolver failed; the later version was taken', { code: 'REPLICATION_RESOLVER', cause }))
+    })
+  }
+
+  #merged (key: Uint8Array, sibling: Sibling, resolution: { value: unknown } | { type: 'del' }): Version {
+    if (!('value' in resolution)) return this.version(key, { ...sibling, type: 'del' }, undefined)
+    return this.version(key, { ...sibling, type: 'put' }, this.#encodings.encodeValue(resolution.value))
+  }
+}

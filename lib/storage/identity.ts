@@ -1,0 +1,123 @@
+/**
+ * Whether this directory is the one whose log it continues.
+ *
+ * A directory that was copied or restored must not write on in the same log: the same dot would name two writes.
+ * Each open replaces a small file inside the directory and remembers, in the database, what it was: its nonce, inode
+ * and birth time, and its change time. If nonce, inode or birth time differ at the next open, the directory is a copy
+ * or was restored: new replica id, new log. If only the change time differs (chown does that), or the machine
+ * restarted since an unclean close, the end of the log may be gone: new log, same replica.
+ */
+import { mkdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ByteReader, ByteWriter } from '../codec/bytes.ts'
+import { ReplicationError } from '../errors.ts'
+
+export const identityFileName = 'REPLICA'
+const bootIdFile = '/proc/sys/kernel/random/boot_id'
+
+export interface Identity {
+  readonly nonce: string
+  readonly inode: string
+  readonly birthTime: string
+  readonly changeTime: string
+  /** Which run of the machine it was written in; empty where there is no telling. */
+  readonly bootId: string
+}
+
+export type Verdict = 'same' | 'new-log' | 'new-replica'
+
+/** Where identities are kept: a directory, or a simulator's stand-in. */
+export interface IdentityStore {
+  /** What stands there now; undefined if nothing does. */
+  read (): Promise<Identity | undefined>
+  /** Puts a new identity there, durably, and returns what {@link read} would. */
+  renew (nonce: string): Promise<Identity>
+}
+
+/** Compares what the database remembers with what is there. */
+export function judge (remembered: Identity | undefined, found: Identity | undefined, closedCleanly: boolean): Verdict {
+  if (remembered === undefined || found === undefined) return 'new-replica'
+  if (remembered.nonce !== found.nonce || remembered.inode !== found.inode || remembered.birthTime !== found.birthTime) return 'new-replica'
+  if (remembered.changeTime !== found.changeTime) return 'new-log'
+  if (!closedCleanly && (remembered.bootId === '' || remembered.bootId !== found.bootId)) return 'new-log'
+  return 'same'
+}
+
+export class IdentityFile implements IdentityStore {
+  readonly #directory: string
+  readonly #path: string
+
+  constructor (directory: string) {
+    this.#directory = directory
+    this.#path = join(directory, identityFileName)
+  }
+
+  /**
+   * Refuses a directory that holds a database which is not a replica; nothing in it is changed. For an empty one,
+   * lays the file down before LevelDB writes anything, so that no replica is ever without.
+   *
+   * @throws `REPLICATION_NOT_A_REPLICA`
+   */
+  async prepare (createIfMissing: boolean): Promise<void> {
+    if (await exists(join(this.#directory, 'CURRENT'))) {
+      if (await exists(this.#path)) return
+      throw new ReplicationError(`${this.#directory} holds a LevelDB database that is not a replica (it has no file ${identityFileName}); nothing was changed`, { code: 'REPLICATION_NOT_A_REPLICA' })
+    }
+    if (!createIfMissing) return
+    await mkdir(this.#directory, { recursive: true })
+    await writeFile(this.#path, '', { flag: 'a' })
+  }
+
+  async read (): Promise<Identity | undefined> {
+    try {
+      const [nonce, { ino, birthtimeNs, ctimeNs }, bootId] = await Promise.all([readFile(this.#path, 'utf8'), stat(this.#path, { bigint: true }), readBootId()])
+      return { nonce: nonce.trim(), inode: String(ino), birthTime: String(birthtimeNs), changeTime: String(ctimeNs), bootId }
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+      throw error
+    }
+  }
+
+  async renew (nonce: string): Promise<Identity> {
+    const next = `${this.#path}.next`
+    await writeFile(next, `${nonce}\n`, { flush: true })
+    await rename(next, this.#path)
+    return (await this.read())!
+  }
+}
+
+/** Removes what {@link IdentityFile} laid down, the directory included if nothing else is left in it. */
+export async function removeIdentityFile (directory: string): Promise<void> {
+  if (!await exists(join(directory, identityFileName))) return
+  await rm(join(directory, identityFileName), { force: true })
+  await rm(join(directory, `${identityFileName}.next`), { force: true })
+  await rmdir(directory).catch(() => {})
+}
+
+export function encodeIdentity ({ nonce, inode, birthTime, changeTime, bootId }: Identity): Buffer {
+  return new ByteWriter().text(nonce).text(inode).text(birthTime).text(changeTime).text(bootId).take()
+}
+
+export function decodeIdentity (bytes: Buffer): Identity {
+  const reader = new ByteReader(bytes)
+  const text = (): string => reader.text(256)
+  return { nonce: text(), inode: text(), birthTime: text(), changeTime: text(), bootId: text() }
+}
+
+async function exists (path: string): Promise<boolean> {
+  try {
+    await stat(path)
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+    throw error
+  }
+}
+
+async function readBootId (): Promise<string> {
+  try {
+    return (await readFile(bootIdFile, 'utf8')).trim()
+  } catch {
+    return ''
+  }
+}

@@ -1,0 +1,210 @@
+/**
+ * One inner batch: the atomic LevelDB write in which data, version, sibling, log and vector change together.
+ *
+ * It is filled by local transactions or by remote units, never by both. What it advances is its context for what
+ * is added to it later; the replica's own vector follows when it is committed. Every inner batch writes a journal
+ * record with its running number and its advances: the vector on disk is the last checkpoint plus the journal, and
+ * a gap in the numbers betrays a batch that LevelDB lost.
+ */
+import { ByteWriter } from '../codec/bytes.ts'
+import { writeAdvance, writeAdvances } from '../codec/advances.ts'
+import { writeSiblings } from '../codec/sibling-set.ts'
+import { writeEntryBody } from '../codec/entry.ts'
+import type { LogId } from '../core/ids.ts'
+import type { SiblingSet } from '../core/siblings.ts'
+import type { Advance, Context } from '../core/version-vector.ts'
+import { checkpointInterval, journalSlots } from '../limits.ts'
+import { openBatch, type Bytes, type EngineBatch } from './engine.ts'
+import { keyspace, logKey, meta, siblingKey } from './keyspaces.ts'
+import type { ReplicaState } from './state.ts'
+
+/** What a committed inner batch did, for live streams. */
+export interface Unit {
+  readonly changes: readonly Advance[]
+  /** Encoded changes and entries; undefined if nobody listened when the batch was made. */
+  readonly body: Buffer | undefined
+}
+
+const scratch = { key: Buffer.allocUnsafe(1024), version: new ByteWriter(64), log: new ByteWriter(1024), number: new ByteWriter(64) }
+
+export class InnerBatch implements Context {
+  readonly #state: ReplicaState
+  readonly #batch: EngineBatch
+  readonly #advances = new Map<LogId, Advance>()
+  readonly #entries: ByteWriter | undefined
+  /** Where the entry of each key begins and ends, so that a unit names each key once. */
+  readonly #entryOfKey = new Map<string, { start: number, end: number }>()
+  #keyLength = 0
+  #keyView = scratch.key
+  #repeated = false
+  /** A rough count of bytes, to bound the batch. */
+  bytes = 0
+  sync = false
+  /** Whether a checkpoint is due whatever the number: the last batch before a clean close. */
+  last = false
+
+  constructor (state: ReplicaState, recordUnit: boolean) {
+    this.#state = state
+    this.#batch = openBatch(state.engine)
+    this.#entries = recordUnit ? new ByteWriter(256) : undefined
+  }
+
+  /** Whether this batch, or what was committed before it, has the write. */
+  covers (log: LogId, sequence: number): boolean {
+    return (this.#advances.get(log)?.sequence ?? 0) >= sequence || this.#state.vector.covers(log, sequence)
+  }
+
+  /** Whether it advances nothing. */
+  get empty (): boolean {
+    return this.#advances.size === 0
+  }
+
+  get advances (): Iterable<Advance> {
+    return this.#advances.values()
+  }
+
+  advance (entry: Advance): void {
+    if (!this.covers(entry.log, entry.sequence)) this.#advances.set(entry.log, entry)
+  }
+
+  /** Makes `key` the one that the following calls are about. */
+  setKey (key: Bytes): void {
+    const bytesMax = 1 + (typeof key === 'string' ? key.length * 3 : key.length)
+    if (scratch.key.length < bytesMax) scratch.key = Buffer.allocUnsafe(bytesMax * 2)
+    if (typeof key === 'string') {
+      this.#keyLength = scratch.key.utf8Write(key, 1)
+    } else {
+      scratch.key.set(key, 1)
+      this.#keyLength = key.length
+    }
+    this.#keyView = scratch.key.subarray(0, 1 + this.#keyLength)
+  }
+
+  /** The key as a binary string. */
+  get keyText (): string {
+    return this.#keyView.latin1Slice(1)
+  }
+
+  /** The key in a keyspace; valid until the next call. */
+  keyIn (space: number): Buffer {
+    this.#keyView[0] = space
+    return this.#keyView
+  }
+
+  putData (value: Uint8Array | string): void {
+    this.#batch.put(this.keyIn(keyspace.data), value)
+    this.bytes += this.#keyLength + value.length
+  }
+
+  delData (): void {
+    this.#batch.del(this.keyIn(keyspace.data))
+  }
+
+  /** Writes the version record, or removes it if the set is empty. */
+  putVersion (siblings: SiblingSet): void {
+    this.bytes += 64 + this.#keyLength
+    if (siblings.length === 0) {
+      this.#batch.del(this.keyIn(keyspace.version))
+    } else {
+      writeSiblings(scratch.version.reset(), siblings)
+      this.#batch.put(this.keyIn(keyspace.version), scratch.version.view())
+    }
+  }
+
+  putSiblingValue (log: LogId, sequence: number, value: Uint8Array): void {
+    this.#batch.put(siblingKey(this.#keyView.subarray(1), log, sequence), value)
+    this.bytes += this.#keyLength + value.length
+  }
+
+  delSiblingValue (log: LogId, sequence: number): void {
+    this.#batch.del(siblingKey(this.#keyView.subarray(1), log, sequence))
+  }
+
+  /** Begins the log record of a transaction; {@link addToLog} and {@link endLog} follow. */
+  beginLog (hlc: number): void {
+    scratch.log.reset().hlc(hlc)
+  }
+
+  addToLog (offset: number): void {
+    scratch.log.varint(offset).bytes(this.#keyView.subarray(1))
+  }
+
+  endLog (log: LogId, first: number): void {
+    this.#batch.put(logKey(log, first), scratch.log.view())
+    this.bytes += scratch.log.length
+  }
+
+  /** Adds the key to the unit that live streams will get: its whole set, and the values that are new. */
+  addToUnit (siblings: SiblingSet, values: ReadonlyArray<Uint8Array | undefined>): void {
+    const entries = this.#entries
+    if (entries === undefined) return
+    const start = entries.length
+    entries.bytes(this.#keyView.subarray(1))
+    writeEntryBody(entries, siblings, values)
+    const keyText = this.keyText
+    this.#repeated ||= this.#entryOfKey.has(keyText)
+    this.#entryOfKey.set(keyText, { start, end: entries.length })
+  }
+
+  /** Anything else that has to be in the same atomic write. */
+  putRaw (key: Buffer, value: Uint8Array): void {
+    this.#batch.put(key, value)
+    this.bytes += key.length + value.length
+  }
+
+  delRaw (key: Buffer): void {
+    this.#batch.del(key)
+    this.bytes += key.length
+  }
+
+  /**
+   * Writes it, and lets the replica's vector follow.
+   *
+   * @throws what LevelDB throws; then the replica's state is what it was, but for the log's end.
+   */
+  async write (): Promise<Unit> {
+    const state = this.#state
+    const changes = [...this.#advances.values()]
+    const number = ++state.batchNumber
+    const record = scratch.number.reset().varint(number)
+    for (const advance of changes) writeAdvance(record, advance)
+    this.#batch.put(meta.journal(number % journalSlots), record.view())
+    const checkpoint = this.last || number % checkpointInterval === 0
+    if (checkpoint) this.#checkpoint()
+    const body = this.#entries === undefined ? undefined : this.#encodeUnit(changes)
+    try {
+      await this.#batch.write(this.sync)
+    } catch (error) {
+      state.batchNumber--
+      throw error
+    }
+    state.vector.join(changes)
+    if (checkpoint) state.uncheckpointed.clear()
+    else for (const { log } of changes) state.uncheckpointed.add(log)
+    return { changes, body }
+  }
+
+  /** Writes the vector as of the end of this batch, so that the journal up to it is not needed again. */
+  #checkpoint (): void {
+    const { uncheckpointed, vector, batchNumber } = this.#state
+    for (const { log } of this.#advances.values()) uncheckpointed.add(log)
+    for (const log of uncheckpointed) {
+      const { hlc, sequence } = this.#advances.get(log) ?? vector.get(log)!
+      this.#batch.put(meta.vector(log), scratch.number.reset().hlc(hlc).varint(sequence).view())
+    }
+    this.#batch.put(meta.checkpoint, scratch.number.reset().varint(batchNumber).view())
+  }
+
+  abandon (): void {
+    this.#batch.close()
+  }
+
+  #encodeUnit (changes: readonly Advance[]): Buffer {
+    const entries = this.#entries!
+    const body = new ByteWriter(entries.length + 32 * changes.length + 8)
+    writeAdvances(body, changes)
+    if (!this.#repeated) body.raw(entries.view())
+    else for (const { start, end } of this.#entryOfKey.values()) body.raw(entries.view().subarray(start, end))
+    return body.take()
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * Where everything is on disk: the first byte of every key names its keyspace. `FORMAT.md` is the specification.
+ *
+ * User keys keep LevelDB's own byte order under the prefix of their keyspace, so that reads and iterators pass
+ * straight through to native code. Data has the highest prefix, which lets a compaction of an open range work as
+ * it does on a plain LevelDB.
+ */
+import type { LogId } from '../core/ids.ts'
+
+/** The format that this version writes. */
+export const formatVersion = 1
+
+export const keyspace = {
+  meta: 0x10,
+  log: 0x20,
+  stage: 0x30,
+  version: 0x40,
+  sibling: 0x50,
+  data: 0x60
+} as const
+
+export type Keyspace = typeof keyspace[keyof typeof keyspace]
+
+/** The data keyspace as text, for keys that are text. */
+export const dataPrefix = String.fromCharCode(keyspace.data)
+/** The first text above every key of the data keyspace. */
+export const dataEnd = String.fromCharCode(keyspace.data + 1)
+
+export const dotBytes = 16
+const two32 = 0x1_0000_0000
+
+/** `key` in a keyspace. */
+export function inKeyspace (space: Keyspace, key: Uint8Array): Buffer {
+  const bytes = Buffer.allocUnsafe(1 + key.length)
+  bytes[0] = space
+  bytes.set(key, 1)
+  return bytes
+}
+
+/** All keys of a keyspace. */
+export function wholeKeyspace (space: Keyspace): { gte: Buffer, lt: Buffer } {
+  return { gte: Buffer.of(space), lt: Buffer.of(space + 1) }
+}
+
+export function writeDot (target: Buffer, offset: number, log: LogId, sequence: number): void {
+  target.latin1Write(log, offset)
+  target.writeUInt32BE(Math.floor(sequence / two32), offset + 8)
+  target.writeUInt32BE(sequence % two32, offset + 12)
+}
+
+export function readSequence (source: Buffer, offset: number): number {
+  return source.readUInt32BE(offset) * two32 + source.readUInt32BE(offset + 4)
+}
+
+/** The key of a log record; `sequence` is that of its first operation. */
+export function logKey (log: LogId, sequence: number): Buffer {
+  const bytes = Buffer.allocUnsafe(1 + dotBytes)
+  bytes[0] = keyspace.log
+  writeDot(bytes, 1, log, sequence)
+  return bytes
+}
+
+/** The key of the value of one sibling of `key`. */
+export function siblingKey (key: Uint8Array, log: LogId, sequence: number): Buffer {
+  const bytes = Buffer.allocUnsafe(1 + key.length + dotBytes)
+  bytes[0] = keyspace.sibling
+  bytes.set(key, 1)
+  writeDot(bytes, 1 + key.length, log, sequence)
+  return bytes
+}
+
+function metaKey (name: string, suffix: Uint8Array = new Uint8Array(0)): Buffer {
+  return Buffer.concat([Buffer.of(keyspace.meta), Buffer.from(name), suffix])
+}
+
+/** Names in the meta keyspace. Each is one letter, where more follows a fixed number of bytes. */
+export const meta = {
+  format: metaKey('F'),
+  replica: metaKey('R'),
+  ownLog: metaKey('L'),
+  identity: metaKey('I'),
+  cleanClose: metaKey('K'),
+  resolverVersion: metaKey('O'),
+  checkpoint: metaKey('P'),
+  stage: metaKey('S'),
+  vector: (log: LogId) => metaKey('V', Buffer.from(log, 'latin1')),
+  collected: (log: LogId) => metaKey('C', Buffer.from(log, 'latin1')),
+  member: (replica: string) => metaKey('M', Buffer.from(replica, 'hex')),
+  journal: (slot: number) => metaKey('J', Buffer.of(slot >> 8, slot & 0xff)),
+  /** All entries whose name begins with this letter. */
+  all: (name: 'V' | 'C' | 'M' | 'J') => ({ gte: metaKey(name), lt: metaKey(String.fromCharCode(name.charCodeAt(0) + 1)) })
+}

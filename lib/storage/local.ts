@@ -1,0 +1,83 @@
+/**
+ * Local transactions: what `put`, `del` and `batch` become.
+ *
+ * A transaction takes consecutive sequences of the replica's own log and one timestamp. It writes without reading:
+ * a local write supersedes every sibling that its replica holds, so the new set is the new dot alone. Two cases
+ * have to look first: a `del`, which writes nothing if no sibling is a put, and a write to a key that may have
+ * sibling values to be removed.
+ */
+import { holdsPut, noSiblings, type Sibling, type SiblingSet } from '../core/siblings.ts'
+import { tick } from '../core/hlc.ts'
+import { decodeSiblings } from '../codec/sibling-set.ts'
+import type { Bytes } from './engine.ts'
+import type { InnerBatch } from './inner-batch.ts'
+import { keyspace } from './keyspaces.ts'
+import type { ReplicaState } from './state.ts'
+
+export type Operation =
+  | { readonly type: 'put', readonly key: Bytes, readonly value: Bytes }
+  | { readonly type: 'del', readonly key: Bytes, readonly value?: undefined }
+
+/** What a group of transactions has to remember of its own earlier operations. */
+export interface LocalGroup {
+  /** Whether the last operation on a key in this group was a put; only filled if the group has a `del`. */
+  readonly putByKey: Map<string, boolean>
+  readonly tracksKeys: boolean
+  /** Keys whose sibling values go with this batch. */
+  readonly settled: string[]
+}
+
+/** Adds one transaction to a batch. Synchronous, so that the caller's bytes are copied before it returns. */
+export function addTransaction (state: ReplicaState, batch: InnerBatch, group: LocalGroup, operations: readonly Operation[], nowMs: number): void {
+  const hlc = tick(state.hlc, nowMs)
+  const log = state.ownLog
+  let first = 0
+  for (let index = 0; index < operations.length; index++) {
+    const operation = operations[index]!
+    batch.setKey(operation.key)
+    if (!prepareKey(state, batch, group, operation.type)) continue
+    const sequence = ++state.ownSequence
+    if (first === 0) {
+      first = sequence
+      batch.beginLog(hlc)
+    }
+    const siblings: [Sibling] = [{ log, sequence, hlc, type: operation.type }]
+    if (operation.type === 'put') batch.putData(operation.value)
+    else batch.delData()
+    batch.putVersion(siblings)
+    batch.addToLog(sequence - first)
+    batch.addToUnit(siblings, [operation.type === 'put' ? toBytes(operation.value) : undefined])
+  }
+  if (first === 0) return
+  state.hlc = hlc
+  batch.endLog(log, first)
+  batch.advance({ log, sequence: state.ownSequence, hlc })
+}
+
+/** Looks at what the key holds, if that is needed. Returns false if there is nothing to write. */
+function prepareKey (state: ReplicaState, batch: InnerBatch, group: LocalGroup, type: 'put' | 'del'): boolean {
+  if (!group.tracksKeys && state.siblingKeys.none) return true
+  const key = batch.keyText
+  const earlier = group.putByKey.get(key)
+  if (group.tracksKeys) {
+    if (type === 'del' && earlier === false) return false
+    group.putByKey.set(key, type === 'put')
+  }
+  if (earlier !== undefined || (type === 'put' && !state.siblingKeys.mayHold(key))) return true
+  const siblings = readVersion(state, batch)
+  if (type === 'del' && !holdsPut(siblings)) return false
+  if (siblings.length > 1) {
+    for (const sibling of siblings) if (sibling.type === 'put') batch.delSiblingValue(sibling.log, sibling.sequence)
+    group.settled.push(key)
+  }
+  return true
+}
+
+function readVersion (state: ReplicaState, batch: InnerBatch): SiblingSet {
+  const record = state.engine.getSync(batch.keyIn(keyspace.version), { keyEncoding: 'buffer', valueEncoding: 'buffer' })
+  return record === undefined ? noSiblings : decodeSiblings(record as Buffer)
+}
+
+function toBytes (value: Bytes): Uint8Array {
+  return typeof value === 'string' ? Buffer.from(value) : value
+}

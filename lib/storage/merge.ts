@@ -1,0 +1,215 @@
+/**
+ * Remote entries on their way into the store: the merge of `core/siblings`, made durable.
+ *
+ * An entry is a key's whole sibling set at its sender, with the sender's vector of that moment as context. What the
+ * merge keeps is written with its values, its log records and what the key now reads as, all into one inner batch
+ * together with the advance of the vector.
+ */
+import { indexOfDot, mergeSiblings, noSiblings, type Sibling, type SiblingSet } from '../core/siblings.ts'
+import { observe } from '../core/hlc.ts'
+import type { Context } from '../core/version-vector.ts'
+import { malformed } from '../codec/bytes.ts'
+import type { Entry } from '../codec/entry.ts'
+import { decodeSiblings } from '../codec/sibling-set.ts'
+import type { Version } from '../types.ts'
+import type { Derivation, SiblingValues } from './derive.ts'
+import type { InnerBatch } from './inner-batch.ts'
+import { inKeyspace, keyspace, siblingKey } from './keyspaces.ts'
+import type { ReplicaState } from './state.ts'
+
+/** What became visible with a merge, for events. */
+export interface MergeReport {
+  readonly changed: Version[]
+  readonly conflicts: Array<{ key: Uint8Array, siblings: SiblingSet, values: SiblingValues }>
+}
+
+interface KeyState {
+  readonly siblings: SiblingSet
+  /** Known if the state was made in this batch; otherwise to be read from disk. */
+  readonly values?: SiblingValues
+}
+
+/** Above so many keys the version records are read by LevelDB's threads, and not one after another on ours. */
+const readAheadMin = 32
+/** And at most so many at once, which lets other work of the process have its turn between. */
+const readAheadMax = 512
+
+export class Merger {
+  readonly #state: ReplicaState
+  readonly #batch: InnerBatch
+  readonly #derivation: Derivation
+  readonly #report: MergeReport | undefined
+  /** State of keys as this batch leaves them. */
+  readonly #keys = new Map<string, KeyState>()
+  /** Keys whose sibling values come or go with this batch. */
+  readonly #siblingKeys = new Map<string, boolean>()
+
+  constructor (state: ReplicaState, batch: InnerBatch, derivation: Derivation, report?: MergeReport) {
+    this.#state = state
+    this.#batch = batch
+    this.#derivation = derivation
+    this.#report = report
+  }
+
+  /** Merges entries that were taken at one moment of their sender, whose vector was `context`. */
+  async merge (entries: readonly Entry[], context: Context): Promise<void> {
+    const added = new LogPairs()
+    if (entries.length < readAheadMin) {
+      for (const entry of entries) this.#mergeEntry(entry, context, undefined, added)
+    } else {
+      for (let start = 0; start < entries.length; start += readAheadMax) {
+        const slice = entries.slice(start, start + readAheadMax)
+        const records = await this.#readVersions(slice)
+        for (let index = 0; index < slice.length; index++) this.#mergeEntry(slice[index]!, context, { record: records[index] }, added)
+      }
+    }
+    for (const pairs of added.groups()) this.#writeLogRecord(pairs)
+  }
+
+  /** To be called when the batch is committed. */
+  committed (): void {
+    for (const [key, holds] of this.#siblingKeys) {
+      if (holds) this.#state.siblingKeys.add(key)
+      else this.#state.siblingKeys.delete(key)
+    }
+  }
+
+  async #readVersions (entries: readonly Entry[]): Promise<Array<Buffer | undefined>> {
+    return await this.#state.engine.getMany(entries.map(({ key }) => inKeyspace(keyspace.version, key)), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Array<Buffer | undefined>
+  }
+
+  #mergeEntry (entry: Entry, context: Context, read: { record: Buffer | undefined } | undefined, added: LogPairs): void {
+    const batch = this.#batch
+    batch.setKey(entry.key)
+    const keyText = batch.keyText
+    const known = this.#keys.get(keyText)
+    const ours = known?.siblings ?? this.#decode(read === undefined ? this.#readVersion() : read.record)
+    const merged = this.#withoutCollected(mergeSiblings(ours, batch, entry.siblings, context))
+    if (merged === ours) return
+
+    const values = this.#valuesOf(merged, entry, ours, known?.values)
+    let news = 0
+    for (const sibling of merged) {
+      if (indexOfDot(ours, sibling) !== -1) continue
+      news++
+      this.#state.hlc = observe(this.#state.hlc, sibling.hlc)
+      added.add(sibling, entry.key)
+    }
+    batch.setKey(entry.key)
+    batch.putVersion(merged)
+    this.#writeValues(merged, values, ours)
+    this.#keys.set(keyText, { siblings: merged, values })
+    const isNew = (sibling: Sibling): boolean => indexOfDot(ours, sibling) === -1
+    batch.addToUnit(merged, merged.map((sibling, index) => isNew(sibling) ? values[index] : undefined))
+    const conflicted = merged.length > 1 && merged.some((sibling) => sibling.type === 'put')
+    if (conflicted !== (ours.length > 1)) this.#siblingKeys.set(keyText, conflicted)
+    if (conflicted && news > 0) this.#report?.conflicts.push({ key: entry.key, siblings: merged, values })
+  }
+
+  /** Writes what the key reads as, and the values of siblings while there are several. */
+  #writeValues (merged: SiblingSet, values: SiblingValues, ours: SiblingSet): void {
+    const batch = this.#batch
+    const apart = ours.length > 1
+    if (apart) {
+      for (const sibling of ours) {
+        if (sibling.type === 'put' && (merged.length < 2 || indexOfDot(merged, sibling) === -1)) batch.delSiblingValue(sibling.log, sibling.sequence)
+      }
+    }
+    if (merged.length > 1) {
+      for (let index = 0; index < merged.length; index++) {
+        const { type, log, sequence } = merged[index]!
+        if (type === 'put' && !(apart && indexOfDot(ours, merged[index]!) !== -1)) batch.putSiblingValue(log, sequence, values[index]!)
+      }
+    }
+    const key = Buffer.from(batch.keyIn(keyspace.data).subarray(1))
+    if (merged.length === 1) {
+      const value = values[0]
+      if (value === undefined) batch.delData()
+      else batch.putData(value)
+      this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))
+      return
+    }
+    const outcome = this.#derivation.outcome(key, merged, values)
+    if (outcome.type === 'put') batch.putData(outcome.version.valueBytes!)
+    else batch.delData()
+    if (this.#report === undefined) return
+    const last = merged.at(-1) ?? ours.at(-1)!
+    this.#report.changed.push(outcome.type === 'put' ? outcome.version : this.#derivation.version(key, { ...last, type: 'del' }, undefined))
+  }
+
+  /** The values of all puts of a set: from the entry if they are new, else from where they stand. */
+  #valuesOf (merged: SiblingSet, entry: Entry, ours: SiblingSet, oursValues: SiblingValues | undefined): Array<Uint8Array | undefined> {
+    return merged.map((sibling) => {
+      if (sibling.type === 'del') return undefined
+      const index = indexOfDot(ours, sibling)
+      if (index === -1) {
+        const value = entry.values[indexOfDot(entry.siblings, sibling)]
+        if (value === undefined) throw malformed('A version without the value that this replica lacks')
+        return value
+      }
+      return oursValues?.[index] ?? this.#readValue(entry.key, sibling, ours.length > 1)
+    })
+  }
+
+  #readValue (key: Buffer, { log, sequence }: Sibling, apart: boolean): Buffer {
+    const stored = apart ? siblingKey(key, log, sequence) : inKeyspace(keyspace.data, key)
+    const value = this.#state.engine.getSync(stored, { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer | undefined
+    if (value === undefined) throw new Error(`The value of a version of key ${key.toString('hex')} is missing`)
+    return value
+  }
+
+  #readVersion (): Buffer | undefined {
+    return this.#state.engine.getSync(this.#batch.keyIn(keyspace.version), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer | undefined
+  }
+
+  #decode (record: Buffer | undefined): SiblingSet {
+    return record === undefined ? noSiblings : decodeSiblings(record)
+  }
+
+  /** No tombstone that has been collected comes back. */
+  #withoutCollected (siblings: SiblingSet): SiblingSet {
+    const { collected } = this.#state
+    if (collected.size === 0) return siblings
+    const kept = siblings.filter(({ type, log, sequence }) => type === 'put' || !collected.covers(log, sequence))
+    return kept.length === siblings.length ? siblings : kept
+  }
+
+  #writeLogRecord (pairs: readonly LogPair[]): void {
+    const batch = this.#batch
+    const { log, sequence, hlc } = pairs[0]!.sibling
+    batch.beginLog(hlc)
+    for (const pair of pairs) {
+      batch.setKey(pair.key)
+      batch.addToLog(pair.sibling.sequence - sequence)
+    }
+    batch.endLog(log, sequence)
+  }
+}
+
+interface LogPair {
+  readonly sibling: Sibling
+  readonly key: Buffer
+}
+
+/** New dots, to be grouped by the transaction that wrote them. */
+class LogPairs {
+  readonly #pairs: LogPair[] = []
+
+  add (sibling: Sibling, key: Buffer): void {
+    this.#pairs.push({ sibling, key })
+  }
+
+  * groups (): Generator<LogPair[]> {
+    this.#pairs.sort((a, b) => a.sibling.log === b.sibling.log ? a.sibling.sequence - b.sibling.sequence : a.sibling.log < b.sibling.log ? -1 : 1)
+    let group: LogPair[] = []
+    for (const pair of this.#pairs) {
+      const before = group[0]?.sibling
+      if (before !== undefined && (before.log !== pair.sibling.log || before.hlc !== pair.sibling.hlc)) {
+        yield group
+        group = []
+      }
+      group.push(pair)
+    }
+    if (group.length > 0) yield group
+  }
+}

@@ -1,0 +1,30 @@
+/**
+ * What of a replica is in memory while its database is open: who it is, what it knows, where its log ends.
+ *
+ * Only the writer changes it, and only after the inner batch that says the same is committed; the sole exceptions
+ * are the log's end and the clock, which run ahead so that nothing is ever numbered twice.
+ */
+import type { Hlc } from '../core/hlc.ts'
+import type { LogId, ReplicaId } from '../core/ids.ts'
+import type { VersionVector } from '../core/version-vector.ts'
+import type { Engine } from './engine.ts'
+import type { SiblingKeys } from './sibling-keys.ts'
+
+export interface ReplicaState {
+  readonly engine: Engine
+  readonly replica: ReplicaId
+  /** The log that this replica writes now. */
+  ownLog: LogId
+  /** The last sequence given out in it; ahead of the vector while a batch is in flight. */
+  ownSequence: number
+  /** The last timestamp given out or seen. */
+  hlc: Hlc
+  readonly vector: VersionVector
+  /** Tombstones up to here have been forgotten. */
+  readonly collected: VersionVector
+  /** Running number of the last inner batch. */
+  batchNumber: number
+  /** Logs that have advanced since the last checkpoint of the vector. */
+  readonly uncheckpointed: Set<LogId>
+  readonly siblingKeys: SiblingKeys
+}

@@ -1,0 +1,364 @@
+/**
+ * The store of one replica: what `ReplicatedLevel` reads and writes, and what the network layer takes from and gives
+ * to. It knows the keys on disk and nothing of peers.
+ *
+ * What holds at every LevelDB snapshot: data, version, sibling and log of an operation and the advance of the vector
+ * are in one inner batch; a key is in data if and only if the fold of its siblings is a value; every dot of a sibling
+ * set is covered by the vector, and a dot that the vector covers and the set lacks has been superseded or is a
+ * collected tombstone.
+ */
+import { ByteReader } from '../codec/bytes.ts'
+import { readAdvance } from '../codec/advances.ts'
+import { decodeSiblings } from '../codec/sibling-set.ts'
+import { observe, type Hlc } from '../core/hlc.ts'
+import { logIdFrom, replicaIdFrom, type LogId, type ReplicaId } from '../core/ids.ts'
+import type { SiblingSet } from '../core/siblings.ts'
+import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
+import { ReplicationError } from '../errors.ts'
+import { journalSlots } from '../limits.ts'
+import type { ErrorListener, Resolver, System, Version } from '../types.ts'
+import { clearRange, type RangeOptions } from './clear.ts'
+import { Derivation, type Encodings } from './derive.ts'
+import type { Engine } from './engine.ts'
+import { Feed } from './feed.ts'
+import { decodeIdentity, encodeIdentity, judge, type IdentityStore, type Verdict } from './identity.ts'
+import type { Unit } from './inner-batch.ts'
+import { Intake } from './intake.ts'
+import { formatVersion, inKeyspace, keyspace, meta, siblingKey, wholeKeyspace } from './keyspaces.ts'
+import type { Operation } from './local.ts'
+import { Members } from './members.ts'
+import type { MergeReport } from './merge.ts'
+import { SiblingKeys } from './sibling-keys.ts'
+import { CatchUpSource, TransferSource, type Source } from './source.ts'
+import type { ReplicaState } from './state.ts'
+import { checkTransactionBytes, transactionBytes, Writer } from './writer.ts'
+
+export interface StoreOptions {
+  readonly engine: Engine
+  readonly identity: IdentityStore
+  readonly system: System
+  readonly encodings: Encodings
+  readonly resolver: Resolver
+  readonly resolverVersion: string
+  readonly transactionBytesMax: number
+  readonly onError: ErrorListener
+  /** A batch has been committed. */
+  readonly onCommit: (unit: Unit, local: boolean) => void
+  /** An apply phase begins or ends. */
+  readonly onApplying: (applying: boolean) => void
+  /** Whether {@link onReport} is wanted. */
+  readonly reports: () => boolean
+  /** What became visible that others wrote. */
+  readonly onReport: (report: MergeReport) => void
+}
+
+const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
+
+export class Store {
+  readonly #options: StoreOptions
+  readonly #state: ReplicaState
+  readonly #writer: Writer
+  readonly #derivation: Derivation
+  readonly members = new Members()
+  readonly feed = new Feed()
+  readonly intake: Intake
+  readonly #durable = new VersionVector()
+  /** Background work that has to end before the engine closes. */
+  readonly #background = new Set<Promise<void>>()
+  #closing = false
+
+  private constructor (options: StoreOptions, state: ReplicaState) {
+    this.#options = options
+    this.#state = state
+    this.#derivation = new Derivation(options)
+    this.#writer = new Writer(state, {
+      nowMs: () => options.system.nowMs(),
+      // What an apply phase writes is no unit: only its last batch advances the vector, for all of them.
+      recordsUnits: () => this.feed.hasReaders && !this.applying,
+      onCommit: (unit, local) => {
+        this.feed.push(unit)
+        if (unit.changes.length > 0) options.onCommit(unit, local)
+      }
+    })
+    this.intake = new Intake({ state, writer: this.#writer, derivation: this.#derivation, reports: options.reports, onReport: options.onReport, onApplying: options.onApplying })
+  }
+
+  /**
+   * Takes over an open engine. The format is checked, the identity renewed, and the log kept or replaced.
+   *
+   * @throws `REPLICATION_NOT_A_REPLICA`, `REPLICATION_FORMAT_UNKNOWN`, `REPLICATION_CORRUPT`
+   */
+  static async open (options: StoreOptions): Promise<Store> {
+    const { engine } = options
+    const format = await engine.get(meta.format, buffers) as Buffer | undefined
+    if (format === undefined) await assertEmpty(engine)
+    else if (format[0] !== formatVersion) throw new ReplicationError(`The database has format ${format[0] ?? 'none'}, this version reads format ${formatVersion}`, { code: 'REPLICATION_FORMAT_UNKNOWN' })
+
+    const { verdict, save } = await renewIdentity(options, format === undefined)
+    const state = await loadState(options, verdict)
+    const store = new Store(options, state)
+    await store.members.load(engine)
+    store.members.add(state.replica)
+    await store.#writer.run((batch) => {
+      batch.sync = true
+      batch.last = true
+      if (format === undefined) batch.putRaw(meta.format, Buffer.of(formatVersion))
+      batch.putRaw(meta.replica, Buffer.from(state.replica, 'hex'))
+      batch.putRaw(meta.ownLog, Buffer.from(state.ownLog, 'latin1'))
+      batch.delRaw(meta.cleanClose)
+      save(batch)
+      store.members.save(batch)
+      return true
+    })
+    store.#durable.join(state.vector)
+    store.#inBackground(store.intake.recover())
+    store.#inBackground(store.#loadSiblings())
+    return store
+  }
+
+  get replica (): ReplicaId {
+    return this.#state.replica
+  }
+
+  get ownLog (): LogId {
+    return this.#state.ownLog
+  }
+
+  /** What this replica knows; a live view. */
+  get vector (): ReadonlyVersionVector {
+    return this.#state.vector
+  }
+
+  /** Tombstones up to here have been forgotten; a live view. */
+  get collected (): ReadonlyVersionVector {
+    return this.#state.collected
+  }
+
+  /** What of the vector is certain to survive a power loss; a live view. */
+  get durable (): ReadonlyVersionVector {
+    return this.#durable
+  }
+
+  get applying (): boolean {
+    return this.intake.applying
+  }
+
+  /**
+   * Commits a transaction: all of it or nothing, with its replication record.
+   *
+   * @throws `REPLICATION_TRANSACTION_TOO_LARGE`, or what LevelDB throws
+   */
+  commit (operations: readonly Operation[], sync: boolean): Promise<void> {
+    const bytes = transactionBytes(operations)
+    checkTransactionBytes(bytes, operations.length, this.#options.transactionBytesMax)
+    return this.#writer.commit(operations, sync, bytes)
+  }
+
+  async clear (options: RangeOptions): Promise<void> {
+    await clearRange(this.#state, this.#writer, options, () => this.#options.system.nowMs())
+  }
+
+  /** Makes everything committed so far durable, and returns its vector. */
+  async flush (): Promise<ReadonlyVersionVector> {
+    let vector = this.#state.vector.clone()
+    await this.#writer.run((batch) => {
+      vector = this.#state.vector.clone()
+      batch.sync = true
+      this.members.save(batch)
+      return true
+    })
+    this.#durable.join(vector)
+    this.members.acknowledge(this.replica, vector)
+    return vector
+  }
+
+  /** Begins to read, at one snapshot, what a peer with this vector lacks. */
+  async openSource (base: ReadonlyVersionVector, collected: ReadonlyVersionVector): Promise<Source> {
+    let source: Source | undefined
+    await this.#writer.run(() => {
+      const { engine } = this.#state
+      const vector = this.#state.vector.clone()
+      const missing = vector.operationsBeyond(base)
+      const options = { engine, snapshot: engine.snapshot(), vector, collected: this.#state.collected.clone(), base, entries: missing, feedNumber: this.feed.end }
+      const fenced = !base.dominates(this.#state.collected)
+      const most = missing * 4 > vector.operationsBeyond(new VersionVector())
+      source = fenced || most ? new TransferSource(options) : new CatchUpSource(options)
+      return false
+    })
+    return source!
+  }
+
+  /** Writes on in a new log: the end of the old one is not ours any more. */
+  async replaceLog (): Promise<void> {
+    await this.#writer.run((batch) => {
+      const log = logIdFrom(this.#options.system.randomBytes(8))
+      batch.sync = true
+      batch.putRaw(meta.ownLog, Buffer.from(log, 'latin1'))
+      this.#state.ownLog = log
+      this.#state.ownSequence = 0
+      return true
+    })
+  }
+
+  /** All concurrent versions of a key, the visible one first. */
+  async versions (key: Buffer): Promise<Version[]> {
+    const record = await this.#state.engine.get(inKeyspace(keyspace.version, key), buffers) as Buffer | undefined
+    if (record === undefined) return []
+    const siblings = decodeSiblings(record)
+    const values = await this.#valuesOf(key, siblings)
+    return this.versionsOf(key, siblings, values)
+  }
+
+  /** The same, of versions at hand. */
+  versionsOf (key: Uint8Array, siblings: SiblingSet, values: ReadonlyArray<Uint8Array | undefined>): Version[] {
+    const versions = this.#derivation.versions(key, siblings, values)
+    if (versions.length < 2) return versions
+    const outcome = this.#derivation.outcome(key, siblings, values)
+    const visible = outcome.type === 'put'
+      ? versions.findLast(({ type, valueBytes }) => type === 'put' && Buffer.compare(valueBytes!, outcome.version.valueBytes!) === 0)
+      : versions.findLast(({ type }) => type === 'del')
+    return visible === undefined ? versions.reverse() : [visible, ...versions.reverse().filter((version) => version !== visible)]
+  }
+
+  /** Keys in a range that have more than one version, at least one of them a value; in no order but the store's. */
+  async * conflicts (range: RangeOptions): AsyncGenerator<{ key: Buffer, versions: Version[] }> {
+    const { siblingKeys, engine } = this.#state
+    if (siblingKeys.none) return
+    const bounds = rangeOfVersions(range)
+    for await (const [key, record] of engine.iterator<Buffer, Buffer>({ ...bounds, ...buffers, fillCache: false } as object)) {
+      if ((record as Buffer)[0] === 1) continue
+      const siblings = decodeSiblings(record as Buffer)
+      if (!siblings.some(({ type }) => type === 'put')) continue
+      const user = (key as Buffer).subarray(1)
+      yield { key: user, versions: this.versionsOf(user, siblings, await this.#valuesOf(user, siblings)) }
+    }
+  }
+
+  async #valuesOf (key: Buffer, siblings: SiblingSet): Promise<Array<Buffer | undefined>> {
+    const read = async (stored: Buffer): Promise<Buffer | undefined> => await this.#state.engine.get(stored, buffers) as Buffer | undefined
+    return await Promise.all(siblings.map(async ({ type, log, sequence }) => {
+      if (type === 'del') return undefined
+      return await read(siblings.length === 1 ? inKeyspace(keyspace.data, key) : siblingKey(key, log, sequence))
+    }))
+  }
+
+  /** Writes what is queued, remembers that the close is clean, and lets go of the engine, which stays open. */
+  async close (): Promise<void> {
+    this.#closing = true
+    await Promise.allSettled([...this.#background])
+    await this.#writer.run((batch) => {
+      batch.last = true
+      batch.sync = true
+      this.members.save(batch)
+      batch.putRaw(meta.cleanClose, Buffer.of(1))
+      return true
+    })
+    await this.#writer.drained()
+  }
+
+  #inBackground (work: Promise<void>): void {
+    const settled = work.catch((error) => {
+      if (!this.#closing) this.#options.onError(new ReplicationError('Background work on the store failed', { code: 'REPLICATION_INTERNAL', cause: error }))
+    }).finally(() => { this.#background.delete(settled) })
+    this.#background.add(settled)
+  }
+
+  /** Learns which keys have siblings, and folds them again if the resolver has changed. */
+  async #loadSiblings (): Promise<void> {
+    const { engine, siblingKeys } = this.#state
+    await siblingKeys.load(engine)
+    const stored = await engine.get(meta.resolverVersion, buffers) as Buffer | undefined
+    const version = this.#options.resolverVersion
+    if ((stored?.toString() ?? '') === version) return
+    for await (const { key } of this.conflicts({})) {
+      if (this.#closing) return
+      await this.#foldAgain(key)
+    }
+    await this.#writer.run((batch) => {
+      batch.putRaw(meta.resolverVersion, Buffer.from(version))
+      return true
+    })
+  }
+
+  async #foldAgain (key: Buffer): Promise<void> {
+    await this.#writer.run(async (batch) => {
+      const record = await this.#state.engine.get(inKeyspace(keyspace.version, key), buffers) as Buffer | undefined
+      const siblings = record === undefined ? [] : decodeSiblings(record)
+      if (siblings.length < 2) return false
+      const outcome = this.#derivation.outcome(key, siblings, await this.#valuesOf(key, siblings))
+      batch.setKey(key)
+      if (outcome.type === 'put') batch.putData(outcome.version.valueBytes!)
+      else batch.delData()
+      return true
+    })
+  }
+}
+
+function rangeOfVersions (range: RangeOptions): RangeOptions {
+  const bound = (key: string | Uint8Array): Buffer => inKeyspace(keyspace.version, Buffer.from(key as string))
+  const { gt, gte, lt, lte, limit, reverse } = range
+  const whole = wholeKeyspace(keyspace.version)
+  return {
+    ...(gte !== undefined ? { gte: bound(gte) } : gt !== undefined ? { gt: bound(gt) } : { gte: whole.gte }),
+    ...(lte !== undefined ? { lte: bound(lte) } : lt !== undefined ? { lt: bound(lt) } : { lt: whole.lt }),
+    ...(limit === undefined ? {} : { limit }),
+    ...(reverse === undefined ? {} : { reverse })
+  }
+}
+
+async function assertEmpty (engine: Engine): Promise<void> {
+  for await (const key of engine.keys({ limit: 1, keyEncoding: 'buffer' })) {
+    throw new ReplicationError(`The database is not empty (its first key is ${(key as Buffer).toString('hex')}) and not a replica`, { code: 'REPLICATION_NOT_A_REPLICA' })
+  }
+}
+
+async function renewIdentity (options: StoreOptions, fresh: boolean): Promise<{ verdict: Verdict, save: (batch: { putRaw (key: Buffer, value: Uint8Array): void }) => void }> {
+  const { engine, identity, system } = options
+  const remembered = await engine.get(meta.identity, buffers) as Buffer | undefined
+  const clean = await engine.get(meta.cleanClose, buffers) !== undefined
+  const found = await identity.read()
+  const verdict = fresh ? 'new-replica' : judge(remembered === undefined ? undefined : decodeIdentity(remembered), found, clean)
+  const next = await identity.renew(Buffer.from(system.randomBytes(16)).toString('hex'))
+  return { verdict, save: (batch) => { batch.putRaw(meta.identity, encodeIdentity(next)) } }
+}
+
+async function loadState ({ engine, system }: StoreOptions, verdict: Verdict): Promise<ReplicaState> {
+  const { vector, batchNumber, uncheckpointed } = await loadVector(engine)
+  const collected = new VersionVector()
+  for await (const [key, value] of engine.iterator({ ...meta.all('C'), ...buffers })) collected.advance(readStoredAdvance(key as Buffer, value as Buffer))
+  const storedReplica = await engine.get(meta.replica, buffers) as Buffer | undefined
+  const storedLog = await engine.get(meta.ownLog, buffers) as Buffer | undefined
+  const replica = verdict === 'new-replica' || storedReplica === undefined ? replicaIdFrom(system.randomBytes(16)) : replicaIdFrom(storedReplica)
+  const ownLog = verdict !== 'same' || storedLog === undefined ? logIdFrom(system.randomBytes(8)) : logIdFrom(storedLog)
+  let hlc: Hlc = 0
+  for (const advance of vector) hlc = observe(hlc, advance.hlc)
+  return { engine, replica, ownLog, ownSequence: vector.sequenceOf(ownLog), hlc, vector, collected, batchNumber, uncheckpointed, siblingKeys: new SiblingKeys() }
+}
+
+/** The vector of the last checkpoint, and what the journal has advanced since. */
+async function loadVector (engine: Engine): Promise<{ vector: VersionVector, batchNumber: number, uncheckpointed: Set<LogId> }> {
+  const vector = new VersionVector()
+  const uncheckpointed = new Set<LogId>()
+  for await (const [key, value] of engine.iterator({ ...meta.all('V'), ...buffers })) vector.advance(readStoredAdvance(key as Buffer, value as Buffer))
+  const stored = await engine.get(meta.checkpoint, buffers) as Buffer | undefined
+  let batchNumber = stored === undefined ? 0 : new ByteReader(stored).varint()
+  while (true) {
+    const record = await engine.get(meta.journal((batchNumber + 1) % journalSlots), buffers) as Buffer | undefined
+    if (record === undefined) break
+    const reader = new ByteReader(record)
+    if (reader.varint() !== batchNumber + 1) break
+    batchNumber++
+    while (reader.remaining > 0) {
+      const advance = readAdvance(reader)
+      vector.advance(advance)
+      uncheckpointed.add(advance.log)
+    }
+  }
+  return { vector, batchNumber, uncheckpointed }
+}
+
+function readStoredAdvance (key: Buffer, value: Buffer): Advance {
+  const reader = new ByteReader(value)
+  const hlc = reader.hlc()
+  return { log: logIdFrom(key.subarray(2)), hlc, sequence: reader.varint() }
+}

@@ -1,0 +1,195 @@
+/**
+ * The one writer: every change of the store goes through here, one inner batch at a time.
+ *
+ * While a batch is in flight, later transactions collect and go out together (group commit), so that the order of
+ * sequences is the order of commits and the vector never passes what is not committed. Remote units and internal
+ * jobs take turns with local transactions. A failed batch rejects what was in it and nothing else; its sequences
+ * are not used again.
+ *
+ * Source: group commit, as in DeWitt et al., "Implementation Techniques for Main Memory Database Systems",
+ * SIGMOD 1984.
+ */
+import { ReplicationError } from '../errors.ts'
+import { innerBatchBytesMax } from '../limits.ts'
+import { InnerBatch, type Unit } from './inner-batch.ts'
+import { addTransaction, type LocalGroup, type Operation } from './local.ts'
+import type { ReplicaState } from './state.ts'
+
+/**
+ * Work that needs the writer to itself: fills the batch, or returns `false` if nothing is to be written. Whatever
+ * has been committed before is visible to it, and nothing is in flight.
+ */
+export type Job = (batch: InnerBatch) => boolean | Promise<boolean>
+
+interface Transaction {
+  operations: readonly Operation[]
+  readonly sync: boolean
+  readonly bytes: number
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+}
+
+interface QueuedJob {
+  readonly job: Job
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+}
+
+export interface WriterOptions {
+  readonly nowMs: () => number
+  /** Whether the unit of a batch has to be encoded, since somebody will send it on. */
+  readonly recordsUnits: () => boolean
+  readonly onCommit: (unit: Unit, local: boolean) => void
+}
+
+export class Writer {
+  readonly #state: ReplicaState
+  readonly #options: WriterOptions
+  /** What has to keep the order in which it was handed in. */
+  #ordered: Array<Transaction | QueuedJob> = []
+  readonly #jobs: QueuedJob[] = []
+  #running = false
+  #idle: Array<() => void> = []
+
+  constructor (state: ReplicaState, options: WriterOptions) {
+    this.#state = state
+    this.#options = options
+  }
+
+  /**
+   * Commits one transaction. The caller's bytes are copied before this returns.
+   *
+   * @param bytes a rough count, to bound the batch that it joins.
+   */
+  commit (operations: readonly Operation[], sync: boolean, bytes: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const transaction = { operations, sync, bytes, resolve, reject }
+      this.#ordered.push(transaction)
+      if (this.#running) transaction.operations = operations.map(copyOperation)
+      else this.#start()
+    })
+  }
+
+  /** Runs a job when its turn comes; resolves when what it wrote is committed. */
+  run (job: Job): Promise<void> {
+    return this.#enqueue(this.#jobs, job)
+  }
+
+  /** The same, after the transactions handed in before it, and before those that come later. */
+  runInOrder (job: Job): Promise<void> {
+    return this.#enqueue(this.#ordered, job)
+  }
+
+  #enqueue (queue: Array<Transaction | QueuedJob>, job: Job): Promise<void> {
+    return new Promise((resolve, reject) => {
+      queue.push({ job, resolve, reject })
+      if (!this.#running) this.#start()
+    })
+  }
+
+  /** Resolves when everything handed in so far, and what follows from it, is done. */
+  async drained (): Promise<void> {
+    if (this.#running) await new Promise<void>((resolve) => { this.#idle.push(resolve) })
+  }
+
+  #start (): void {
+    this.#running = true
+    void this.#drain()
+  }
+
+  async #drain (): Promise<void> {
+    while (this.#ordered.length > 0 || this.#jobs.length > 0) {
+      const head = this.#ordered[0]
+      if (head !== undefined && 'job' in head) {
+        this.#ordered.shift()
+        await this.#runJob(head)
+      } else if (head !== undefined) {
+        await this.#commitGroup(this.#nextGroup())
+      }
+      const queued = this.#jobs.shift()
+      if (queued !== undefined) await this.#runJob(queued)
+    }
+    this.#running = false
+    const idle = this.#idle
+    this.#idle = []
+    for (const resolve of idle) resolve()
+  }
+
+  /** The transactions at the head of the queue that one inner batch takes. */
+  #nextGroup (): Transaction[] {
+    const group: Transaction[] = []
+    let bytes = 0
+    for (const item of this.#ordered) {
+      if ('job' in item || (group.length > 0 && bytes + item.bytes > innerBatchBytesMax)) break
+      bytes += item.bytes
+      group.push(item)
+    }
+    if (group.length === this.#ordered.length) this.#ordered = []
+    else this.#ordered.splice(0, group.length)
+    return group
+  }
+
+  async #commitGroup (transactions: Transaction[]): Promise<void> {
+    const batch = new InnerBatch(this.#state, this.#options.recordsUnits())
+    try {
+      const group: LocalGroup = { putByKey: new Map(), tracksKeys: transactions.some(hasDel), settled: [] }
+      const nowMs = this.#options.nowMs()
+      for (const { operations, sync } of transactions) {
+        addTransaction(this.#state, batch, group, operations, nowMs)
+        batch.sync ||= sync
+      }
+      if (!batch.empty || batch.sync) {
+        const unit = await batch.write()
+        for (const key of group.settled) this.#state.siblingKeys.delete(key)
+        this.#options.onCommit(unit, true)
+      } else {
+        batch.abandon()
+        await undefined
+      }
+    } catch (error) {
+      batch.abandon()
+      for (const { reject } of transactions) reject(error)
+      return
+    }
+    for (const { resolve } of transactions) resolve()
+  }
+
+  async #runJob ({ job, resolve, reject }: QueuedJob): Promise<void> {
+    const batch = new InnerBatch(this.#state, this.#options.recordsUnits())
+    try {
+      const filled = job(batch)
+      if (filled === true || (filled !== false && await filled)) this.#options.onCommit(await batch.write(), false)
+      else batch.abandon()
+    } catch (error) {
+      batch.abandon()
+      reject(error)
+      return
+    }
+    resolve()
+  }
+}
+
+/** What a queue holds must not change when the caller reuses a buffer. */
+function copyOperation (operation: Operation): Operation {
+  const key = typeof operation.key === 'string' ? operation.key : Buffer.from(operation.key)
+  if (operation.type === 'del') return { type: 'del', key }
+  return { type: 'put', key, value: typeof operation.value === 'string' ? operation.value : Buffer.from(operation.value) }
+}
+
+function hasDel ({ operations }: Transaction): boolean {
+  return operations.some((operation) => operation.type === 'del')
+}
+
+/** Bytes of keys and values of a transaction. */
+export function transactionBytes (operations: readonly Operation[]): number {
+  let bytes = 0
+  for (const { key, value } of operations) bytes += key.length + (value?.length ?? 0)
+  return bytes
+}
+
+/** Refuses what other replicas could not hold in memory. */
+export function checkTransactionBytes (bytes: number, operations: number, bytesMax: number): void {
+  if (bytes > bytesMax) {
+    throw new ReplicationError(`A transaction of ${operations} operations and ${bytes} bytes exceeds transactionBytesMax, ${bytesMax}: split it`, { code: 'REPLICATION_TRANSACTION_TOO_LARGE' })
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * What a session is told, and what it asks for. The session knows neither sockets nor LevelDB; whoever drives it
+ * carries the effects out in their order, and reports back.
+ */
+import type { Frame, Hello } from '../codec/message.ts'
+import type { Entry } from '../codec/entry.ts'
+import type { LogId, ReplicaId } from '../core/ids.ts'
+import type { Advance, ReadonlyVersionVector, VersionVector } from '../core/version-vector.ts'
+import type { ReplicationError } from '../errors.ts'
+import type { Address } from '../types.ts'
+
+/** This replica, as a live view: what it says is what holds at the moment of asking. */
+export interface LocalReplica {
+  readonly replica: ReplicaId
+  readonly log: LogId
+  /** Random, new at every open. */
+  readonly nonce: string
+  readonly group: string
+  readonly resolverVersion: string
+  readonly transactionBytesMax: number
+  /** Where it listens. */
+  readonly address: Address | undefined
+  readonly vector: ReadonlyVersionVector
+  readonly collected: ReadonlyVersionVector
+  readonly durable: ReadonlyVersionVector
+  readonly applying: boolean
+  /** Number of the next unit of the feed. */
+  readonly feedEnd: number
+  readonly members: Iterable<[ReplicaId, ReadonlyVersionVector]>
+  /** Logs that are received live from their owners. */
+  readonly directLogs: ReadonlySet<LogId>
+}
+
+export type SessionEvent =
+  /** The connection is there. `want` if nobody else is being asked. */
+  | { readonly type: 'connected', readonly want: boolean, readonly timeMs: number }
+  | { readonly type: 'received', readonly frame: Frame, readonly timeMs: number }
+  | { readonly type: 'tick' }
+  /** It is this session's turn to ask for what is missing. */
+  | { readonly type: 'turn' }
+  /** The local vector has advanced, or the feed has grown, or an apply phase has begun or ended. */
+  | { readonly type: 'changed' }
+  /** Everything is durable, as the peer asked. */
+  | { readonly type: 'flushed' }
+  /** Something has become durable, here or at a member. */
+  | { readonly type: 'durable' }
+  /** The set of logs received directly has changed. */
+  | { readonly type: 'directs' }
+  /** Somebody waits until the peer has durably what this replica has now. */
+  | { readonly type: 'synchronise' }
+  | { readonly type: 'source-opened', readonly kind: 'catch-up' | 'transfer', readonly vector: ReadonlyVersionVector, readonly collected: ReadonlyVersionVector, readonly entries: number, readonly feedNumber: number }
+  | { readonly type: 'source-read', readonly chunk: { readonly bytes: Buffer, readonly entries: number } | undefined }
+  | { readonly type: 'feed-read', readonly unit: { readonly changes: readonly Advance[], readonly body: Buffer } | 'lost' | undefined }
+  /** What `begin-delivery`, `deliver`, `end-delivery` or `apply` asked for is done, in their order. */
+  | { readonly type: 'done', readonly effect: 'deliver' | 'end-delivery' | 'apply' }
+
+export type Effect =
+  | { readonly type: 'send', readonly frame: Buffer }
+  | { readonly type: 'greeted', readonly hello: Hello }
+  | { readonly type: 'request-turn' }
+  | { readonly type: 'release-turn' }
+  | { readonly type: 'open-source', readonly base: ReadonlyVersionVector, readonly collected: ReadonlyVersionVector }
+  | { readonly type: 'read-source' }
+  | { readonly type: 'close-source' }
+  | { readonly type: 'read-feed', readonly number: number }
+  | { readonly type: 'begin-delivery', readonly kind: 'catch-up' | 'transfer', readonly vector: readonly Advance[], readonly collected: readonly Advance[], readonly entries: number }
+  | { readonly type: 'deliver', readonly bytes: Buffer }
+  | { readonly type: 'end-delivery', readonly entries: number }
+  | { readonly type: 'abandon-delivery' }
+  | { readonly type: 'apply', readonly stream: VersionVector, readonly before: readonly Advance[], readonly changes: readonly Advance[], readonly entries: readonly Entry[], readonly bytes: number }
+  /** The receiving side has become live, or is not any more. */
+  | { readonly type: 'live', readonly live: boolean }
+  /** This replica has all that the peer had when it greeted. */
+  | { readonly type: 'caught-up' }
+  /** The peer asks to be told once everything is durable. */
+  | { readonly type: 'flush' }
+  | { readonly type: 'acknowledged', readonly members: ReadonlyArray<{ readonly replica: ReplicaId, readonly vector: readonly Advance[] }> }
+  /** The peer knows more of this replica's own log than it has itself. */
+  | { readonly type: 'log-contradicted' }
+  | { readonly type: 'warn', readonly error: ReplicationError }
+  /** The conversation is over. */
+  | { readonly type: 'end', readonly error: ReplicationError }

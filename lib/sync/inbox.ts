@@ -1,0 +1,96 @@
+/**
+ * Data messages on their way in: fragments put together, and credit counted.
+ *
+ * What has been consumed is granted again. A message larger than the window would never be complete, so the
+ * fragments of a message that nothing waits before are granted as they come; memory is bounded by the window plus one
+ * message.
+ */
+import { decodeData, type DataMessage } from '../codec/message.ts'
+import { ReplicationError } from '../errors.ts'
+
+export interface Received {
+  readonly message: DataMessage
+  readonly bytes: number
+}
+
+interface Queued extends Received {
+  readonly granted: number
+}
+
+export class Inbox {
+  readonly #queue: Queued[] = []
+  #fragments: Buffer[] = []
+  #assembled = 0
+  #grantedOfAssembled = 0
+  /** Messages that were taken out and are not consumed yet. */
+  readonly #taken: Queued[] = []
+  #begins = 0
+  #due = 0
+  /** What the peer may still send. */
+  #window: number
+  readonly #messageBytesMax: number
+
+  constructor (window: number, messageBytesMax: number) {
+    this.#window = window
+    this.#messageBytesMax = messageBytesMax
+  }
+
+  /** The first message that has not been taken. */
+  get head (): DataMessage | undefined {
+    return this.#queue[0]?.message
+  }
+
+  /** Whether a new beginning waits, which repeats every unit that stands before it. */
+  get holdsBegin (): boolean {
+    return this.#begins > 0
+  }
+
+  /** @throws `REPLICATION_PROTOCOL`, `REPLICATION_FRAME_TOO_LARGE`, and what decoding throws */
+  receive (bytes: Buffer, last: boolean): void {
+    this.#window -= bytes.length
+    if (this.#window < 0) throw new ReplicationError(`The peer sent ${-this.#window} bytes more than it had credit for`, { code: 'REPLICATION_PROTOCOL' })
+    this.#assembled += bytes.length
+    if (this.#assembled > this.#messageBytesMax) throw new ReplicationError(`A message exceeds ${this.#messageBytesMax} bytes`, { code: 'REPLICATION_FRAME_TOO_LARGE' })
+    this.#fragments.push(bytes)
+    if (!last) {
+      this.#grantAssembled()
+      return
+    }
+    const whole = this.#fragments.length === 1 ? bytes : Buffer.concat(this.#fragments)
+    const message = decodeData(whole)
+    if (message.type === 'begin') this.#begins++
+    this.#queue.push({ message, bytes: whole.length, granted: this.#grantedOfAssembled })
+    this.#fragments = []
+    this.#assembled = 0
+    this.#grantedOfAssembled = 0
+  }
+
+  /** Takes the head out; {@link consumed} has to follow for each message taken, in the same order. */
+  take (): Received {
+    const head = this.#queue.shift()!
+    if (head.message.type === 'begin') this.#begins--
+    this.#taken.push(head)
+    return head
+  }
+
+  consumed (): void {
+    const { bytes, granted } = this.#taken.shift()!
+    this.#due += bytes - granted
+    this.#grantAssembled()
+  }
+
+  #grantAssembled (): void {
+    if (this.#queue.length > 0 || this.#taken.length > 0) return
+    this.#due += this.#assembled - this.#grantedOfAssembled
+    this.#grantedOfAssembled = this.#assembled
+  }
+
+  /** Credit to be given now: nothing, until it is worth a frame. */
+  grant (worthwhile: number): number {
+    if (this.#due < worthwhile) return 0
+    const due = this.#due
+    this.#due = 0
+    this.#window += due
+    return due
+  }
+}

@@ -1,0 +1,219 @@
+/**
+ * The receiving direction of a session: asking for what is missing, and taking in what comes.
+ *
+ *     idle -> waiting -> asked -> delivering -> live      a turn, `want`, then `begin` .. `end`
+ *     idle -> live                                        the peer has nothing that is missing here
+ *     asked, delivering -> deferred -> waiting            `later`, then `again`
+ *     live -> waiting                                     `again`, or something promised does not come
+ *
+ * A replica asks one peer at a time: it needs its *turn* to send `want`, or to take in a `begin` that answers the
+ * `want` of its hello. A unit is taken in only when everything that its sender knew before it is known here; until
+ * then it waits, with all that comes after it, in this link's own inbox, which credit bounds.
+ */
+import { VersionVector, type Advance } from '../core/version-vector.ts'
+import type { DataMessage } from '../codec/message.ts'
+import { creditWindowBytes, innerBatchBytesMax, lateMs, transactionBytesCeiling, unitOverheadFactor } from '../limits.ts'
+import type { Conversation } from './conversation.ts'
+import { Inbox } from './inbox.ts'
+
+export type ReceivingState = 'idle' | 'waiting' | 'asked' | 'deferred' | 'delivering' | 'live'
+
+export class Receiving {
+  readonly #conversation: Conversation
+  #state: ReceivingState = 'idle'
+  #hasTurn = false
+  /** `again` came while a delivery was under way. */
+  #wantsAgain = false
+  #inbox = new Inbox(creditWindowBytes, 0)
+  /** The peer's vector at the last unit handed on; moved on by whoever applies. */
+  #stream = new VersionVector()
+  /** A part of a delivery is being stored or applied. */
+  #deliveryBusy = false
+  #unitsApplying = 0
+  #blockedMs: number | undefined
+  #caughtUp = false
+
+  constructor (conversation: Conversation) {
+    this.#conversation = conversation
+  }
+
+  get state (): ReceivingState {
+    return this.#state
+  }
+
+  /** The peer is greeted. `wanted`: our hello was a `want` too. */
+  begin (wanted: boolean): void {
+    const { local, peer, peerKnows } = this.#conversation
+    const transactionBytesMax = Math.max(local.transactionBytesMax, peer!.transactionBytesMax, innerBatchBytesMax)
+    this.#inbox = new Inbox(creditWindowBytes, Math.min(transactionBytesMax, transactionBytesCeiling) * unitOverheadFactor)
+    this.#stream.join(peer!.vector)
+    if (local.vector.dominates(peerKnows)) {
+      if (!wanted) this.#sendWant()
+      this.#becomeLive()
+    } else if (wanted) {
+      this.#setState('asked')
+      this.#conversation.emit({ type: 'request-turn' })
+    } else {
+      this.#ask()
+    }
+  }
+
+  /** It is this session's turn. */
+  turn (): void {
+    this.#hasTurn = true
+    if (this.#state === 'waiting') {
+      this.#sendWant()
+      this.#setState('asked')
+    } else if (this.#state !== 'asked' && this.#state !== 'delivering') {
+      this.#releaseTurn()
+    }
+  }
+
+  /** `live`: nothing was missing. */
+  live (): void {
+    if (this.#state !== 'asked') return
+    if (this.#hasTurn) this.#releaseTurn()
+    this.#becomeLive()
+  }
+
+  /** `later`: the source cannot serve, or not go on. */
+  later (): void {
+    if (this.#state === 'delivering') this.#conversation.emit({ type: 'abandon-delivery' })
+    this.#wantsAgain = false
+    this.#setState('deferred')
+    this.#releaseTurn()
+  }
+
+  again (): void {
+    if (this.#state === 'delivering') this.#wantsAgain = true
+    else if (this.#state === 'live' || this.#state === 'deferred') this.#ask()
+  }
+
+  fragment (bytes: Buffer, last: boolean): void {
+    this.#inbox.receive(bytes, last)
+  }
+
+  /** An effect that handed something on has been carried out. */
+  done (effect: 'deliver' | 'end-delivery' | 'apply'): void {
+    this.#inbox.consumed()
+    if (effect === 'apply') {
+      this.#unitsApplying--
+      return
+    }
+    this.#deliveryBusy = false
+    if (effect !== 'end-delivery' || this.#state !== 'delivering') return
+    if (this.#wantsAgain) {
+      this.#wantsAgain = false
+      this.#setState('waiting')
+      this.turn()
+    } else {
+      this.#releaseTurn()
+      this.#becomeLive()
+    }
+  }
+
+  /** Takes in what can be taken in, and grants the credit that is due. */
+  proceed (): void {
+    while (this.#takeIn());
+    const credit = this.#inbox.grant(creditWindowBytes / 4)
+    if (credit > 0) this.#conversation.send({ type: 'credit', bytes: credit })
+  }
+
+  #ask (): void {
+    this.#setState('waiting')
+    if (this.#hasTurn) this.turn()
+    else this.#conversation.emit({ type: 'request-turn' })
+  }
+
+  #releaseTurn (): void {
+    this.#hasTurn = false
+    this.#conversation.emit({ type: 'release-turn' })
+  }
+
+  #sendWant (): void {
+    const { local, helloVector } = this.#conversation
+    this.#conversation.send({ type: 'want', vector: local.vector.beyond(helloVector), collected: [...local.collected] })
+  }
+
+  #setState (state: ReceivingState): void {
+    const wasLive = this.#state === 'live'
+    this.#state = state
+    this.#blockedMs = undefined
+    if (wasLive !== (state === 'live')) this.#conversation.emit({ type: 'live', live: state === 'live' })
+  }
+
+  #becomeLive (): void {
+    this.#setState('live')
+    if (this.#caughtUp) return
+    this.#caughtUp = true
+    this.#conversation.emit({ type: 'caught-up' })
+  }
+
+  /** Handles the first message of the inbox, if its time has come. */
+  #takeIn (): boolean {
+    const message = this.#inbox.head
+    if (message === undefined || this.#deliveryBusy) return false
+    switch (message.type) {
+      case 'begin': return this.#takeBegin(message)
+      case 'chunk': return this.#deliver({ type: 'deliver', bytes: message.bytes })
+      case 'end': return this.#deliver({ type: 'end-delivery', entries: message.entries })
+      case 'unit': return this.#takeUnit(message.before, message.changes, message.entries, false)
+      case 'advance': return this.#takeUnit(message.vector, [], [], message.acknowledge)
+    }
+  }
+
+  #takeBegin (message: Extract<DataMessage, { type: 'begin' }>): boolean {
+    const { local, peer, peerKnows } = this.#conversation
+    if (this.#unitsApplying > 0 || local.applying) return false
+    if (!this.#hasTurn) {
+      if (this.#state === 'asked') return false
+      this.#setState('asked')
+      this.#conversation.emit({ type: 'request-turn' })
+      return false
+    }
+    this.#inbox.take()
+    this.#inbox.consumed()
+    this.#stream = new VersionVector(peer!.vector)
+    this.#stream.join(message.vector)
+    peerKnows.join(message.vector)
+    this.#setState('delivering')
+    this.#conversation.emit({ type: 'begin-delivery', kind: message.kind, vector: [...this.#stream], collected: message.collected, entries: message.entries })
+    return true
+  }
+
+  #drop (): boolean {
+    this.#inbox.take()
+    this.#inbox.consumed()
+    return true
+  }
+
+  #deliver (effect: { type: 'deliver', bytes: Buffer } | { type: 'end-delivery', entries: number }): boolean {
+    if (this.#state !== 'delivering') return this.#drop() // of a delivery that was given up
+    this.#inbox.take()
+    this.#deliveryBusy = true
+    this.#conversation.emit(effect)
+    return false
+  }
+
+  #takeUnit (before: readonly Advance[], changes: readonly Advance[], entries: Extract<DataMessage, { type: 'unit' }>['entries'], acknowledge: boolean): boolean {
+    const { local, nowMs, operations, peerKnows } = this.#conversation
+    if (this.#inbox.holdsBegin) return this.#drop() // what it brings, and all that builds on it, is repeated
+    if (local.applying || this.#state === 'delivering') return false
+    const missing = before.filter(({ log, sequence }) => !local.vector.covers(log, sequence))
+    if (missing.length > 0) {
+      this.#blockedMs ??= nowMs
+      const nobodyBringsIt = missing.some(({ log }) => !local.directLogs.has(log))
+      if (this.#state === 'live' && (nobodyBringsIt || nowMs - this.#blockedMs > lateMs)) this.#ask()
+      return false
+    }
+    this.#blockedMs = undefined
+    const { bytes } = this.#inbox.take()
+    this.#unitsApplying++
+    peerKnows.join(before)
+    peerKnows.join(changes)
+    operations.received += entries.length
+    this.#conversation.emit({ type: 'apply', stream: this.#stream, before, changes, entries, bytes })
+    if (acknowledge) this.#conversation.emit({ type: 'flush' })
+    return true
+  }
+}

@@ -1,0 +1,200 @@
+/**
+ * The sending direction of a session: what the peer lacks, then what is committed here, as far as credit goes.
+ *
+ *     silent -> opening -> sending -> live      `want`, and the peer lacks something: a snapshot, then the feed
+ *     silent -> live                            `want`, and it lacks nothing
+ *     live -> silent                            the peer fell behind the feed: `again`
+ *     sending -> stalled -> silent              no credit for too long: `later`, then `again` when there is some
+ *
+ * A unit is passed over if the peer has it, or will get it from its author; the next unit names what was passed
+ * over as what it comes after, so that nothing is applied before what it depends on.
+ */
+import { encodeData, encodeUnit, type DataMessage } from '../codec/message.ts'
+import type { LogId } from '../core/ids.ts'
+import { VersionVector, type ReadonlyVersionVector } from '../core/version-vector.ts'
+import { chunkBytes, transferStallMs } from '../limits.ts'
+import type { Conversation } from './conversation.ts'
+import type { SessionEvent } from './events.ts'
+import { Outbox } from './outbox.ts'
+
+export type SendingState = 'silent' | 'opening' | 'sending' | 'stalled' | 'live'
+
+/** Unsent bytes above which nothing more is read from the store. */
+const readAheadBytes = 2 * chunkBytes
+
+export class Sending {
+  readonly #conversation: Conversation
+  readonly #outbox = new Outbox(0)
+  #state: SendingState = 'silent'
+  /** `later` was said; `again` has to follow. */
+  #owesAgain = false
+  #sourceReading = false
+  #sourceEntries = 0
+  #sourceVector: ReadonlyVersionVector = new VersionVector()
+  #feedNumber = 0
+  #feedReading = false
+  #creditMs: number
+  /** What was passed over since the last unit. */
+  #passed = new VersionVector()
+  /** Our vector as the stream has told it. */
+  #told = new VersionVector()
+  #peerDirects: ReadonlySet<LogId> = new Set()
+  #acknowledgeWanted = false
+
+  constructor (conversation: Conversation) {
+    this.#conversation = conversation
+    this.#creditMs = conversation.nowMs
+  }
+
+  get state (): SendingState {
+    return this.#state
+  }
+
+  /** About how many entries of a catch-up or transfer the peer is still owed. */
+  progress: { sent: number, total: number } | undefined
+
+  /** The peer is greeted, and has granted its first credit. */
+  begin (credit: number): void {
+    this.#told = this.#conversation.helloVector.clone()
+    this.#outbox.grant(credit)
+  }
+
+  /** Answers a `want`. */
+  serve (base: VersionVector, collected: VersionVector): void {
+    if (this.#state === 'opening' || this.#state === 'sending') return
+    const { local } = this.#conversation
+    if (local.applying) {
+      this.#state = 'silent'
+      this.#owesAgain = true
+      this.#conversation.send({ type: 'later' })
+    } else if (base.dominates(local.vector)) {
+      this.#state = 'live'
+      this.#feedNumber = local.feedEnd
+      this.#passed = new VersionVector(local.vector.beyond(this.#told))
+      this.#conversation.send({ type: 'live' })
+    } else {
+      this.#state = 'opening'
+      this.#conversation.emit({ type: 'open-source', base, collected })
+    }
+  }
+
+  directs (logs: readonly LogId[]): void {
+    this.#peerDirects = new Set(logs)
+  }
+
+  synchronise (): void {
+    this.#acknowledgeWanted = true
+  }
+
+  credited (bytes: number): void {
+    this.#outbox.grant(bytes)
+    this.#creditMs = this.#conversation.nowMs
+    if (this.#state !== 'stalled') return
+    this.#state = 'silent'
+    this.#conversation.send({ type: 'again' })
+  }
+
+  sourceOpened ({ kind, vector, collected, entries, feedNumber }: Extract<SessionEvent, { type: 'source-opened' }>): void {
+    this.#state = 'sending'
+    this.#sourceVector = vector
+    this.#sourceEntries = 0
+    this.progress = { sent: 0, total: entries }
+    this.#feedNumber = feedNumber
+    this.#told = vector.clone()
+    this.#passed = new VersionVector()
+    this.#creditMs = this.#conversation.nowMs
+    this.#push({ type: 'begin', kind, vector: vector.beyond(this.#conversation.helloVector), collected: [...collected], entries })
+  }
+
+  sourceRead (chunk: { bytes: Buffer, entries: number } | undefined): void {
+    this.#sourceReading = false
+    if (this.#state !== 'sending') return
+    const { operations, peerKnows } = this.#conversation
+    if (chunk !== undefined) {
+      this.#sourceEntries += chunk.entries
+      this.progress!.sent += chunk.entries
+      operations.sent += chunk.entries
+      this.#push({ type: 'chunk', bytes: chunk.bytes })
+      return
+    }
+    this.#conversation.emit({ type: 'close-source' })
+    this.progress = undefined
+    this.#push({ type: 'end', entries: this.#sourceEntries })
+    peerKnows.join(this.#sourceVector)
+    this.#state = 'live'
+  }
+
+  feedRead (unit: Extract<SessionEvent, { type: 'feed-read' }>['unit']): void {
+    this.#feedReading = false
+    if (unit === undefined || this.#state !== 'live') return
+    const { local, operations, peerKnows } = this.#conversation
+    if (unit === 'lost') {
+      this.#state = 'silent'
+      if (local.applying) this.#owesAgain = true
+      else this.#conversation.send({ type: 'again' })
+      return
+    }
+    this.#feedNumber++
+    const peerHasIt = unit.changes.every(({ log, sequence }) => peerKnows.covers(log, sequence))
+    if (peerHasIt || unit.changes.every(({ log }) => this.#peerDirects.has(log))) {
+      this.#passed.join(unit.changes)
+      return
+    }
+    this.#outbox.push(encodeUnit([...this.#passed], unit.body))
+    this.#told.join(this.#passed)
+    this.#told.join(unit.changes)
+    this.#passed = new VersionVector()
+    peerKnows.join(unit.changes)
+    operations.sent += unit.changes.length
+  }
+
+  /** Names what was passed over, lest the peer should wait for it in vain without knowing. */
+  heartbeat (): void {
+    if (this.#state === 'live' && this.#passed.size > 0 && this.#outbox.pending === 0) this.#advance(false)
+  }
+
+  tick (): void {
+    if (this.#state !== 'sending' || this.#outbox.pending === 0 || this.#conversation.nowMs - this.#creditMs <= transferStallMs) return
+    this.#conversation.emit({ type: 'close-source' })
+    this.progress = undefined
+    this.#outbox.dropUnsent()
+    this.#state = 'stalled'
+    this.#conversation.send({ type: 'later' })
+  }
+
+  /** Sends what credit allows, and asks for more to send. */
+  proceed (): void {
+    const { local } = this.#conversation
+    if (this.#owesAgain && !local.applying) {
+      this.#owesAgain = false
+      this.#conversation.send({ type: 'again' })
+    }
+    for (let frame = this.#outbox.take(); frame !== undefined; frame = this.#outbox.take()) this.#conversation.sendFrame(frame)
+    if (this.#outbox.pending > readAheadBytes) return
+    if (this.#state === 'sending') {
+      if (this.#sourceReading) return
+      this.#sourceReading = true
+      this.#conversation.emit({ type: 'read-source' })
+    } else if (this.#state === 'live') {
+      if (this.#feedNumber < local.feedEnd) {
+        if (this.#feedReading) return
+        this.#feedReading = true
+        this.#conversation.emit({ type: 'read-feed', number: this.#feedNumber })
+      } else if (this.#acknowledgeWanted) {
+        this.#acknowledgeWanted = false
+        this.#advance(true)
+        this.proceed()
+      }
+    }
+  }
+
+  #advance (acknowledge: boolean): void {
+    this.#push({ type: 'advance', vector: [...this.#passed], acknowledge })
+    this.#told.join(this.#passed)
+    this.#passed = new VersionVector()
+  }
+
+  #push (message: Exclude<DataMessage, { type: 'unit' }>): void {
+    this.#outbox.push(encodeData(message))
+  }
+}

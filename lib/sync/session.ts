@@ -1,0 +1,252 @@
+/**
+ * The conversation of two replicas over one connection, as a state machine without I/O: `handle(event, nowMs)`
+ * returns effects. `PROTOCOL.md` specifies what is said; `sending` and `receiving` decide when, each for one
+ * direction. This file greets, hands frames on, and notices when nobody answers.
+ *
+ * What must hold: nothing but hello is taken from a peer that has not greeted; a peer's fault ends the conversation
+ * with a code, and nothing else; heartbeats go out whatever else is busy, so that silence means a dead link.
+ */
+import { encodeControl, protocolVersion, type ControlMessage, type Frame, type Hello } from '../codec/message.ts'
+import type { ReplicaId } from '../core/ids.ts'
+import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
+import { ReplicationError, type ReplicationErrorCode } from '../errors.ts'
+import { clockAheadMs, creditWindowBytes, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs } from '../limits.ts'
+import { Conversation } from './conversation.ts'
+import type { Effect, LocalReplica, SessionEvent } from './events.ts'
+import { Receiving, type ReceivingState } from './receiving.ts'
+import { Sending, type SendingState } from './sending.ts'
+
+/** Codes that a peer may give as its reason to leave; any other becomes `REPLICATION_DISCONNECTED`. */
+const peerCodes = new Set<string>([
+  'REPLICATION_GROUP_MISMATCH', 'REPLICATION_SELF', 'REPLICATION_DUPLICATE_LINK', 'REPLICATION_PROTOCOL', 'REPLICATION_PROTOCOL_VERSION',
+  'REPLICATION_FRAME_TOO_LARGE', 'REPLICATION_PEER_SILENT', 'REPLICATION_PEER_STALLED', 'REPLICATION_CLOCK_IMPOSSIBLE', 'REPLICATION_LOG_REPLACED'
+] satisfies ReplicationErrorCode[])
+
+export class Session {
+  readonly #conversation: Conversation
+  readonly #sending: Sending
+  readonly #receiving: Receiving
+  readonly #startedMs: number
+  #receivedMs: number
+  #wantedInHello = false
+  #ended = false
+  /** What each member was last said to hold. */
+  readonly #acknowledgedTo = new Map<ReplicaId, VersionVector>()
+  /** What the peer has said to hold durably. */
+  readonly peerDurable = new VersionVector()
+  /** How many acknowledgements the peer has sent. */
+  acknowledgements = 0
+
+  constructor (local: LocalReplica, nowMs: number) {
+    this.#conversation = new Conversation(local, nowMs)
+    this.#sending = new Sending(this.#conversation)
+    this.#receiving = new Receiving(this.#conversation)
+    this.#startedMs = this.#receivedMs = nowMs
+  }
+
+  /** The peer's hello, once it is greeted. */
+  get peer (): Hello | undefined {
+    return this.#conversation.peer
+  }
+
+  get receiving (): ReceivingState {
+    return this.#receiving.state
+  }
+
+  get sending (): SendingState {
+    return this.#sending.state
+  }
+
+  /** What the peer is known to have. */
+  get peerKnows (): ReadonlyVersionVector {
+    return this.#conversation.peerKnows
+  }
+
+  /** Operations received and sent. */
+  get operations (): { readonly received: number, readonly sent: number } {
+    return this.#conversation.operations
+  }
+
+  /** Entries of a catch-up or state transfer that is being sent. */
+  get sendingProgress (): { readonly sent: number, readonly total: number } | undefined {
+    return this.#sending.progress
+  }
+
+  /** Tells the session what happened; returns what is to be done, in this order. `nowMs` is monotonic. */
+  handle (event: SessionEvent, nowMs: number): Effect[] {
+    this.#conversation.nowMs = nowMs
+    if (this.#ended) return []
+    try {
+      this.#handle(event)
+      if (!this.#ended && this.peer !== undefined) {
+        this.#receiving.proceed()
+        this.#sending.proceed()
+      }
+    } catch (error) {
+      if (!(error instanceof ReplicationError)) throw error
+      return this.end(error)
+    }
+    return this.#conversation.takeEffects()
+  }
+
+  /** Ends the conversation, telling the peer why. */
+  end (error: ReplicationError): Effect[] {
+    if (this.#ended) return []
+    this.#ended = true
+    this.#conversation.sendFrame(encodeControl({ type: 'bye', code: error.code, message: error.message.slice(0, 200) }))
+    this.#conversation.emit({ type: 'end', error })
+    return this.#conversation.takeEffects()
+  }
+
+  #handle (event: SessionEvent): void {
+    switch (event.type) {
+      case 'connected': return this.#sendHello(event.want, event.timeMs)
+      case 'received': return this.#received(event.frame, event.timeMs)
+      case 'tick': return this.#tick()
+      case 'turn': return this.#receiving.turn()
+      case 'changed': return
+      case 'durable': return this.#acknowledge(false)
+      case 'flushed': return this.#acknowledge(true)
+      case 'directs': return this.#sendDirects()
+      case 'synchronise': return this.#sending.synchronise()
+      case 'source-opened': return this.#sending.sourceOpened(event)
+      case 'source-read': return this.#sending.sourceRead(event.chunk)
+      case 'feed-read': return this.#sending.feedRead(event.unit)
+      case 'done': return this.#receiving.done(event.effect)
+    }
+  }
+
+  #sendHello (want: boolean, timeMs: number): void {
+    const { local } = this.#conversation
+    this.#conversation.helloVector = local.vector.clone()
+    this.#wantedInHello = want
+    this.#conversation.send({
+      type: 'hello',
+      versionMin: protocolVersion,
+      versionMax: protocolVersion,
+      group: local.group,
+      replica: local.replica,
+      log: local.log,
+      nonce: local.nonce,
+      resolverVersion: local.resolverVersion,
+      transactionBytesMax: local.transactionBytesMax,
+      credit: creditWindowBytes,
+      timeMs: Math.max(0, Math.floor(timeMs)),
+      host: local.address?.host ?? '',
+      port: local.address?.port ?? 0,
+      want,
+      vector: [...local.vector],
+      collected: [...local.collected]
+    })
+  }
+
+  #greet (hello: Hello, timeMs: number): void {
+    const { local, peerKnows } = this.#conversation
+    if (hello.nonce === local.nonce) throw new ReplicationError('This address is this replica itself', { code: 'REPLICATION_SELF' })
+    if (hello.group !== local.group) throw new ReplicationError(`Replica ${hello.replica} does not belong to the group ${JSON.stringify(local.group)}`, { code: 'REPLICATION_GROUP_MISMATCH' })
+    this.#conversation.peer = hello
+    peerKnows.join(hello.vector)
+    if (hello.log === local.log || peerKnows.sequenceOf(local.log) > local.vector.sequenceOf(local.log)) {
+      this.#conversation.emit({ type: 'log-contradicted' })
+      throw new ReplicationError(`Replica ${hello.replica} knows more of the log of replica ${local.replica} than that one itself, which was restored or copied: it writes on in a new log`, { code: 'REPLICATION_LOG_REPLACED' })
+    }
+    if (hello.resolverVersion !== local.resolverVersion) {
+      this.#warn('REPLICATION_RESOLVER_MISMATCH', `Replica ${hello.replica} has resolverVersion ${JSON.stringify(hello.resolverVersion)}, this one ${JSON.stringify(local.resolverVersion)}: they may decide conflicts differently`)
+    }
+    if (hello.timeMs - timeMs > clockAheadMs) this.#warn('REPLICATION_CLOCK_AHEAD', `The clock of replica ${hello.replica} is ${Math.round((hello.timeMs - timeMs) / 1000)} s ahead of this one`)
+    this.#conversation.emit({ type: 'greeted', hello })
+    this.#sendDirects()
+    this.#acknowledge(false)
+    this.#sending.begin(hello.credit)
+    this.#receiving.begin(this.#wantedInHello)
+    if (hello.want) this.#serve([], [])
+  }
+
+  #warn (code: ReplicationErrorCode, message: string): void {
+    this.#conversation.emit({ type: 'warn', error: new ReplicationError(message, { code }) })
+  }
+
+  #received (frame: Frame, timeMs: number): void {
+    this.#receivedMs = this.#conversation.nowMs
+    if (frame.type === 'bye') return this.#left(frame)
+    if (this.peer === undefined) {
+      if (frame.type !== 'hello') throw new ReplicationError(`The peer began with ${frame.type} instead of hello`, { code: 'REPLICATION_PROTOCOL' })
+      return this.#greet(frame, timeMs)
+    }
+    switch (frame.type) {
+      case 'hello': throw new ReplicationError('A second hello', { code: 'REPLICATION_PROTOCOL' })
+      case 'want': return this.#serve(frame.vector, frame.collected)
+      case 'live': return this.#receiving.live()
+      case 'later': return this.#receiving.later()
+      case 'again': return this.#receiving.again()
+      case 'credit': return this.#sending.credited(frame.bytes)
+      case 'heartbeat': return
+      case 'direct': return this.#sending.directs(frame.logs)
+      case 'acknowledge': return this.#acknowledged(frame.members)
+      case 'fragment': return this.#receiving.fragment(frame.bytes, frame.last)
+    }
+  }
+
+  #left ({ code, message }: { code: string, message: string }): void {
+    this.#ended = true
+    const known = peerCodes.has(code) ? code as ReplicationErrorCode : 'REPLICATION_DISCONNECTED'
+    this.#conversation.emit({ type: 'end', error: new ReplicationError(`The peer left: ${message}`, { code: known }) })
+  }
+
+  /** Answers a `want`, whose vectors are differences to those of the peer's hello. */
+  #serve (vector: readonly Advance[], collected: readonly Advance[]): void {
+    const { peer, peerKnows } = this.#conversation
+    peerKnows.join(vector)
+    const base = new VersionVector(peer!.vector)
+    base.join(vector)
+    const collectedBase = new VersionVector(peer!.collected)
+    collectedBase.join(collected)
+    this.#sending.serve(base, collectedBase)
+  }
+
+  #acknowledged (members: Extract<ControlMessage, { type: 'acknowledge' }>['members']): void {
+    this.acknowledgements++
+    for (const { replica, vector } of members) {
+      if (replica !== this.peer!.replica) continue
+      this.peerDurable.join(vector)
+      this.#conversation.peerKnows.join(vector)
+    }
+    this.#conversation.emit({ type: 'acknowledged', members })
+  }
+
+  /** Tells what members hold durably, as far as it has not been told; with `always`, even if that is nothing. */
+  #acknowledge (always: boolean): void {
+    const { local, peer } = this.#conversation
+    if (peer === undefined) return
+    const members: Array<{ replica: ReplicaId, vector: Advance[] }> = []
+    for (const [replica, acknowledged] of local.members) {
+      if (replica === peer.replica) continue
+      let told = this.#acknowledgedTo.get(replica)
+      if (told === undefined) this.#acknowledgedTo.set(replica, told = new VersionVector())
+      const vector = (replica === local.replica ? local.durable : acknowledged).beyond(told)
+      if (vector.length === 0) continue
+      told.join(vector)
+      members.push({ replica, vector })
+    }
+    if (members.length > 0 || always) this.#conversation.send({ type: 'acknowledge', members })
+  }
+
+  #sendDirects (): void {
+    const { local, peer } = this.#conversation
+    if (peer === undefined) return
+    this.#conversation.send({ type: 'direct', logs: [...local.directLogs].filter((log) => log !== peer.log) })
+  }
+
+  #tick (): void {
+    const { nowMs, sentMs } = this.#conversation
+    if (this.peer === undefined) {
+      if (nowMs - this.#startedMs > handshakeTimeoutMs) throw new ReplicationError(`No hello within ${handshakeTimeoutMs} ms`, { code: 'REPLICATION_PEER_SILENT' })
+      return
+    }
+    if (nowMs - this.#receivedMs > heartbeatTimeoutMs) throw new ReplicationError(`Nothing was heard of the peer for ${heartbeatTimeoutMs} ms`, { code: 'REPLICATION_PEER_SILENT' })
+    this.#sending.tick()
+    if (nowMs - sentMs < heartbeatIntervalMs) return
+    this.#sending.heartbeat()
+    this.#conversation.send({ type: 'heartbeat' })
+  }
+}

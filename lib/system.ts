@@ -1,0 +1,16 @@
+/**
+ * The real clock, timers and randomness. Only `index` and `cli` import this; everybody else is handed a
+ * {@link System}.
+ */
+import { randomBytes } from 'node:crypto'
+import type { System } from './types.ts'
+
+export const system: System = {
+  nowMs: () => Date.now(),
+  monotonicMs: () => performance.now(),
+  setTimer: (callback, delayMs) => setTimeout(callback, delayMs).unref(),
+  clearTimer: (timer) => { clearTimeout(timer as NodeJS.Timeout) },
+  yield: async () => await new Promise((resolve) => { setImmediate(resolve) }),
+  randomBytes: (size) => randomBytes(size),
+  random: () => Math.random()
+}

@@ -1,0 +1,264 @@
+/**
+ * What abstract-level's own suite does not catch in a database that wraps another (see the head of each test).
+ */
+import { mkdir } from 'node:fs/promises'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ClassicLevel } from 'classic-level'
+import { ReplicatedLevel } from '../../lib/index.ts'
+import { newDirectory } from '../support/directory.ts'
+import { rejection } from '../support/rejection.ts'
+
+type Options = ConstructorParameters<typeof ReplicatedLevel<string, string>>[1]
+
+function create<K = string, V = string> (location = newDirectory(), options: object = {}): ReplicatedLevel<K, V> {
+  return new ReplicatedLevel<K, V>(location, { port: false, ...options } as Options as never)
+}
+
+/** What a database that is opened anew holds. */
+async function reopened (location: string): Promise<Array<[string, string]>> {
+  const db = create(location)
+  const entries = await db.iterator().all()
+  await db.close()
+  return entries
+}
+
+async function assertUnlocked (location: string): Promise<void> {
+  const inner = new ClassicLevel(location)
+  await inner.open()
+  await inner.close()
+}
+
+test('a database that is closed at once holds no lock', async () => {
+  const location = newDirectory()
+  await mkdir(location)
+  for (let round = 0; round < 20; round++) {
+    await create(location).close()
+    await assertUnlocked(location).catch((error) => assert.unreachable(`round ${round}: ${String((error as Error).cause)}`))
+    await ReplicatedLevel.destroy(location)
+  }
+})
+
+test('a database that is never opened or fails to open holds no lock', async () => {
+  const location = newDirectory()
+  const first = create(location)
+  await first.open()
+  await first.close()
+  await rejection(create(location, { errorIfExists: true }).open())
+  await assertUnlocked(location)
+})
+
+test('writes that nobody waits for are all there after close()', async () => {
+  const location = newDirectory()
+  const db = create(location)
+  await db.open()
+  const pending: Array<Promise<void>> = []
+  for (let index = 0; index < 1000; index++) pending.push(db.put(`put-${String(index).padStart(4, '0')}`, String(index)))
+  pending.push(db.batch([{ type: 'put', key: 'batch', value: '1' }, { type: 'del', key: 'put-0000' }]))
+  pending.push(db.batch().put('chained', '1').write())
+  await db.close()
+  await Promise.all(pending)
+  const entries = await reopened(location)
+  assert.is(entries.length, 1001)
+  assert.equal(entries.slice(0, 2), [['batch', '1'], ['chained', '1']])
+  assert.equal(entries[2], ['put-0001', '1'])
+})
+
+test('a clear() of many keys that nobody waits for is whole after close()', async () => {
+  const location = newDirectory()
+  const db = create(location)
+  await db.batch(Array.from({ length: 3500 }, (_, index) => ({ type: 'put', key: String(index), value: '' })))
+  const clearing = db.clear()
+  const closing = db.close()
+  await Promise.all([clearing, closing])
+  assert.equal(await reopened(location), [])
+})
+
+for (const state of ['idle', 'busy'] as const) {
+  for (const encoding of ['buffer', 'view'] as const) {
+    test(`a ${encoding} that changes right after it was given does not reach the disk (writer ${state})`, async () => {
+      const db = create<Uint8Array, Uint8Array>(newDirectory(), { keyEncoding: encoding, valueEncoding: encoding })
+      await db.open()
+      const bytes = (text: string): Uint8Array => encoding === 'buffer' ? Buffer.from(text) : Uint8Array.from(Buffer.from(text))
+      await db.put(bytes('to-delete'), bytes('x'))
+      const writes: Array<Promise<void>> = []
+      if (state === 'busy') writes.push(db.put(bytes('first'), bytes('0')))
+      const given: Uint8Array[] = []
+      const give = (text: string): Uint8Array => {
+        const given1 = bytes(text)
+        given.push(given1)
+        return given1
+      }
+      const writeAll: Array<() => Promise<void>> = [
+        () => db.put(give('put'), give('1')),
+        () => db.batch([{ type: 'put', key: give('batch'), value: give('2') }, { type: 'put', key: give('both'), value: give('3') }]),
+        () => db.batch().put(give('chained'), give('4')).write(),
+        () => db.del(give('to-delete'))
+      ]
+      for (const write of writeAll) {
+        writes.push(write())
+        for (const each of given) each.fill(0x5a)
+        if (state === 'idle') await writes.at(-1)
+      }
+      await Promise.all(writes)
+      const entries = (await db.iterator().all()).map(([key, value]) => [Buffer.from(key).toString(), Buffer.from(value).toString()])
+      const expected = [['batch', '2'], ['both', '3'], ['chained', '4'], ['put', '1']]
+      assert.equal(entries, state === 'idle' ? expected : [...expected.slice(0, 3), ['first', '0'], ...expected.slice(3)])
+      assert.equal((await db.getMany([bytes('put'), bytes('chained')])).map((value) => Buffer.from(value!).toString()), ['1', '4'])
+      await db.close()
+    })
+  }
+}
+
+test('an operation in a chained batch keeps what it was given', async () => {
+  const db = create<Buffer, Buffer>(newDirectory(), { keyEncoding: 'buffer', valueEncoding: 'buffer' })
+  await db.open()
+  const [key, value] = [Buffer.from('key'), Buffer.from('value')]
+  const writing = db.batch().put(key, value).write()
+  key.fill(0)
+  value.fill(0)
+  await writing
+  assert.equal((await db.iterator().all()).map(([key, value]) => `${key}=${value}`), ['key=value'])
+  await db.close()
+})
+
+test('writes to one key keep their order though nobody waits for them', async () => {
+  const db = create()
+  await db.open()
+  for (let round = 0; round < 200; round++) {
+    const writes: Array<Promise<void>> = []
+    for (let index = 0; index < 10; index++) {
+      if (index % 3 === 0) writes.push(db.batch([{ type: 'put', key: 'key', value: `${round}-${index}` }]))
+      else writes.push(db.put('key', `${round}-${index}`))
+    }
+    await Promise.all(writes)
+    assert.is(await db.get('key'), `${round}-9`)
+  }
+  await db.close()
+})
+
+test('put, clear and put of one key keep their order though nobody waits for them', async () => {
+  const db = create()
+  await db.open()
+  for (let round = 0; round < 100; round++) {
+    await Promise.all([db.put('a', '1'), db.put('b', '1'), db.clear(), db.put('a', '2'), db.del('c'), db.put('c', '3')])
+    assert.equal(await db.iterator().all(), [['a', '2'], ['c', '3']])
+  }
+  await db.close()
+})
+
+test('open iterators and snapshots are closed with the database', async () => {
+  const location = newDirectory()
+  const db = create(location)
+  await db.batch(Array.from({ length: 100 }, (_, index) => ({ type: 'put', key: String(index), value: 'x' })))
+  const iterators = [db.iterator(), db.keys(), db.values(), db.iterator({ reverse: true, highWaterMarkBytes: 1 } as object)]
+  for (const iterator of iterators) await iterator.next()
+  const snapshot = db.snapshot()
+  const reading = iterators.map(async (iterator) => await iterator.nextv(10).catch((error) => (error as { code?: string }).code))
+  await db.close()
+  await Promise.all(reading)
+  await rejection(iterators[0]!.next())
+  await snapshot.close()
+  await assertUnlocked(location)
+})
+
+test('closing an iterator closes the one beneath, so that LevelDB lets its files go', async () => {
+  const location = newDirectory()
+  const db = create(location)
+  await db.put('a', '1')
+  for (let round = 0; round < 2000; round++) {
+    const iterator = db.iterator()
+    if (round % 2 === 0) await iterator.next()
+    await iterator.close()
+  }
+  const resources = innerResources(db)
+  assert.is(resources, 0)
+  await db.close()
+})
+
+test('a chained batch that is never written holds nothing back', async () => {
+  const location = newDirectory()
+  const db = create(location)
+  await db.open()
+  for (let round = 0; round < 100; round++) db.batch().put('never', 'written')
+  const batch = db.batch().put('never', 'written')
+  await batch.close()
+  for (let round = 0; round < 100; round++) await db.batch().put('a', String(round)).write()
+  for (let round = 0; round < 100; round++) await db.del('absent')
+  assert.is(innerResources(db), 0)
+  await db.close()
+  assert.equal(await reopened(location), [['a', '99']])
+})
+
+/** How many iterators, batches and snapshots are open on the database beneath. */
+function innerResources (db: ReplicatedLevel): number {
+  return openedLevels.findLast(({ location }) => location === db.location)!.resources.size
+}
+
+/** Every classic-level that was opened, and what is attached to it. */
+const openedLevels: Array<{ location: string, resources: Set<unknown> }> = []
+for (const [attach, change] of [['attachResource', 'add'], ['detachResource', 'delete']] as const) {
+  const prototype = Object.getPrototypeOf(ClassicLevel.prototype) as Record<string, (resource: unknown) => void>
+  const original = prototype[attach]!
+  prototype[attach] = function (this: ClassicLevel, resource: unknown) {
+    if (this instanceof ClassicLevel) {
+      let level = openedLevels.find(({ location }) => location === this.location)
+      if (level === undefined) openedLevels.push(level = { location: this.location, resources: new Set() })
+      level.resources[change](resource)
+    }
+    original.call(this, resource)
+  }
+}
+
+test('multithreading is refused, since a replica has one writer', async () => {
+  assert.throws(() => create(newDirectory(), { multithreading: true }), (error: { code?: string }) => error.code === 'LEVEL_NOT_SUPPORTED')
+  const db = create()
+  const error = await rejection(db.open({ multithreading: true } as object))
+  assert.is((error.cause as { code?: string } | undefined)?.code ?? error.code, 'LEVEL_NOT_SUPPORTED')
+  assert.is.not(db.status, 'open')
+  await db.close()
+})
+
+test('seeking in an empty database does not end the process', async () => {
+  const db = create<Buffer, Buffer>(newDirectory(), { keyEncoding: 'buffer', valueEncoding: 'buffer' })
+  await db.open()
+  for (const range of [{}, { reverse: true }, { gt: Buffer.of(5) }, { lt: Buffer.of(5), reverse: true }]) {
+    for (const target of [Buffer.alloc(0), Buffer.of(0), Buffer.of(0x60), Buffer.of(0xff, 0xff)]) {
+      const iterator = db.iterator(range)
+      iterator.seek(target)
+      assert.is(await iterator.next(), undefined)
+      await iterator.close()
+    }
+  }
+  await db.close()
+})
+
+test('clear() whose only match is the empty key deletes it', async () => {
+  for (const range of [{}, { gte: '', lte: '' }, { lte: '' }, { lt: 'a' }, { limit: 1 }]) {
+    const db = create()
+    await db.batch([{ type: 'put', key: '', value: 'empty' }, { type: 'put', key: 'a', value: '1' }])
+    await db.clear(range)
+    assert.equal(await db.keys().all(), Object.keys(range).length === 0 ? [] : ['a'], JSON.stringify(range))
+    await db.clear()
+    await db.put('', 'again')
+    await db.clear()
+    assert.equal(await db.keys().all(), [])
+    await db.close()
+  }
+})
+
+test('write events are those of abstract-level, one for each write, and only for local writes that were made', async () => {
+  const db = create()
+  await db.open()
+  const events: unknown[] = []
+  db.on('write', (operations) => { events.push(operations.map(({ type, key }: { type: string, key: unknown }) => `${type} ${String(key)}`)) })
+  await db.put('a', '1')
+  await db.batch([{ type: 'put', key: 'b', value: '2' }, { type: 'del', key: 'a' }])
+  await db.batch().put('c', '3').write()
+  await db.del('c')
+  await db.clear()
+  assert.equal(events, [['put a'], ['put b', 'del a'], ['put c'], ['del c']])
+  await db.close()
+})
+
+test.run()

@@ -1,0 +1,3 @@
+declare module 'abstract-level/test/index.js' {
+  export default function suite (options: { test: unknown, factory: (options?: object) => unknown }): void
+}

@@ -1,0 +1,262 @@
+/**
+ * Stores over memory-level, or over any engine, with an identity in memory, a clock that a test moves, and engines
+ * that fail when they are told to; and the exchange of two stores without any network.
+ */
+import { MemoryLevel } from 'memory-level'
+import { decodeData, encodeData, encodeUnit, type DataMessage } from '../../lib/codec/message.ts'
+import { bytesEncodings } from '../../lib/encodings.ts'
+import { lastWriterWins } from '../../lib/core/resolve.ts'
+import { VersionVector, type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
+import type { ReplicationError } from '../../lib/errors.ts'
+import { transactionBytesDefault } from '../../lib/limits.ts'
+import type { Engine } from '../../lib/storage/engine.ts'
+import type { Identity, IdentityStore } from '../../lib/storage/identity.ts'
+import type { Operation } from '../../lib/storage/local.ts'
+import type { MergeReport } from '../../lib/storage/merge.ts'
+import { CatchUpSource, TransferSource, type Source } from '../../lib/storage/source.ts'
+import { Store, type StoreOptions } from '../../lib/storage/store.ts'
+import type { Version } from '../../lib/types.ts'
+import { VirtualSystem } from './virtual-system.ts'
+
+/** A directory's identity without a directory. */
+export class MemoryIdentity implements IdentityStore {
+  current: Identity | undefined
+  bootId = 'boot'
+  #renewals = 0
+
+  async read (): Promise<Identity | undefined> {
+    return this.current === undefined ? undefined : { ...this.current, bootId: this.bootId }
+  }
+
+  async renew (nonce: string): Promise<Identity> {
+    this.#renewals++
+    this.current = { nonce, inode: String(this.#renewals), birthTime: '1', changeTime: String(this.#renewals), bootId: this.bootId }
+    return this.current
+  }
+}
+
+interface PrivateMemory {
+  _batch (operations: unknown[], options: { sync?: boolean }): Promise<void>
+}
+
+const plainBatch = (MemoryLevel.prototype as unknown as PrivateMemory)._batch
+
+/** memory-level that counts its batches, and fails those that a test picks. */
+export class FaultyMemory extends MemoryLevel<Buffer, Buffer> {
+  /** What each batch that was written was asked, in their order. */
+  readonly written: Array<{ operations: number, sync: boolean }> = []
+  /** Throws if the batch with this number, counted from 0, is to fail. */
+  beforeBatch: (number: number) => unknown = () => {}
+  #asked = 0
+
+  get asked (): number {
+    return this.#asked
+  }
+
+  async _batch (operations: unknown[], options: { sync?: boolean }): Promise<void> {
+    await this.beforeBatch(this.#asked++)
+    await plainBatch.call(this, operations, options)
+    this.written.push({ operations: operations.length, sync: options.sync === true })
+  }
+
+  /** Lets the next `count` batches fail. */
+  failNext (count = 1): void {
+    const from = this.#asked
+    this.beforeBatch = (number) => { if (number >= from && number < from + count) throw new Error('disk full') }
+  }
+
+  /** Lets every batch fail from the `after`th on that is to come: the process is as good as dead. */
+  dieAfter (after: number): void {
+    const from = this.#asked + after
+    this.beforeBatch = (number) => { if (number >= from) throw new Error('dead') }
+  }
+
+  revive (): void {
+    this.beforeBatch = () => {}
+  }
+}
+
+export function newMemory (): FaultyMemory {
+  return new FaultyMemory({ keyEncoding: 'buffer', valueEncoding: 'buffer', storeEncoding: 'buffer' })
+}
+
+/** A store and all that it was made of. */
+export class TestReplica {
+  readonly store: Store
+  readonly engine: Engine
+  readonly identity: MemoryIdentity
+  readonly system: VirtualSystem
+  readonly errors: ReplicationError[]
+  readonly reports: MergeReport[]
+  readonly options: StoreOptions
+
+  constructor (store: Store, identity: MemoryIdentity, system: VirtualSystem, errors: ReplicationError[], reports: MergeReport[], options: StoreOptions) {
+    this.store = store
+    this.engine = options.engine
+    this.identity = identity
+    this.system = system
+    this.errors = errors
+    this.reports = reports
+    this.options = options
+  }
+
+  get memory (): FaultyMemory {
+    return this.engine as unknown as FaultyMemory
+  }
+
+  async put (key: string, value: string): Promise<void> {
+    await this.store.commit([put(key, value)], false)
+  }
+
+  async del (key: string): Promise<void> {
+    await this.store.commit([del(key)], false)
+  }
+
+  async get (key: string): Promise<string | undefined> {
+    const value = await this.engine.get(Buffer.from('`' + key), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer | undefined
+    return value?.toString()
+  }
+
+  /** Everything that a user sees. */
+  async data (): Promise<Record<string, string>> {
+    const entries = await this.engine.iterator({ gte: Buffer.of(0x60), lt: Buffer.of(0x61), keyEncoding: 'buffer', valueEncoding: 'buffer' }).all()
+    return Object.fromEntries(entries.map(([key, value]) => [(key as Buffer).toString('latin1', 1), (value as Buffer).toString()]))
+  }
+
+  async versions (key: string): Promise<Version[]> {
+    return await this.store.versions(Buffer.from(key))
+  }
+
+  /** Values of all versions, sorted; `undefined` for deletes. */
+  async values (key: string): Promise<Array<string | undefined>> {
+    return (await this.versions(key)).map(({ valueBytes }) => valueBytes === undefined ? undefined : Buffer.from(valueBytes).toString()).sort()
+  }
+
+  /** Lets a store that was not closed, or was, be opened again over the same engine. */
+  async reopened (options: ReplicaOptions = {}): Promise<TestReplica> {
+    return await openReplica({ engine: this.engine, identity: this.identity, system: this.system, resolver: this.options.resolver, ...options })
+  }
+}
+
+export interface ReplicaOptions extends Partial<StoreOptions> {
+  seed?: number
+}
+
+let seeds = 0
+
+/** Opens a store: over a new memory-level, unless the options say otherwise. */
+export async function openReplica ({ seed = ++seeds, ...options }: ReplicaOptions = {}): Promise<TestReplica> {
+  const system = options.system as VirtualSystem ?? new VirtualSystem({ seed })
+  const identity = options.identity as MemoryIdentity ?? new MemoryIdentity()
+  const errors: ReplicationError[] = []
+  const reports: MergeReport[] = []
+  const complete: StoreOptions = {
+    engine: newMemory() as unknown as Engine,
+    encodings: bytesEncodings('utf8', 'utf8'),
+    resolver: lastWriterWins,
+    resolverVersion: '',
+    transactionBytesMax: transactionBytesDefault,
+    onError: (error) => { errors.push(error) },
+    onCommit: () => {},
+    onApplying: () => {},
+    reports: () => true,
+    onReport: (report) => { reports.push(report) },
+    ...options,
+    system,
+    identity
+  }
+  if (complete.engine.status !== 'open') await complete.engine.open()
+  return new TestReplica(await Store.open(complete), identity, system, errors, reports, complete)
+}
+
+export function put (key: string, value: string): Operation {
+  return { type: 'put', key: Buffer.from(key, 'latin1'), value: Buffer.from(value) }
+}
+
+export function del (key: string): Operation {
+  return { type: 'del', key: Buffer.from(key, 'latin1') }
+}
+
+export type Kind = Source['kind']
+
+/** A source of a given kind, of a store that is at rest; or of the kind that it chooses itself. */
+export async function sourceOf (from: TestReplica, base: ReadonlyVersionVector, kind?: Kind): Promise<Source> {
+  const chosen = await from.store.openSource(base, new VersionVector())
+  if (kind === undefined || kind === chosen.kind) return chosen
+  await chosen.close()
+  const options = { engine: from.engine, snapshot: from.engine.snapshot(), vector: from.store.vector.clone(), collected: new VersionVector(), base, entries: chosen.entries, feedNumber: chosen.feedNumber }
+  return kind === 'transfer' ? new TransferSource(options) : new CatchUpSource(options)
+}
+
+/** Hands everything that `to` lacks from one store to the other, through the bytes of the protocol. */
+export async function pull (to: TestReplica, from: TestReplica, kind?: Kind): Promise<{ kind: Kind, entries: number, feedNumber: number, vector: VersionVector }> {
+  const source = await sourceOf(from, to.store.vector.clone(), kind)
+  try {
+    const begin = passed({ type: 'begin', kind: source.kind, vector: [...source.vector], collected: [...source.collected], entries: source.entries })
+    const delivery = to.store.intake.begin(begin.kind, begin.vector, begin.collected, begin.entries)
+    let entries = 0
+    for (let chunk = await source.next(); chunk !== undefined; chunk = await source.next()) {
+      entries += chunk.entries
+      await delivery.add(passed({ type: 'chunk', bytes: chunk.bytes }).bytes)
+    }
+    await delivery.end(entries)
+    return { kind: source.kind, entries, feedNumber: source.feedNumber, vector: source.vector.clone() }
+  } finally {
+    await source.close()
+  }
+}
+
+/** A message as it comes out at the other end. */
+function passed<T extends Exclude<DataMessage, { type: 'unit' }>> (message: T): T {
+  return decodeData(encodeData(message).subarray(1)) as T
+}
+
+/** Both ways, until neither lacks anything. */
+export async function exchange (a: TestReplica, b: TestReplica, kind?: Kind): Promise<void> {
+  await pull(a, b, kind)
+  await pull(b, a, kind)
+}
+
+/** A live stream from one store to another, which begins with a catch-up. */
+export class LiveStream {
+  readonly #from: TestReplica
+  readonly #to: TestReplica
+  /** The sender's vector as the receiver knows it. */
+  readonly #stream: VersionVector
+  /** The sender's vector before its next unit. */
+  readonly #before: VersionVector
+  #number: number
+
+  private constructor (from: TestReplica, to: TestReplica, vector: VersionVector, number: number) {
+    this.#from = from
+    this.#to = to
+    this.#stream = vector.clone()
+    this.#before = vector
+    this.#number = number
+  }
+
+  static async open (from: TestReplica, to: TestReplica, kind?: Kind): Promise<LiveStream> {
+    from.store.feed.open()
+    const { vector, feedNumber } = await pull(to, from, kind)
+    return new LiveStream(from, to, vector, feedNumber)
+  }
+
+  /** Takes all units that are there from the feed, and hands them to the receiver; `'lost'` if it fell behind. */
+  send (): Promise<void[]> | 'lost' {
+    const applied: Array<Promise<void>> = []
+    for (let unit = this.#from.store.feed.at(this.#number); unit !== undefined; unit = this.#from.store.feed.at(this.#number)) {
+      if (unit === 'lost') return 'lost'
+      const before = [...this.#before]
+      this.#number++
+      this.#before.join(unit.changes)
+      const encoded = encodeUnit(before, unit.body)
+      const message = decodeData(encoded.subarray(1)) as Extract<DataMessage, { type: 'unit' }>
+      applied.push(this.#to.store.intake.apply({ stream: this.#stream, before: message.before, changes: message.changes, entries: message.entries, bytes: encoded.length }))
+    }
+    return Promise.all(applied)
+  }
+
+  close (): void {
+    this.#from.store.feed.close()
+  }
+}
