@@ -55,6 +55,9 @@ export interface CompleteOptions {
 
 const portDefault = 9000
 
+/** Options of later versions, refused so that nobody believes in a protection that is not there. */
+const notYet = 'secret tls discovery'.split(' ')
+
 /**
  * Checks and completes what the user gave.
  *
@@ -64,10 +67,9 @@ export function completeOptions (options: ReplicatedLevelOptions<any, any>): Com
   if (options.multithreading === true) {
     throw new ReplicationError('The option multithreading is not supported: a replica has one writer', { code: 'LEVEL_NOT_SUPPORTED' })
   }
-  for (const name of ['secret', 'tls', 'discovery'] as const) {
-    if ((options as Record<string, unknown>)[name] !== undefined && (options as Record<string, unknown>)[name] !== false) {
-      throw new ReplicationError(`The option ${name} is not supported yet: links are not encrypted, and peers have to be named`, { code: 'LEVEL_NOT_SUPPORTED' })
-    }
+  for (const name of notYet) {
+    const value = (options as Record<string, unknown>)[name]
+    if (value !== undefined && value !== false) throw new ReplicationError(`The option ${name} is not supported yet: links are not encrypted, and peers have to be named`, { code: 'LEVEL_NOT_SUPPORTED' })
   }
   const group = text('group', options.group ?? 'default', 1, groupBytesMax)
   const host = text('host', options.host ?? '127.0.0.1', 1, 255)

@@ -140,36 +140,36 @@ export class ReplicatedLevelBase<K = string, V = string> extends AbstractLevel<B
     return this.#level as unknown as PrivateLevel
   }
 
-  async _get (key: Bytes, options: object): Promise<Bytes | undefined> {
-    return await this.#inner._get(inData(key), options)
+  _get (key: Bytes, options: object): Promise<Bytes | undefined> {
+    return this.#inner._get(inData(key), options)
   }
 
   _getSync (key: Bytes, options: object): Bytes | undefined {
     return this.#inner._getSync(inData(key), options)
   }
 
-  async _getMany (keys: Bytes[], options: object): Promise<Array<Bytes | undefined>> {
-    return await this.#inner._getMany(keys.map(inData), options)
+  _getMany (keys: Bytes[], options: object): Promise<Array<Bytes | undefined>> {
+    return this.#inner._getMany(keys.map(inData), options)
   }
 
-  async _has (key: Bytes, options: object): Promise<boolean> {
-    return await this.#inner._has(inData(key), options)
+  _has (key: Bytes, options: object): Promise<boolean> {
+    return this.#inner._has(inData(key), options)
   }
 
-  async _hasMany (keys: Bytes[], options: object): Promise<boolean[]> {
-    return await this.#inner._hasMany(keys.map(inData), options)
+  _hasMany (keys: Bytes[], options: object): Promise<boolean[]> {
+    return this.#inner._hasMany(keys.map(inData), options)
   }
 
-  async _put (key: Bytes, value: Bytes, options: { sync?: boolean }): Promise<void> {
-    await this.#store!.commit([{ type: 'put', key, value }], options.sync ?? this.#options.sync)
+  _put (key: Bytes, value: Bytes, options: { sync?: boolean }): Promise<void> {
+    return this.#store!.commit([{ type: 'put', key, value }], options.sync ?? this.#options.sync)
   }
 
-  async _del (key: Bytes, options: { sync?: boolean }): Promise<void> {
-    await this.#store!.commit([{ type: 'del', key }], options.sync ?? this.#options.sync)
+  _del (key: Bytes, options: { sync?: boolean }): Promise<void> {
+    return this.#store!.commit([{ type: 'del', key }], options.sync ?? this.#options.sync)
   }
 
-  async _batch (operations: Operation[], options: { sync?: boolean }): Promise<void> {
-    await this.#store!.commit(operations, options.sync ?? this.#options.sync)
+  _batch (operations: Operation[], options: { sync?: boolean }): Promise<void> {
+    return this.#store!.commit(operations, options.sync ?? this.#options.sync)
   }
 
   async _clear (options: RangeOptions): Promise<void> {

@@ -24,10 +24,12 @@ const areas: Record<string, string[]> = {
   storage: ['codec', 'core'],
   sync: ['codec', 'core'],
   network: ['storage', 'sync', 'codec', 'core'],
-  'replicated-level': ['network', 'storage', 'sync', 'codec', 'core'],
+  encodings: [],
+  replication: ['network', 'storage', 'sync', 'codec', 'core'],
+  'replicated-level': ['replication', 'encodings', 'network', 'storage', 'sync', 'codec', 'core'],
   system: [],
-  index: ['replicated-level', 'network', 'storage', 'sync', 'codec', 'core', 'system'],
-  cli: ['index', 'replicated-level', 'network', 'storage', 'sync', 'codec', 'core', 'system']
+  index: ['replicated-level', 'replication', 'network', 'storage', 'sync', 'codec', 'core', 'system'],
+  cli: ['index', 'replicated-level', 'replication', 'network', 'storage', 'sync', 'codec', 'core', 'system']
 }
 const sharedModules = ['errors', 'limits', 'options', 'types']
 

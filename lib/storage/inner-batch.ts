@@ -160,24 +160,21 @@ export class InnerBatch implements Context {
   /**
    * Writes it, and lets the replica's vector follow.
    *
-   * @throws what LevelDB throws; then the replica's state is what it was, but for the log's end.
+   * @throws what LevelDB throws; then the replica's state is what it was, but for the log's end. The number is used
+   * again: a gap would betray a batch that was lost.
    */
   async write (): Promise<Unit> {
     const state = this.#state
     const changes = [...this.#advances.values()]
-    const number = ++state.batchNumber
+    const number = state.batchNumber + 1
     const record = scratch.number.reset().varint(number)
     for (const advance of changes) writeAdvance(record, advance)
     this.#batch.put(meta.journal(number % journalSlots), record.view())
     const checkpoint = this.last || number % checkpointInterval === 0
-    if (checkpoint) this.#checkpoint()
+    if (checkpoint) this.#checkpoint(number)
     const body = this.#entries === undefined ? undefined : this.#encodeUnit(changes)
-    try {
-      await this.#batch.write(this.sync)
-    } catch (error) {
-      state.batchNumber--
-      throw error
-    }
+    await this.#batch.write(this.sync)
+    state.batchNumber = number
     state.vector.join(changes)
     if (checkpoint) state.uncheckpointed.clear()
     else for (const { log } of changes) state.uncheckpointed.add(log)
@@ -185,14 +182,13 @@ export class InnerBatch implements Context {
   }
 
   /** Writes the vector as of the end of this batch, so that the journal up to it is not needed again. */
-  #checkpoint (): void {
-    const { uncheckpointed, vector, batchNumber } = this.#state
-    for (const { log } of this.#advances.values()) uncheckpointed.add(log)
-    for (const log of uncheckpointed) {
+  #checkpoint (number: number): void {
+    const { uncheckpointed, vector } = this.#state
+    for (const log of new Set([...uncheckpointed, ...this.#advances.keys()])) {
       const { hlc, sequence } = this.#advances.get(log) ?? vector.get(log)!
       this.#batch.put(meta.vector(log), scratch.number.reset().hlc(hlc).varint(sequence).view())
     }
-    this.#batch.put(meta.checkpoint, scratch.number.reset().varint(batchNumber).view())
+    this.#batch.put(meta.checkpoint, scratch.number.reset().varint(number).view())
   }
 
   abandon (): void {

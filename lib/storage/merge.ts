@@ -5,7 +5,7 @@
  * merge keeps is written with its values, its log records and what the key now reads as, all into one inner batch
  * together with the advance of the vector.
  */
-import { indexOfDot, mergeSiblings, noSiblings, type Sibling, type SiblingSet } from '../core/siblings.ts'
+import { holdsPut, indexOfDot, mergeSiblings, noSiblings, type Sibling, type SiblingSet } from '../core/siblings.ts'
 import { observe } from '../core/hlc.ts'
 import type { Context } from '../core/version-vector.ts'
 import { malformed } from '../codec/bytes.ts'
@@ -23,10 +23,12 @@ export interface MergeReport {
   readonly conflicts: Array<{ key: Uint8Array, siblings: SiblingSet, values: SiblingValues }>
 }
 
+/** A key that this batch has changed. */
 interface KeyState {
   readonly siblings: SiblingSet
-  /** Known if the state was made in this batch; otherwise to be read from disk. */
-  readonly values?: SiblingValues
+  readonly values: SiblingValues
+  /** What it held before this batch: live streams have sent that. */
+  readonly before: SiblingSet
 }
 
 /** Above so many keys the version records are read by LevelDB's threads, and not one after another on ours. */
@@ -98,11 +100,11 @@ export class Merger {
     batch.setKey(entry.key)
     batch.putVersion(merged)
     this.#writeValues(merged, values, ours)
-    this.#keys.set(keyText, { siblings: merged, values })
-    const isNew = (sibling: Sibling): boolean => indexOfDot(ours, sibling) === -1
-    batch.addToUnit(merged, merged.map((sibling, index) => isNew(sibling) ? values[index] : undefined))
-    const conflicted = merged.length > 1 && merged.some((sibling) => sibling.type === 'put')
-    if (conflicted !== (ours.length > 1)) this.#siblingKeys.set(keyText, conflicted)
+    const before = known?.before ?? ours
+    this.#keys.set(keyText, { siblings: merged, values, before })
+    batch.addToUnit(merged, merged.map((sibling, index) => indexOfDot(before, sibling) === -1 ? values[index] : undefined))
+    const conflicted = merged.length > 1 && holdsPut(merged)
+    if (conflicted !== (ours.length > 1 && holdsPut(ours))) this.#siblingKeys.set(keyText, conflicted)
     if (conflicted && news > 0) this.#report?.conflicts.push({ key: entry.key, siblings: merged, values })
   }
 
@@ -130,6 +132,8 @@ export class Merger {
       return
     }
     const outcome = this.#derivation.outcome(key, merged, values)
+    // The resolver and who listens to its errors are foreign code, which may have written to another store meanwhile.
+    batch.setKey(key)
     if (outcome.type === 'put') batch.putData(outcome.version.valueBytes!)
     else batch.delData()
     if (this.#report === undefined) return

@@ -173,7 +173,7 @@ export class Store {
   }
 
   /** Begins to read, at one snapshot, what a peer with this vector lacks. */
-  async openSource (base: ReadonlyVersionVector, collected: ReadonlyVersionVector): Promise<Source> {
+  async openSource (base: ReadonlyVersionVector, _collected: ReadonlyVersionVector): Promise<Source> {
     let source: Source | undefined
     await this.#writer.run(() => {
       const { engine } = this.#state
@@ -307,9 +307,8 @@ function rangeOfVersions (range: RangeOptions): RangeOptions {
 }
 
 async function assertEmpty (engine: Engine): Promise<void> {
-  for await (const key of engine.keys({ limit: 1, keyEncoding: 'buffer' })) {
-    throw new ReplicationError(`The database is not empty (its first key is ${(key as Buffer).toString('hex')}) and not a replica`, { code: 'REPLICATION_NOT_A_REPLICA' })
-  }
+  const [key] = await engine.keys({ limit: 1, keyEncoding: 'buffer' }).all() as unknown as Buffer[]
+  if (key !== undefined) throw new ReplicationError(`The database is not empty (its first key is ${key.toString('hex')}) and not a replica`, { code: 'REPLICATION_NOT_A_REPLICA' })
 }
 
 async function renewIdentity (options: StoreOptions, fresh: boolean): Promise<{ verdict: Verdict, save: (batch: { putRaw (key: Buffer, value: Uint8Array): void }) => void }> {

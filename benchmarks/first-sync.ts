@@ -1,0 +1,43 @@
+/**
+ * An empty replica gets everything from a full one in another process.
+ *
+ * Timed from the moment the second is made until it has all; both processes are new in each round, so that their
+ * peaks of memory are of this transfer.
+ */
+import type { Measurement } from './figures.ts'
+import type { Options } from './options.ts'
+import { Directories, withWorkers } from './processes.ts'
+
+export async function firstSync ({ rounds, entries, encoding, directory }: Options): Promise<Measurement[]> {
+  const directories = new Directories(directory)
+  const full = directories.next()
+  await withWorkers(1, async (writer) => {
+    await writer!.call('open', { engine: 'replicated', directory: full, encoding })
+    await writer!.call('load', { from: 0, count: entries })
+  })
+  const samples = { rate: [] as number[], wire: [] as number[], sender: [] as number[], receiver: [] as number[] }
+  let counted = 0
+  let compared = 0
+  for (let round = 0; round < rounds; round++) {
+    await withWorkers(2, async (sender, receiver) => {
+      const address = await sender!.call('open', { engine: 'replicated', directory: full, encoding, port: 0 })
+      await sender!.call('resetPeakMemory')
+      const { ms, wireBytes, peakMemoryBytes } = await receiver!.call('firstSync', { engine: 'replicated', directory: directories.next(), encoding, peers: [address!] })
+      samples.rate.push(entries / ms * 1000)
+      samples.wire.push(wireBytes / entries)
+      samples.sender.push(await sender!.call('peakMemoryBytes') / 1e6)
+      samples.receiver.push(peakMemoryBytes / 1e6)
+      const result = await receiver!.call('verify', entries)
+      counted += result.entries
+      compared += result.samples
+    })
+  }
+  directories.clear()
+  const checked = { entries: counted, samples: compared }
+  return [
+    { name: 'rate', unit: 'entries/s', samples: samples.rate, checked },
+    { name: 'wire', unit: 'bytes/entry', samples: samples.wire, checked },
+    { name: 'peak memory of sender', unit: 'MB', samples: samples.sender, checked },
+    { name: 'peak memory of receiver', unit: 'MB', samples: samples.receiver, checked }
+  ]
+}

@@ -1,0 +1,57 @@
+/**
+ * Two replicas that know each other meet again: what that takes if little has changed, and if nothing has.
+ *
+ * Timed from the call that connects until the `sync` event; bytes are counted when both have it.
+ */
+import type { Measurement } from './figures.ts'
+import type { Options } from './options.ts'
+import { Directories, withWorkers } from './processes.ts'
+
+/** Entries written anew while they are apart. */
+const changesMax = 100
+
+export async function reconnect (options: Options): Promise<Measurement[]> {
+  const { entries } = options
+  const few = Math.ceil(entries / 100)
+  const changes = Math.min(changesMax, few)
+  return [
+    ...await meetAgain(options, few, 0),
+    ...await meetAgain(options, entries, 0),
+    ...await meetAgain(options, entries, changes)
+  ]
+}
+
+async function meetAgain ({ rounds, encoding, directory }: Options, entries: number, changes: number): Promise<Measurement[]> {
+  const directories = new Directories(directory)
+  const times: number[] = []
+  const bytes: number[] = []
+  const checked = await withWorkers(2, async (writer, reader) => {
+    const address = (await writer!.call('open', { engine: 'replicated', directory: directories.next(), encoding, port: 0 }))!
+    await writer!.call('load', { from: 0, count: entries })
+    await reader!.call('open', { engine: 'replicated', directory: directories.next(), encoding, peers: [address] })
+    await Promise.all([writer!.call('caughtUp'), reader!.call('caughtUp')])
+    const before = await reader!.call('verify', entries)
+    let compared = before.samples
+    // The first round warms up.
+    for (let round = 0; round <= rounds; round++) {
+      await reader!.call('disconnect', address)
+      await writer!.call('expectSync')
+      if (changes > 0) await writer!.call('load', { from: 0, count: changes, generation: round + 1 })
+      const ms = await reader!.call('reconnect', address)
+      await writer!.call('caughtUp')
+      if (round > 0) {
+        times.push(ms)
+        bytes.push(await reader!.call('wireBytes'))
+      }
+      await reader!.call('verifyGeneration', { from: 0, count: changes, generation: round + 1 })
+      compared += changes
+    }
+    return { entries: before.entries, samples: compared }
+  })
+  directories.clear()
+  const what = changes === 0 ? `nothing of ${entries} changed` : `${changes} of ${entries} changed`
+  return [
+    { name: `${what}, time`, unit: 'ms', samples: times, checked },
+    { name: `${what}, wire`, unit: 'bytes', samples: bytes, checked }
+  ]
+}
