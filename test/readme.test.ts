@@ -1,0 +1,56 @@
+/**
+ * The README is true: its examples run and print what they say, and it names every option, event and error.
+ */
+import { execFile } from 'node:child_process'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { newDirectory } from './support/directory.ts'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const readme = await readFile(join(root, 'README.md'), 'utf8')
+const source = async (name: string): Promise<string> => await readFile(join(root, 'lib', name), 'utf8')
+
+const examples = [...readme.matchAll(/```js\n([^`]+)```/g)].map(([, code]) => code!)
+
+for (const [index, code] of examples.entries()) {
+  test(`example ${index + 1} prints what it says`, async () => {
+    const directory = newDirectory()
+    await mkdir(directory)
+    const file = join(directory, 'example.mts')
+    await writeFile(file, code.replace("'replicated-level'", JSON.stringify(join(root, 'lib/index.ts'))))
+    const { stdout } = await promisify(execFile)(process.execPath, ['--import', import.meta.resolve('tsx'), file], { cwd: directory, timeout: 30_000 })
+    const expected = [...code.matchAll(/\/\/ => (.+)/g)].map(([, line]) => line!)
+    assert.ok(expected.length > 0)
+    assert.equal(stdout.trim().split('\n'), expected)
+  })
+}
+
+test('there are examples', () => { assert.is(examples.length, 2) })
+
+test('every error code has a line, and no other', async () => {
+  const codes = [...(await source('errors.ts')).matchAll(/\| '([A-Z_]+)'/g)].map(([, code]) => code!)
+  const described = [...readme.matchAll(/^\| `([A-Z_]+)` \|/gm)].map(([, code]) => code!)
+  assert.equal(described.sort(), codes.sort())
+})
+
+test('every option has a line, and no other', async () => {
+  const text = await source('options.ts')
+  const options = [.../interface ReplicationOptions[^{]*\{(.+?)\n\}/s.exec(text)![1]!.matchAll(/^ {2}(\w+)\?:/gm)].map(([, name]) => name!)
+  const table = readme.slice(readme.indexOf('## Options'), readme.indexOf('## Events'))
+  const described = [...table.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name!)
+  assert.equal(described.sort(), options.sort())
+})
+
+test('every event of replication has a line', async () => {
+  const code = await source('replicated-level.ts') + await source('network/replicator.ts')
+  const emitted = new Set([...code.matchAll(/emit\((?:link\.direction === 'outbound' \? )?'(\w+)'(?: : '(\w+)')?/g)].flatMap(([, a, b]) => b === undefined ? [a!] : [a!, b]))
+  const table = readme.slice(readme.indexOf('## Events'), readme.indexOf('## `db.replication`'))
+  const described = [...table.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name!)
+  assert.equal(described.sort(), [...emitted].sort())
+})
+
+test.run()
