@@ -1,13 +1,36 @@
 /**
  * What `import 'replicated-level'` gives.
  */
-import { ReplicatedLevelBase } from './replicated-level.ts'
-import type { ReplicatedLevelOptions } from './options.ts'
 import { TcpTransport } from './network/tcp.ts'
+import type { ReplicatedLevelOptions } from './options.ts'
+import { ReplicatedLevelBase } from './replicated-level.ts'
 import { system } from './system.ts'
 
+/**
+ * A Level database whose contents become the same on every replica of its group.
+ *
+ * ```js
+ * const db = new ReplicatedLevel('./orders', { group: 'shop', peers: ['10.0.0.2:9000'] })
+ * await db.put('order-1', 'two pears')
+ * ```
+ *
+ * @template K Type of keys, unless an operation says otherwise.
+ * @template V Type of values, likewise.
+ */
 export class ReplicatedLevel<K = string, V = string> extends ReplicatedLevelBase<K, V> {
+  /**
+   * @param location The directory, made if it is missing.
+   * @param options classic-level's, and those of replication; see the README.
+   * @throws `REPLICATION_INVALID_OPTION`, `LEVEL_NOT_SUPPORTED`
+   */
   constructor (location: string, options?: ReplicatedLevelOptions<K, V>) {
     super({ system, transport: new TcpTransport({ system }) }, location, options)
   }
 }
+
+export { ReplicationError, type ReplicationErrorCode } from './errors.ts'
+export type { PeerSet, PeersOption, ReplicatedLevelOptions, ReplicationOptions } from './options.ts'
+export type { KeyRange, Replication, ReplicationStatus } from './replication.ts'
+export type { PeerStatus } from './network/peer-status.ts'
+export type { Duplex } from './network/transport.ts'
+export type { Address, Resolution, Resolver, Version } from './types.ts'

@@ -74,7 +74,7 @@ export function completeOptions (options: ReplicatedLevelOptions<any, any>): Com
   const group = text('group', options.group ?? 'default', 1, groupBytesMax)
   const host = text('host', options.host ?? '127.0.0.1', 1, 255)
   if (!isLoopback(host) && options.insecure !== true) {
-    throw invalid('host', host, 'an address beyond loopback, which needs insecure: true, since links are not encrypted')
+    throw new ReplicationError(`Listening on ${JSON.stringify(host)}, beyond loopback, lets anyone who can reach it read and write everything, since links are not encrypted: give insecure: true if that is meant`, { code: 'REPLICATION_INVALID_OPTION' })
   }
   const { port } = options
   if (port !== undefined && port !== false && !isInteger(port, 0, 65535)) throw invalid('port', port, 'an integer from 0 to 65535, or false')

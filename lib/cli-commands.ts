@@ -1,0 +1,213 @@
+/**
+ * The commands of the command line: each takes the rest of its line and says what came of it.
+ */
+import { createReadStream } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { createInterface } from 'node:readline'
+import type { PeerStatus, ReplicatedLevel } from './index.ts'
+
+/** What a command says: lines for people, or one value for `--json`. */
+export interface Answer {
+  readonly lines: string[]
+  readonly value: unknown
+}
+
+/** A command that was given wrongly, or did not find what it was asked for. */
+export class CommandError extends Error {}
+
+export type Progress = (done: number, total: number, what: string) => void
+
+interface Command {
+  readonly usage: string
+  readonly summary: string
+  run (db: ReplicatedLevel, rest: string, progress: Progress): Promise<Answer>
+}
+
+const importBatch = 1000
+
+export const commands: Readonly<Record<string, Command>> = {
+  put: {
+    usage: 'put <key> <value>',
+    summary: 'write; the value is the rest of the line',
+    run: async (db, rest) => {
+      const [key, value] = takeKey(rest, 'put')
+      if (value === '') throw new CommandError('put needs a key and a value')
+      await db.put(key, unquoted(value))
+      return { lines: ['ok'], value: { ok: true } }
+    }
+  },
+  get: {
+    usage: 'get <key>',
+    summary: 'read',
+    run: async (db, rest) => {
+      const [key] = takeKey(rest, 'get')
+      const value = await db.get(key)
+      if (value === undefined) throw new CommandError(`${JSON.stringify(key)} is not there`)
+      return { lines: [value], value: { key, value } }
+    }
+  },
+  del: {
+    usage: 'del <key>',
+    summary: 'delete',
+    run: async (db, rest) => {
+      await db.del(takeKey(rest, 'del')[0])
+      return { lines: ['ok'], value: { ok: true } }
+    }
+  },
+  ls: {
+    usage: 'ls [prefix]',
+    summary: 'list entries, all or those whose key begins so',
+    run: async (db, rest) => {
+      const prefix = unquoted(rest)
+      const entries = await db.iterator(prefix === '' ? {} : { gte: prefix, lt: prefix + '\u{10ffff}' }).all()
+      return { lines: entries.map(([key, value]) => `${shown(key)} ${value}`), value: entries.map(([key, value]) => ({ key, value })) }
+    }
+  },
+  count: {
+    usage: 'count',
+    summary: 'count the keys',
+    run: async (db) => {
+      let count = 0
+      const keys = db.keys()
+      for (let page = await keys.nextv(1000); page.length > 0; page = await keys.nextv(1000)) count += page.length
+      await keys.close()
+      return { lines: [String(count)], value: { count } }
+    }
+  },
+  import: {
+    usage: 'import <file.ndjson>',
+    summary: 'write every line { "key": ..., "value": ... } of a file',
+    run: async (db, rest, progress) => {
+      const count = await importFile(db, unquoted(rest), progress)
+      return { lines: [`${count} entries`], value: { imported: count } }
+    }
+  },
+  peers: {
+    usage: 'peers',
+    summary: 'show the other replicas',
+    run: async (db) => {
+      const peers = db.replication.peers()
+      return { lines: peers.length === 0 ? ['no peers'] : table(peers.map(peerRow)), value: peers.map((peer) => ({ ...peer, lastError: peer.lastError?.message })) }
+    }
+  },
+  conflicts: {
+    usage: 'conflicts',
+    summary: 'show keys with concurrent versions, the visible one first',
+    run: async (db) => {
+      const conflicts = []
+      for await (const { key, versions } of db.replication.conflicts()) {
+        conflicts.push({ key, versions: versions.map(({ type, value, timestamp, origin }) => ({ type, value, timestamp, origin })) })
+      }
+      const lines = conflicts.flatMap(({ key, versions }) => [shown(key), ...versions.map(({ type, value, timestamp, origin }) =>
+        `  ${type === 'put' ? value : '(deleted)'}  ${new Date(timestamp).toISOString()}  ${origin}`)])
+      return { lines: conflicts.length === 0 ? ['no conflicts'] : lines, value: conflicts }
+    }
+  },
+  status: {
+    usage: 'status',
+    summary: 'show who this replica is and what it knows',
+    run: async (db) => {
+      const status = db.replication.status()
+      return { lines: JSON.stringify(status, null, 2).split('\n'), value: status }
+    }
+  },
+  sync: {
+    usage: 'sync',
+    summary: 'wait until all linked peers and this replica are equal, on disk',
+    run: async (db) => {
+      await db.replication.synced()
+      return { lines: ['in sync'], value: { synced: true } }
+    }
+  },
+  help: {
+    usage: 'help',
+    summary: 'show this',
+    run: async () => {
+      const width = Math.max(...Object.values(commands).map(({ usage }) => usage.length))
+      const lines = Object.values(commands).map(({ usage, summary }) => `${usage.padEnd(width)}  ${summary}`)
+      return { lines: [...lines, `${'exit'.padEnd(width)}  leave`, 'A key with spaces is written as a JSON string: put "two words" value'], value: Object.values(commands).map(({ usage }) => usage) }
+    }
+  }
+}
+
+/** Splits a line into a command and the rest, and runs it. */
+export async function runCommand (db: ReplicatedLevel, line: string, progress: Progress): Promise<Answer> {
+  const [, name, rest] = /^(\S+)\s*(.*)$/.exec(line)!
+  const command = Object.hasOwn(commands, name!) ? commands[name!]! : undefined
+  if (command === undefined) throw new CommandError(`unknown command ${JSON.stringify(name)}; try help`)
+  return await command.run(db, rest!, progress)
+}
+
+/** A key at the beginning of a text: a word, or a JSON string; and what follows it. */
+function takeKey (rest: string, command: string): [key: string, rest: string] {
+  if (rest === '') throw new CommandError(`${commands[command]!.usage}`)
+  const quoted = /^("(?:[^"\\]|\\.)*")(?:\s+(.*))?$/.exec(rest)
+  if (quoted !== null) return [unquoted(quoted[1]!), quoted[2] ?? '']
+  const [, key, value] = /^(\S+)\s*(.*)$/.exec(rest)!
+  return [key!, value!]
+}
+
+/** A JSON string as its text; anything else as it stands. */
+function unquoted (text: string): string {
+  if (!/^".*"$/.test(text)) return text
+  try {
+    return String(JSON.parse(text))
+  } catch {
+    return text
+  }
+}
+
+function shown (key: string): string {
+  return /^[^\s"]+$/.test(key) ? key : JSON.stringify(key)
+}
+
+async function importFile (db: ReplicatedLevel, path: string, progress: Progress): Promise<number> {
+  if (path === '') throw new CommandError(commands.import!.usage)
+  const { size } = await stat(path).catch((error) => { throw new CommandError(error.message) })
+  let done = 0
+  let count = 0
+  let batch: Array<{ type: 'put', key: string, value: string }> = []
+  const input = createReadStream(path)
+  input.on('error', () => {}) // readline ends, and the for loop below throws
+  for await (const line of createInterface({ input, crlfDelay: Infinity })) {
+    count++
+    done += Buffer.byteLength(line) + 1
+    if (line.trim() === '') continue
+    batch.push({ type: 'put', ...parseLine(line, count) })
+    if (batch.length < importBatch) continue
+    await db.batch(batch)
+    batch = []
+    progress(done, size, 'import')
+  }
+  if (batch.length > 0) await db.batch(batch)
+  progress(size, size, 'import')
+  return count
+}
+
+function parseLine (line: string, number: number): { key: string, value: string } {
+  let entry
+  try {
+    entry = JSON.parse(line)
+  } catch (error) {
+    throw new CommandError(`line ${number} is not JSON: ${(error as Error).message}`)
+  }
+  const { key, value } = entry ?? {}
+  if (typeof key !== 'string' || value === undefined || value === null) throw new CommandError(`line ${number} has to be { "key": "...", "value": ... }`)
+  return { key, value: typeof value === 'string' ? value : JSON.stringify(value) }
+}
+
+function peerRow ({ id, address, direction, state, lag, progress, lastError }: PeerStatus): string[] {
+  return [
+    `${address.host}:${address.port}`,
+    direction,
+    progress === undefined ? state : `${state} ${Math.round(progress * 100)}%`,
+    id === undefined ? '-' : id.slice(0, 8),
+    `lag ${lag.inbound} in, ${lag.outbound} out`,
+    lastError?.message ?? ''
+  ]
+}
+
+function table (rows: string[][]): string[] {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
+  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ').trimEnd())
+}

@@ -1,0 +1,208 @@
+#!/usr/bin/env node
+/**
+ * The command line: opens a replica, and runs commands from a prompt or from standard input, one a line, in order.
+ *
+ * Answers go to standard output; notices, progress and errors to standard error. Exit status: 0, 1 if a command of a
+ * script failed, 2 for bad usage.
+ */
+import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { createInterface, type Interface } from 'node:readline'
+import { parseArgs } from 'node:util'
+import { CommandError, commands, runCommand, type Progress } from './cli-commands.ts'
+import type { ReplicationError } from './index.ts'
+import { ReplicatedLevel, type Address, type ReplicatedLevelOptions } from './index.ts'
+
+const usage = `usage: replicated-level <directory> [--group g] [--host h] [--port n] [--peer host:port ...] [--insecure] [--json]
+       replicated-level secret
+       replicated-level --help | --version`
+
+const barWidth = 30
+
+interface Arguments {
+  readonly directory: string
+  readonly json: boolean
+  readonly options: ReplicatedLevelOptions
+}
+
+class Screen {
+  readonly #json: boolean
+  readonly #terminal = process.stderr.isTTY === true
+  prompt: Interface | undefined
+  #barShown = false
+
+  constructor (json: boolean) {
+    this.#json = json
+  }
+
+  answer (lines: string[], value: unknown): void {
+    this.#clearBar()
+    const text = this.#json ? JSON.stringify(value) : lines.join('\n')
+    if (text !== '') process.stdout.write(text + '\n')
+  }
+
+  /** Says something on its own account, without destroying the line that is being typed. */
+  notice (text: string, value: object): void {
+    this.#clearBar()
+    if (this.prompt !== undefined) process.stderr.write('\r\x1b[K')
+    process.stderr.write((this.#json ? JSON.stringify(value) : text) + '\n')
+    this.prompt?.prompt(true)
+  }
+
+  readonly progress: Progress = (done, total, what) => {
+    if (!this.#terminal || this.#json) return
+    const part = total === 0 ? 1 : Math.min(1, done / total)
+    const filled = Math.round(part * barWidth)
+    process.stderr.write(`\r\x1b[K${what} [${'#'.repeat(filled)}${'.'.repeat(barWidth - filled)}] ${Math.round(part * 100)}%`)
+    this.#barShown = true
+    if (part === 1) this.#clearBar()
+  }
+
+  #clearBar (): void {
+    if (!this.#barShown) return
+    process.stderr.write('\r\x1b[K')
+    this.#barShown = false
+  }
+}
+
+function readArguments (args: string[]): Arguments {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      group: { type: 'string' },
+      host: { type: 'string' },
+      port: { type: 'string' },
+      peer: { type: 'string', multiple: true },
+      'secret-file': { type: 'string' },
+      'no-discovery': { type: 'boolean' },
+      insecure: { type: 'boolean' },
+      json: { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+      version: { type: 'boolean', short: 'v' }
+    }
+  })
+  if (values.help === true) leave(usage)
+  if (values.version === true) leave((JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version)
+  const [directory, ...more] = positionals
+  if (directory === 'secret' && more.length === 0) leave(randomBytes(32).toString('base64url'))
+  if (directory === undefined) throw new Error('a directory is missing')
+  if (more.length > 0) throw new Error(`${JSON.stringify(more[0])} is one argument too many`)
+  if (values.port !== undefined && !/^\d+$/.test(values.port)) throw new Error(`--port has to be a number, received ${JSON.stringify(values.port)}`)
+  const options = {
+    ...(values.group === undefined ? {} : { group: values.group }),
+    ...(values.host === undefined ? {} : { host: values.host }),
+    ...(values.port === undefined ? {} : { port: Number(values.port) }),
+    ...(values['secret-file'] === undefined ? {} : { secret: readFileSync(values['secret-file'], 'utf8').trim() }),
+    ...(values.insecure === true ? { insecure: true } : {}),
+    peers: values.peer ?? []
+  }
+  return { directory, json: values.json === true, options }
+}
+
+function leave (text: string): never {
+  process.stdout.write(text + '\n')
+  process.exit(0)
+}
+
+/** Tells what replication does, as it happens. */
+function announce (db: ReplicatedLevel, screen: Screen): void {
+  const events = db as unknown as NodeJS.EventEmitter
+  const place = (host: string, port: number): string => port === 0 ? host : `${host}:${port}`
+  events.on('listening', (address: Address) => { screen.notice(`listening on ${place(address.host, address.port)}`, { event: 'listening', ...address }) })
+  events.on('connect', (host: string, port: number) => { screen.notice(`connected with ${place(host, port)}`, { event: 'connect', host, port }) })
+  events.on('connection', (host: string, port: number) => { screen.notice(`connection from ${place(host, port)}`, { event: 'connection', host, port }) })
+  events.on('disconnect', (host: string, port: number, error?: Error) => { screen.notice(`disconnected from ${place(host, port)}${error === undefined ? '' : `: ${error.message}`}`, { event: 'disconnect', host, port, error: error?.message }) })
+  events.on('error', (error: ReplicationError) => { screen.notice(`${error.code}: ${error.message}`, { event: 'error', code: error.code, message: error.message }) })
+}
+
+/** Runs the commands of standard input; returns whether all of them succeeded. */
+async function serve (db: ReplicatedLevel, screen: Screen): Promise<boolean> {
+  const interactive = process.stdin.isTTY === true
+  const lines = createInterface({
+    input: process.stdin,
+    ...(interactive ? { output: process.stdout, prompt: '> ', completer: complete } : {}),
+    terminal: interactive
+  })
+  if (interactive) screen.prompt = lines
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => { lines.close() })
+  lines.once('SIGINT', () => { lines.close() })
+  let succeeded = true
+  lines.prompt()
+  for await (const text of lines) {
+    const line = text.trim()
+    if (line === 'exit') break
+    if (line !== '' && !line.startsWith('#') && !await runLine(db, line, screen)) succeeded = false
+    lines.prompt()
+  }
+  screen.prompt = undefined
+  lines.close()
+  return succeeded || interactive
+}
+
+async function runLine (db: ReplicatedLevel, line: string, screen: Screen): Promise<boolean> {
+  try {
+    const { lines, value } = await runCommand(db, line, screen.progress)
+    screen.answer(lines, value)
+    return true
+  } catch (thrown) {
+    const error = thrown as Error & { code?: string }
+    const prefix = error instanceof CommandError ? '' : `${error.code ?? 'error'}: `
+    screen.notice(prefix + error.message, { error: error.message, code: error.code, command: line })
+    return false
+  }
+}
+
+function complete (line: string): [string[], string] {
+  const names = [...Object.keys(commands), 'exit'].filter((name) => name.startsWith(line))
+  return [names, line]
+}
+
+/** Shows how far a first sync has come, until it is over. */
+function watchFirstSync (db: ReplicatedLevel, screen: Screen): () => void {
+  const timer = setInterval(() => {
+    let peers
+    try {
+      peers = db.replication.peers()
+    } catch {
+      return // not open yet
+    }
+    const syncing = peers.find(({ progress, state }) => state === 'syncing' && progress !== undefined)
+    if (syncing !== undefined) screen.progress(Math.min(0.99, syncing.progress!), 1, 'sync')
+  }, 100)
+  return () => { clearInterval(timer) }
+}
+
+async function main (): Promise<number> {
+  let given: Arguments
+  let db: ReplicatedLevel
+  try {
+    given = readArguments(process.argv.slice(2))
+    db = new ReplicatedLevel(given.directory, given.options)
+  } catch (error) {
+    const { message, code } = error as Error & { code?: string }
+    process.stderr.write(`${code?.startsWith('ERR_') === false ? `${code}: ` : ''}${message}\n${usage}\n`)
+    return 2
+  }
+  const screen = new Screen(given.json)
+  announce(db, screen)
+  const stopWatching = watchFirstSync(db, screen)
+  try {
+    await db.open()
+  } catch (error) {
+    const { cause, message, code } = error as Error & { code?: string }
+    const reason = cause as (Error & { code?: string }) | undefined
+    screen.notice(`${reason?.code ?? code ?? 'error'}: ${reason?.message ?? message}`, { event: 'error', code: reason?.code ?? code, message: reason?.message ?? message })
+    return 2
+  } finally {
+    stopWatching()
+  }
+  screen.notice(`replica ${db.replication.id}`, { event: 'open', id: db.replication.id })
+  const succeeded = await serve(db, screen)
+  await db.close()
+  return succeeded ? 0 : 1
+}
+
+// Whoever reads our output may leave early: head(1) does.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => { process.exit(error.code === 'EPIPE' ? 0 : 1) })
+process.exitCode = await main()
