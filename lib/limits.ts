@@ -28,11 +28,11 @@ export const unitOverheadFactor = 2
 /** One inner batch takes transactions and remote units until it holds so many bytes. */
 export const innerBatchBytesMax = 4 * MiB
 
-/** One batch of an apply phase. */
-export const applyBatchBytes = 1 * MiB
+/** One batch of an apply phase: small, so that what it allocates dies young. */
+export const applyBatchBytes = MiB / 4
 
 /** The ring of recent inner batches that live streams read from. */
-export const feedBytesMax = 8 * MiB
+export const feedBytesMax = 32 * MiB
 
 /** Unsent bytes that may wait for a peer that does not read. */
 export const outputBytesMax = 16 * MiB

@@ -5,7 +5,7 @@
  * them together with their replication record. `open()` starts replication, `close()` ends it.
  */
 import { AbstractLevel } from 'abstract-level'
-import { ClassicLevel } from 'classic-level'
+import { ClassicLevel, type StartEndOptions } from 'classic-level'
 import { bytesEncodings } from './encodings.ts'
 import { ReplicationError, toReplicationError } from './errors.ts'
 import { completeOptions, type CompleteOptions, type ReplicatedLevelOptions } from './options.ts'
@@ -48,7 +48,10 @@ export interface Surroundings {
   readonly transport: Transport
 }
 
-export class ReplicatedLevelBase<K = string, V = string> extends AbstractLevel<Bytes, K, V> {
+/** abstract-level's class, with the types of classic-level's methods: this database takes the same options. */
+const LevelBase = AbstractLevel as unknown as new <K, V> (manifest: object, options?: object) => ClassicLevel<K, V>
+
+export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V> {
   /** Replication: peers, versions, conflicts, status. */
   readonly replication: Replication<K, V>
   readonly #location: string
@@ -64,7 +67,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends AbstractLevel<B
       throw new ReplicationError("The first argument 'location' has to be a non-empty string", { code: 'REPLICATION_INVALID_OPTION' })
     }
     const complete = completeOptions(options)
-    super(manifest as object, options)
+    super(manifest, options)
     this.#location = location
     this.#surroundings = surroundings
     this.#options = complete
@@ -76,7 +79,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends AbstractLevel<B
   }
 
   /** The directory that was given to the constructor. */
-  get location (): string {
+  override get location (): string {
     return this.#location
   }
 
@@ -185,18 +188,18 @@ export class ReplicatedLevelBase<K = string, V = string> extends AbstractLevel<B
   }
 
   /** About how many bytes of the file system the data of a range of keys uses, `start` included, `end` not. */
-  async approximateSize<TKey = K> (start: TKey, end: TKey, options?: { keyEncoding?: string }): Promise<number> {
+  override async approximateSize<TKey = K> (start: TKey, end: TKey, options?: StartEndOptions<TKey>): Promise<number> {
     const [from, to] = await this.#boundsOf('approximateSize', start, end, options)
     return await this.#level!.approximateSize(from, to)
   }
 
   /** Compacts a range of keys by hand. */
-  async compactRange<TKey = K> (start: TKey, end: TKey, options?: { keyEncoding?: string }): Promise<void> {
+  override async compactRange<TKey = K> (start: TKey, end: TKey, options?: StartEndOptions<TKey>): Promise<void> {
     const [from, to] = await this.#boundsOf('compactRange', start, end, options)
     await this.#level!.compactRange(from, to)
   }
 
-  async #boundsOf (method: string, start: unknown, end: unknown, options?: { keyEncoding?: string }): Promise<[Buffer, Buffer]> {
+  async #boundsOf (method: string, start: unknown, end: unknown, options?: StartEndOptions<any>): Promise<[Buffer, Buffer]> {
     if (start === undefined || end === undefined) throw new TypeError("The arguments 'start' and 'end' are required")
     if (this.status === 'opening') return await this.deferAsync(async () => await this.#boundsOf(method, start, end, options))
     if (this.status !== 'open') throw new ReplicationError(`Database is not open: cannot call ${method}()`, { code: 'LEVEL_DATABASE_NOT_OPEN' })
@@ -206,7 +209,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends AbstractLevel<B
   }
 
   /** Details of LevelDB, such as `'leveldb.stats'`. */
-  getProperty (property: string): string {
+  override getProperty (property: string): string {
     if (typeof property !== 'string') throw new TypeError("The first argument 'property' must be a string")
     if (this.status !== 'open') throw new ReplicationError('Database is not open', { code: 'LEVEL_DATABASE_NOT_OPEN' })
     return this.#level!.getProperty(property)

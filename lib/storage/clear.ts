@@ -8,7 +8,7 @@
 import { MiB } from '../limits.ts'
 import type { Engine } from './engine.ts'
 import { dataEnd, dataPrefix, inKeyspace, keyspace } from './keyspaces.ts'
-import { addTransaction, type Operation } from './local.ts'
+import { addTransaction, type LocalGroup, type Operation } from './local.ts'
 import type { ReplicaState } from './state.ts'
 import type { Writer } from './writer.ts'
 
@@ -53,15 +53,17 @@ export async function clearRange (state: ReplicaState, writer: Writer, options: 
   let more = true
   try {
     while (more) {
+      const group: LocalGroup = { putByKey: new Map(), tracksKeys: true, settled: [] }
       await writer.runInOrder(async (batch) => {
         snapshot ??= engine.snapshot()
         keys ??= engine.keys<Buffer>({ ...bytesRange(options), snapshot: options.snapshot ?? snapshot, fillCache: false } as object)
         const page = await nextPage(keys as unknown as KeyPages)
         more = page.more
         const operations = await unchangedSince(engine, snapshot, page.keys)
-        addTransaction(state, batch, { putByKey: new Map(), tracksKeys: true, settled: [] }, operations, nowMs())
+        addTransaction(state, batch, group, operations, nowMs())
         return !batch.empty
       })
+      for (const key of group.settled) state.siblingKeys.delete(key)
     }
   } finally {
     await keys?.close()

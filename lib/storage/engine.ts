@@ -12,13 +12,14 @@ export type Bytes = Buffer | Uint8Array | string
 /** A store whose keys and values are Buffers by default. */
 export type Engine = AbstractLevel<Bytes, Buffer, Buffer>
 
-/** An atomic write in the making. Keys and values are copied when they are added. */
+/** An atomic write in the making, to be filled, written, and filled again. Keys and values are copied when added. */
 export interface EngineBatch {
   put (key: Buffer, value: Uint8Array | string): void
   del (key: Buffer): void
-  /** Resolves when LevelDB has it; with `sync`, when the disk has it. */
+  /** Resolves when LevelDB has it; with `sync`, when the disk has it. Has to be cleared before it is used again. */
   write (sync: boolean): Promise<void>
-  /** Gives the memory back, if it was never written. */
+  clear (): void
+  /** Lets the engine forget it, so that its memory can be collected. */
   close (): void
 }
 
@@ -26,32 +27,32 @@ interface NativeBatch {
   _put (key: Buffer, value: Uint8Array | string): void
   _del (key: Buffer): void
   _write (options: { sync: boolean }): Promise<void>
+  _clear (): void
   close (): Promise<void>
 }
 
+const buffered = { sync: false }
+const synced = { sync: true }
+
+/** A batch of this engine. LevelDB frees the memory of a batch when the garbage collector comes: use one again. */
 export function openBatch (engine: Engine): EngineBatch {
   const batch = engine.batch() as unknown as NativeBatch
   if (batch._put === (AbstractChainedBatch.prototype as unknown as NativeBatch)._put) {
-    batch.close().catch(ignore)
+    batch.close().catch(() => {})
     return new ArrayBatch(engine)
   }
   return {
     put: (key, value) => { batch._put(key, value) },
     del: (key) => { batch._del(key) },
-    write: async (sync) => {
-      try {
-        await batch._write({ sync })
-      } finally {
-        batch.close().catch(ignore)
-      }
-    },
-    close: () => { batch.close().catch(ignore) }
+    write: (sync) => batch._write(sync ? synced : buffered),
+    clear: () => { batch._clear() },
+    close: () => { batch.close().catch(() => {}) }
   }
 }
 
 class ArrayBatch implements EngineBatch {
   readonly #engine: Engine
-  readonly #operations: Array<{ type: 'put', key: Buffer, value: Buffer } | { type: 'del', key: Buffer }> = []
+  #operations: Array<{ type: 'put', key: Buffer, value: Buffer } | { type: 'del', key: Buffer }> = []
 
   constructor (engine: Engine) {
     this.#engine = engine
@@ -69,7 +70,9 @@ class ArrayBatch implements EngineBatch {
     await this.#engine.batch(this.#operations, { sync, keyEncoding: 'buffer', valueEncoding: 'buffer' } as object)
   }
 
+  clear (): void {
+    this.#operations = []
+  }
+
   close (): void {}
 }
-
-function ignore (): void {}

@@ -14,7 +14,7 @@ import type { LogId } from '../core/ids.ts'
 import type { SiblingSet } from '../core/siblings.ts'
 import type { Advance, Context } from '../core/version-vector.ts'
 import { checkpointInterval, journalSlots } from '../limits.ts'
-import { openBatch, type Bytes, type EngineBatch } from './engine.ts'
+import type { Bytes, EngineBatch } from './engine.ts'
 import { keyspace, logKey, meta, siblingKey } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
 
@@ -33,7 +33,7 @@ export class InnerBatch implements Context {
   readonly #advances = new Map<LogId, Advance>()
   readonly #entries: ByteWriter | undefined
   /** Where the entry of each key begins and ends, so that a unit names each key once. */
-  readonly #entryOfKey = new Map<string, { start: number, end: number }>()
+  #entryOfKey: Map<string, { start: number, end: number }> | undefined
   #keyLength = 0
   #keyView = scratch.key
   #repeated = false
@@ -43,9 +43,10 @@ export class InnerBatch implements Context {
   /** Whether a checkpoint is due whatever the number: the last batch before a clean close. */
   last = false
 
-  constructor (state: ReplicaState, recordUnit: boolean) {
+  /** @param batch an empty one. */
+  constructor (state: ReplicaState, batch: EngineBatch, recordUnit: boolean) {
     this.#state = state
-    this.#batch = openBatch(state.engine)
+    this.#batch = batch
     this.#entries = recordUnit ? new ByteWriter(256) : undefined
   }
 
@@ -142,6 +143,7 @@ export class InnerBatch implements Context {
     entries.bytes(this.#keyView.subarray(1))
     writeEntryBody(entries, siblings, values)
     const keyText = this.keyText
+    this.#entryOfKey ??= new Map()
     this.#repeated ||= this.#entryOfKey.has(keyText)
     this.#entryOfKey.set(keyText, { start, end: entries.length })
   }
@@ -191,16 +193,12 @@ export class InnerBatch implements Context {
     this.#batch.put(meta.checkpoint, scratch.number.reset().varint(number).view())
   }
 
-  abandon (): void {
-    this.#batch.close()
-  }
-
   #encodeUnit (changes: readonly Advance[]): Buffer {
     const entries = this.#entries!
     const body = new ByteWriter(entries.length + 32 * changes.length + 8)
     writeAdvances(body, changes)
     if (!this.#repeated) body.raw(entries.view())
-    else for (const { start, end } of this.#entryOfKey.values()) body.raw(entries.view().subarray(start, end))
+    else for (const { start, end } of this.#entryOfKey!.values()) body.raw(entries.view().subarray(start, end))
     return body.take()
   }
 }

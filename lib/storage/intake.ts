@@ -11,6 +11,7 @@
 import { ByteReader, ByteWriter } from '../codec/bytes.ts'
 import { readAdvances, writeAdvances } from '../codec/advances.ts'
 import { decodeEntries, readEntryBody, type Entry } from '../codec/entry.ts'
+import { observe } from '../core/hlc.ts'
 import { noSiblings } from '../core/siblings.ts'
 import { VersionVector, type Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
@@ -139,9 +140,10 @@ export class Intake {
   }
 
   /** Applies a delivery that fits one inner batch. */
-  async applyAtOnce (record: StageRecord, entries: readonly Entry[]): Promise<void> {
+  async applyAtOnce (record: StageRecord, chunks: readonly Buffer[]): Promise<void> {
     await this.#run(async (merger, batch) => {
-      await merger.merge(entries, new VersionVector(record.vector))
+      const context = new VersionVector(record.vector)
+      for (const chunk of chunks) await merger.merge(decodeEntries(chunk), context)
       this.#finish(batch, record)
       return true
     })
@@ -211,22 +213,30 @@ export class Intake {
   }
 
   /** Drops a stage that was not complete. */
-  async dropStage (): Promise<void> {
-    await this.#options.writer.run((batch) => {
+  dropStage (): Promise<void> {
+    this.#swept = this.#options.writer.run((batch) => {
       batch.delRaw(meta.stage)
       return true
-    })
-    this.#swept = this.#sweepStage()
-    await this.#swept
+    }).then(async () => { await this.#sweepStage() })
+    return this.#swept
   }
 
-  /** What an earlier run left: an apply phase goes on, anything else is dropped. Resolves when that is done. */
-  async recover (): Promise<void> {
-    const bytes = await this.#options.state.engine.get(meta.stage, { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer | undefined
+  /**
+   * Looks at what an earlier run left: an apply phase goes on, anything else is dropped. From when this resolves,
+   * {@link applying} is right and a new delivery waits for the old one to be gone; `done` is when it is.
+   */
+  async recover (): Promise<{ done: Promise<void> }> {
+    const { state } = this.#options
+    const bytes = await state.engine.get(meta.stage, { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer | undefined
     const record = bytes === undefined ? undefined : decodeStageRecord(bytes)
-    if (record?.phase === 'applying') await this.applyStage(record)
-    else if (record !== undefined) await this.dropStage()
-    else await this.#sweepStage()
+    if (record?.phase === 'applying') {
+      // Some of it can be read already, so what is written from now on comes after it.
+      for (const { hlc } of record.vector) state.hlc = observe(state.hlc, hlc)
+      return { done: this.applyStage(record) }
+    }
+    if (record === undefined) this.#swept = this.#sweepStage()
+    else void this.dropStage()
+    return { done: this.#swept }
   }
 }
 
@@ -235,7 +245,8 @@ export class Delivery {
   readonly #intake: Intake
   readonly #record: StageRecord
   readonly #total: number
-  #collected: Entry[] = []
+  /** Chunks as they came, while they may still fit one inner batch. */
+  #collected: Buffer[] = []
   #bytes = 0
   #received = 0
   #staged = false
@@ -255,7 +266,7 @@ export class Delivery {
     this.#received += entries.length
     this.#bytes += chunk.length
     if (!this.#staged && this.#bytes <= innerBatchBytesMax) {
-      for (const entry of entries) this.#collected.push(entry)
+      this.#collected.push(chunk)
       return
     }
     if (!this.#staged) await this.#spill()
@@ -264,9 +275,10 @@ export class Delivery {
 
   async #spill (): Promise<void> {
     this.#staged = true
-    const entries = this.#collected
+    const chunks = this.#collected
     this.#collected = []
-    await this.#intake.stage(this.#record, entries, true)
+    await this.#intake.stage(this.#record, [], true)
+    for (const chunk of chunks) await this.#intake.stage(this.#record, decodeEntries(chunk), false)
   }
 
   /** Everything is here. Resolves when it is part of the state. */

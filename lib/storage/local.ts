@@ -7,8 +7,9 @@
  * sibling values to be removed.
  */
 import { holdsPut, noSiblings, type Sibling, type SiblingSet } from '../core/siblings.ts'
-import { tick } from '../core/hlc.ts'
+import { isPossible, tick } from '../core/hlc.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
+import { ReplicationError } from '../errors.ts'
 import type { Bytes } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { keyspace } from './keyspaces.ts'
@@ -30,6 +31,7 @@ export interface LocalGroup {
 /** Adds one transaction to a batch. Synchronous, so that the caller's bytes are copied before it returns. */
 export function addTransaction (state: ReplicaState, batch: InnerBatch, group: LocalGroup, operations: readonly Operation[], nowMs: number): void {
   const hlc = tick(state.hlc, nowMs)
+  if (!isPossible(hlc)) throw new ReplicationError(`The clock says ${nowMs} ms since 1970, or has seen such a time: beyond the year 2200, which no replica would accept`, { code: 'REPLICATION_CLOCK_IMPOSSIBLE' })
   const log = state.ownLog
   let first = 0
   for (let index = 0; index < operations.length; index++) {

@@ -12,7 +12,7 @@ import { readAdvance } from '../codec/advances.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import { observe, type Hlc } from '../core/hlc.ts'
 import { logIdFrom, replicaIdFrom, type LogId, type ReplicaId } from '../core/ids.ts'
-import type { SiblingSet } from '../core/siblings.ts'
+import { holdsPut, type SiblingSet } from '../core/siblings.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { journalSlots } from '../limits.ts'
@@ -111,7 +111,8 @@ export class Store {
       return true
     })
     store.#durable.join(state.vector)
-    store.#inBackground(store.intake.recover())
+    const recovery = await store.intake.recover()
+    store.#inBackground(recovery.done)
     store.#inBackground(store.#loadSiblings())
     return store
   }
@@ -150,7 +151,7 @@ export class Store {
    */
   commit (operations: readonly Operation[], sync: boolean): Promise<void> {
     const bytes = transactionBytes(operations)
-    checkTransactionBytes(bytes, operations.length, this.#options.transactionBytesMax)
+    checkTransactionBytes(bytes, operations, this.#options.transactionBytesMax)
     return this.#writer.commit(operations, sync, bytes)
   }
 
@@ -202,11 +203,16 @@ export class Store {
 
   /** All concurrent versions of a key, the visible one first. */
   async versions (key: Buffer): Promise<Version[]> {
-    const record = await this.#state.engine.get(inKeyspace(keyspace.version, key), buffers) as Buffer | undefined
-    if (record === undefined) return []
-    const siblings = decodeSiblings(record)
-    const values = await this.#valuesOf(key, siblings)
-    return this.versionsOf(key, siblings, values)
+    const { engine } = this.#state
+    const snapshot = engine.snapshot()
+    try {
+      const record = await engine.get(inKeyspace(keyspace.version, key), { ...buffers, snapshot }) as Buffer | undefined
+      if (record === undefined) return []
+      const siblings = decodeSiblings(record)
+      return this.versionsOf(key, siblings, await this.#valuesOf(key, siblings, snapshot))
+    } finally {
+      await snapshot.close()
+    }
   }
 
   /** The same, of versions at hand. */
@@ -223,36 +229,52 @@ export class Store {
   /** Keys in a range that have more than one version, at least one of them a value; in no order but the store's. */
   async * conflicts (range: RangeOptions): AsyncGenerator<{ key: Buffer, versions: Version[] }> {
     const { siblingKeys, engine } = this.#state
-    if (siblingKeys.none) return
-    const bounds = rangeOfVersions(range)
-    for await (const [key, record] of engine.iterator<Buffer, Buffer>({ ...bounds, ...buffers, fillCache: false } as object)) {
-      if ((record as Buffer)[0] === 1) continue
-      const siblings = decodeSiblings(record as Buffer)
-      if (!siblings.some(({ type }) => type === 'put')) continue
-      const user = (key as Buffer).subarray(1)
-      yield { key: user, versions: this.versionsOf(user, siblings, await this.#valuesOf(user, siblings)) }
+    let { limit = -1 } = range
+    if (siblingKeys.none || limit === 0) return
+    const snapshot = engine.snapshot()
+    try {
+      for await (const [key, record] of engine.iterator<Buffer, Buffer>({ ...rangeOfVersions(range), ...buffers, snapshot, fillCache: false } as object)) {
+        if ((record as Buffer)[0] === 1) continue
+        const siblings = decodeSiblings(record as Buffer)
+        if (!holdsPut(siblings)) continue
+        const user = (key as Buffer).subarray(1)
+        yield { key: user, versions: this.versionsOf(user, siblings, await this.#valuesOf(user, siblings, snapshot)) }
+        if (--limit === 0) return
+      }
+    } finally {
+      await snapshot.close()
     }
   }
 
-  async #valuesOf (key: Buffer, siblings: SiblingSet): Promise<Array<Buffer | undefined>> {
-    const read = async (stored: Buffer): Promise<Buffer | undefined> => await this.#state.engine.get(stored, buffers) as Buffer | undefined
+  async #valuesOf (key: Buffer, siblings: SiblingSet, snapshot?: ReturnType<Engine['snapshot']>): Promise<Array<Buffer | undefined>> {
+    const reading = snapshot === undefined ? buffers : { ...buffers, snapshot }
+    const read = async (stored: Buffer): Promise<Buffer | undefined> => await this.#state.engine.get(stored, reading) as Buffer | undefined
     return await Promise.all(siblings.map(async ({ type, log, sequence }) => {
       if (type === 'del') return undefined
       return await read(siblings.length === 1 ? inKeyspace(keyspace.data, key) : siblingKey(key, log, sequence))
     }))
   }
 
-  /** Writes what is queued, remembers that the close is clean, and lets go of the engine, which stays open. */
+  /**
+   * Writes what is queued, remembers that the close is clean, and lets go of the engine, which stays open.
+   *
+   * Never fails: where the disk takes no more writes, closing and opening again is the only way on, and the close is
+   * just not a clean one.
+   */
   async close (): Promise<void> {
     this.#closing = true
     await Promise.allSettled([...this.#background])
-    await this.#writer.run((batch) => {
-      batch.last = true
-      batch.sync = true
-      this.members.save(batch)
-      batch.putRaw(meta.cleanClose, Buffer.of(1))
-      return true
-    })
+    try {
+      await this.#writer.run((batch) => {
+        batch.last = true
+        batch.sync = true
+        this.members.save(batch)
+        batch.putRaw(meta.cleanClose, Buffer.of(1))
+        return true
+      })
+    } catch (cause) {
+      this.#options.onError(new ReplicationError('The last write of a clean close failed', { code: 'REPLICATION_INTERNAL', cause }))
+    }
     await this.#writer.drained()
   }
 
@@ -296,12 +318,11 @@ export class Store {
 
 function rangeOfVersions (range: RangeOptions): RangeOptions {
   const bound = (key: string | Uint8Array): Buffer => inKeyspace(keyspace.version, Buffer.from(key as string))
-  const { gt, gte, lt, lte, limit, reverse } = range
+  const { gt, gte, lt, lte, reverse } = range
   const whole = wholeKeyspace(keyspace.version)
   return {
     ...(gte !== undefined ? { gte: bound(gte) } : gt !== undefined ? { gt: bound(gt) } : { gte: whole.gte }),
     ...(lte !== undefined ? { lte: bound(lte) } : lt !== undefined ? { lt: bound(lt) } : { lt: whole.lt }),
-    ...(limit === undefined ? {} : { limit }),
     ...(reverse === undefined ? {} : { reverse })
   }
 }

@@ -11,6 +11,7 @@
  */
 import { ReplicationError } from '../errors.ts'
 import { innerBatchBytesMax } from '../limits.ts'
+import { openBatch, type EngineBatch } from './engine.ts'
 import { InnerBatch, type Unit } from './inner-batch.ts'
 import { addTransaction, type LocalGroup, type Operation } from './local.ts'
 import type { ReplicaState } from './state.ts'
@@ -48,6 +49,7 @@ export class Writer {
   /** What has to keep the order in which it was handed in. */
   #ordered: Array<Transaction | QueuedJob> = []
   readonly #jobs: QueuedJob[] = []
+  #engineBatch: EngineBatch | undefined
   #running = false
   #idle: Array<() => void> = []
 
@@ -130,8 +132,9 @@ export class Writer {
   }
 
   async #commitGroup (transactions: Transaction[]): Promise<void> {
-    const batch = new InnerBatch(this.#state, this.#options.recordsUnits())
+    let batch: InnerBatch | undefined
     try {
+      batch = this.#newBatch()
       const group: LocalGroup = { putByKey: new Map(), tracksKeys: transactions.some(hasDel), settled: [] }
       const nowMs = this.#options.nowMs()
       for (const { operations, sync } of transactions) {
@@ -142,28 +145,42 @@ export class Writer {
         const unit = await batch.write()
         for (const key of group.settled) this.#state.siblingKeys.delete(key)
         this.#options.onCommit(unit, true)
-      } else {
-        batch.abandon()
-        await undefined
       }
     } catch (error) {
-      batch.abandon()
       for (const { reject } of transactions) reject(error)
       return
+    } finally {
+      this.#recycle(batch)
     }
     for (const { resolve } of transactions) resolve()
   }
 
+  #newBatch (): InnerBatch {
+    // LevelDB's own batch would not ask, and end the process.
+    if (this.#state.engine.status !== 'open') throw new ReplicationError('The database is not open', { code: 'LEVEL_DATABASE_NOT_OPEN' })
+    this.#engineBatch ??= openBatch(this.#state.engine)
+    return new InnerBatch(this.#state, this.#engineBatch, this.#options.recordsUnits())
+  }
+
+  /** Empties the engine's batch for the next one, unless its memory is worth giving back. */
+  #recycle (batch: InnerBatch | undefined): void {
+    this.#engineBatch?.clear()
+    if (batch === undefined || batch.bytes <= 2 * innerBatchBytesMax) return
+    this.#engineBatch?.close()
+    this.#engineBatch = undefined
+  }
+
   async #runJob ({ job, resolve, reject }: QueuedJob): Promise<void> {
-    const batch = new InnerBatch(this.#state, this.#options.recordsUnits())
+    let batch: InnerBatch | undefined
     try {
+      batch = this.#newBatch()
       const filled = job(batch)
       if (filled === true || (filled !== false && await filled)) this.#options.onCommit(await batch.write(), false)
-      else batch.abandon()
     } catch (error) {
-      batch.abandon()
       reject(error)
       return
+    } finally {
+      this.#recycle(batch)
     }
     resolve()
   }
@@ -180,16 +197,29 @@ function hasDel ({ operations }: Transaction): boolean {
   return operations.some((operation) => operation.type === 'del')
 }
 
-/** Bytes of keys and values of a transaction. */
+/** What an operation adds to its key and value, about. */
+const operationBytes = 32
+
+/** A unit of UTF-16 takes at most three bytes of UTF-8. */
+const bytesPerUnitMax = 3
+
+/** Bytes of a transaction, roughly: its keys and values, of text the length, and 32 for each operation. */
 export function transactionBytes (operations: readonly Operation[]): number {
-  let bytes = 0
+  let bytes = operations.length * operationBytes
   for (const { key, value } of operations) bytes += key.length + (value?.length ?? 0)
   return bytes
 }
 
-/** Refuses what other replicas could not hold in memory. */
-export function checkTransactionBytes (bytes: number, operations: number, bytesMax: number): void {
+/**
+ * Refuses what other replicas could not hold in memory.
+ *
+ * @param roughBytes what {@link transactionBytes} says, which will do for all but the largest.
+ */
+export function checkTransactionBytes (roughBytes: number, operations: readonly Operation[], bytesMax: number): void {
+  if (roughBytes * bytesPerUnitMax <= bytesMax) return
+  let bytes = operations.length * operationBytes
+  for (const { key, value } of operations) bytes += Buffer.byteLength(key) + (value === undefined ? 0 : Buffer.byteLength(value))
   if (bytes > bytesMax) {
-    throw new ReplicationError(`A transaction of ${operations} operations and ${bytes} bytes exceeds transactionBytesMax, ${bytesMax}: split it`, { code: 'REPLICATION_TRANSACTION_TOO_LARGE' })
+    throw new ReplicationError(`A transaction of ${operations.length} operations and ${bytes} bytes exceeds transactionBytesMax, ${bytesMax}: split it`, { code: 'REPLICATION_TRANSACTION_TOO_LARGE' })
   }
 }

@@ -1,0 +1,136 @@
+/**
+ * Whatever comes in from the network ends in a coded error and harms nothing.
+ */
+import { randomBytes } from 'node:crypto'
+import { connect, type Socket } from 'node:net'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { encodeControl, encodeData, type Hello } from '../../lib/codec/message.ts'
+import { logIdFrom } from '../../lib/core/ids.ts'
+import { ReplicatedLevel } from '../../lib/index.ts'
+import { newDirectory } from '../support/directory.ts'
+import { eventually } from '../support/eventually.ts'
+import { addressOf, closeAll, equal, openDatabase } from '../support/replicas.ts'
+
+const test = suite('bad input')
+test.after.each(closeAll)
+
+function lengthPrefixed (bytes: Uint8Array): Buffer {
+  const prefix: number[] = []
+  let length = bytes.length
+  for (; length >= 0x80; length = Math.floor(length / 0x80)) prefix.push((length % 0x80) | 0x80)
+  return Buffer.concat([Buffer.from([...prefix, length]), bytes])
+}
+
+function hello (changes: Partial<Hello> = {}): Buffer {
+  return lengthPrefixed(encodeControl({
+    type: 'hello', versionMin: 1, versionMax: 1, group: 'default', replica: '77'.repeat(16), log: logIdFrom(randomBytes(8)), nonce: randomBytes(16).toString('hex'), resolverVersion: '', transactionBytesMax: 1e6, credit: 1e6, timeMs: Date.now(), host: '', port: 0, want: false, vector: [], collected: [], ...changes
+  }))
+}
+
+async function dial (port: number): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1')
+  socket.on('error', () => {})
+  await new Promise((resolve) => { socket.once('connect', resolve) })
+  return socket
+}
+
+const inputs: Record<string, { bytes: () => Buffer, code: string }> = {
+  'random bytes': { bytes: () => Buffer.concat([Buffer.of(0x40), randomBytes(4096)]), code: 'REPLICATION_PROTOCOL' },
+  'a request for a web page': { bytes: () => Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html,application/xhtml+xml\r\nUser-Agent: a browser of some sort\r\n\r\n'), code: 'REPLICATION_PROTOCOL' },
+  'a frame of 4 GiB': { bytes: () => Buffer.of(0x80, 0x80, 0x80, 0x80, 0x10, 1), code: 'REPLICATION_FRAME_TOO_LARGE' },
+  'another version of the protocol': { bytes: () => hello({ versionMin: 7, versionMax: 9 }), code: 'REPLICATION_PROTOCOL_VERSION' },
+  'an unknown group': { bytes: () => hello({ group: 'strangers' }), code: 'REPLICATION_GROUP_MISMATCH' },
+  'a vector of 100,000 logs': { bytes: () => hello({ vector: Array.from({ length: 100_000 }, () => ({ log: logIdFrom(randomBytes(8)), sequence: 1, hlc: 1 })) }), code: 'REPLICATION_PROTOCOL' },
+  'a time that no clock can have': { bytes: () => hello({ vector: [{ log: logIdFrom(randomBytes(8)), sequence: 1, hlc: 2 ** 53 - 1 }] }), code: 'REPLICATION_CLOCK_IMPOSSIBLE' },
+  'data before any hello': { bytes: () => lengthPrefixed(Buffer.of(0x11, 0x22, 0)), code: 'REPLICATION_PROTOCOL' },
+  'a second hello': { bytes: () => Buffer.concat([hello(), hello()]), code: 'REPLICATION_PROTOCOL' },
+  'more data than there is credit for': {
+    bytes: () => Buffer.concat([
+      hello(),
+      lengthPrefixed(encodeData({ type: 'advance', vector: [{ log: logIdFrom(randomBytes(8)), sequence: 1, hlc: 1 }], acknowledge: false })),
+      ...Array.from({ length: 3 }, () => lengthPrefixed(encodeData({ type: 'chunk', bytes: Buffer.alloc(1024 * 1024) })))
+    ]),
+    code: 'REPLICATION_PROTOCOL'
+  },
+  'a unit that makes no sense': { bytes: () => Buffer.concat([hello(), lengthPrefixed(Buffer.concat([Buffer.of(0x11, 0x23), randomBytes(100)]))]), code: 'REPLICATION_PROTOCOL' }
+}
+
+for (const [name, { bytes, code }] of Object.entries(inputs)) {
+  test(`${name}: one coded error, the connection ends, and all goes on`, async () => {
+    const db = await openDatabase()
+    const socket = await dial(db.replication.address!.port)
+    const closed = new Promise((resolve) => { socket.once('close', resolve) })
+    socket.resume()
+    socket.write(bytes())
+    await closed
+    await eventually(() => db.errors.length > 0)
+    assert.is(db.errors[0]!.code, code)
+    const peer = await openDatabase({ peers: [addressOf(db)] })
+    await peer.put('key', 'value')
+    await equal(db, peer)
+  })
+}
+
+test('a peer that never says hello is cut, and delays nobody', async () => {
+  const db = await openDatabase()
+  const socket = await dial(db.replication.address!.port)
+  const closed = new Promise((resolve) => { socket.once('close', resolve) })
+  socket.resume()
+  const peer = await openDatabase({ peers: [addressOf(db)] })
+  await peer.put('key', 'value')
+  await equal(db, peer)
+  await closed
+  await eventually(() => db.errors.some(({ code }) => code === 'REPLICATION_PEER_SILENT'))
+})
+
+test('a peer that stops reading costs a bounded amount of memory, and delays nobody', async () => {
+  const db = await openDatabase()
+  const socket = await dial(db.replication.address!.port)
+  socket.pause()
+  socket.write(hello({ want: true, credit: 2 ** 40 }))
+  await eventually(() => db.replication.peers().some(({ id }) => id === '77'.repeat(16)))
+  const peer = await openDatabase({ peers: [addressOf(db)] })
+  const value = 'x'.repeat(1024 * 1024)
+  for (let index = 0; index < 40; index++) await db.put(`key-${index % 4}`, value + index)
+  await equal(db, peer)
+  await eventually(() => db.replication.peers().every(({ id }) => id !== '77'.repeat(16)), { timeoutMs: 15_000, message: 'it is dropped' })
+  socket.destroy()
+})
+
+const options: Record<string, object> = {
+  'group: 7': { group: 7 },
+  'an empty group': { group: '' },
+  'port: 70000': { port: 70_000 },
+  'peers: 7': { peers: 7 },
+  'a resolver that is no function': { resolver: {} },
+  'host beyond loopback': { host: '0.0.0.0' },
+  'sync: 1': { sync: 1 },
+  'transactionBytesMax: 0': { transactionBytesMax: 0 },
+  'transactionBytesMax: 1 GiB': { transactionBytesMax: 1024 ** 3 },
+  'initialSyncMs: -1': { initialSyncMs: -1 }
+}
+
+for (const [name, bad] of Object.entries(options)) {
+  test(`bad option, ${name}: refused with a code before anything is touched`, async () => {
+    assert.throws(() => new ReplicatedLevel(newDirectory(), bad), (error: { code?: string }) => error.code === 'REPLICATION_INVALID_OPTION')
+  })
+}
+
+for (const name of ['secret', 'tls', 'discovery']) {
+  test(`${name} is not there yet, and nobody may believe it is`, () => {
+    assert.throws(() => new ReplicatedLevel(newDirectory(), { [name]: 'x'.repeat(32) } as object), (error: { code?: string }) => error.code === 'LEVEL_NOT_SUPPORTED')
+  })
+}
+
+test('bad addresses of peers fail open(), with a code', async () => {
+  const db = new ReplicatedLevel(newDirectory(), { port: false, peers: ['nowhere:0'] })
+  try {
+    await db.open()
+    assert.unreachable()
+  } catch (error) {
+    assert.is((error as { cause: { code: string } }).cause.code, 'REPLICATION_INVALID_OPTION')
+  }
+})
+
+test.run()

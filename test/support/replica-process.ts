@@ -1,0 +1,93 @@
+/**
+ * A replica in a process of its own, which can be killed; `replica-child.ts` is the other end.
+ */
+import { fork, type ChildProcess } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { eventually } from './eventually.ts'
+
+const childFile = fileURLToPath(new URL('replica-child.ts', import.meta.url))
+const alive = new Set<ChildProcess>()
+process.once('exit', killAll)
+
+/** Ends every process that is still there. */
+export function killAll (): void {
+  for (const child of alive) child.kill('SIGKILL')
+}
+
+export class ReplicaProcess {
+  readonly directory: string
+  /** Where it listens. */
+  address = ''
+  /** What the task `stream` has been told was written. */
+  readonly acknowledged: string[] = []
+  readonly #child: ChildProcess
+  readonly #waiting = new Map<number, { resolve: (result: any) => void, reject: (error: Error) => void }>()
+  readonly #exited: Promise<void>
+  #tasks = 0
+
+  private constructor (directory: string) {
+    this.directory = directory
+    this.#child = fork(childFile, { execArgv: ['--import', import.meta.resolve('tsx')] })
+    alive.add(this.#child)
+    this.#exited = new Promise((resolve) => {
+      this.#child.once('exit', (code, signal) => {
+        alive.delete(this.#child)
+        for (const { reject } of this.#waiting.values()) reject(new Error(`The process ended: ${signal ?? code}`))
+        resolve()
+      })
+    })
+    this.#child.on('message', (message: { id: number, result?: unknown, error?: string, acknowledged?: string }) => {
+      if (message.acknowledged !== undefined) {
+        this.acknowledged.push(message.acknowledged)
+        return
+      }
+      const { resolve, reject } = this.#waiting.get(message.id)!
+      this.#waiting.delete(message.id)
+      if (message.error === undefined) resolve(message.result)
+      else reject(new Error(message.error))
+    })
+  }
+
+  static async open (directory: string, options: object = {}): Promise<ReplicaProcess> {
+    const replica = new ReplicaProcess(directory)
+    replica.address = await replica.do('open', { directory, seed: 1, ...options })
+    return replica
+  }
+
+  async do (task: string, options: object = {}): Promise<any> {
+    return await new Promise((resolve, reject) => {
+      const id = ++this.#tasks
+      this.#waiting.set(id, { resolve, reject })
+      this.#child.send({ id, task, options }, (error) => { if (error !== null) reject(error) })
+    })
+  }
+
+  /** As `kill -9` does. */
+  async kill (): Promise<void> {
+    this.#child.kill('SIGKILL')
+    await this.#exited
+  }
+
+  async close (): Promise<void> {
+    await this.do('close')
+    this.#child.disconnect()
+    await this.#exited
+  }
+}
+
+/** Waits until all know the same, and checks that they hold the same. */
+export async function converged (replicas: ReplicaProcess[], timeoutMs = 60_000): Promise<{ count: number, hash: string }> {
+  await eventually(async () => {
+    const vectors = await Promise.all(replicas.map(async (replica) => sorted(await replica.do('vector'))))
+    return vectors.every((vector) => vector === vectors[0])
+  }, { timeoutMs, message: 'all replicas know the same' })
+  const digests = await Promise.all(replicas.map(async (replica) => await replica.do('digest')))
+  for (const digest of digests) {
+    if (digest.hash !== digests[0].hash) throw new Error(`Replicas with equal vectors differ: ${JSON.stringify(digests)}`)
+  }
+  return digests[0]
+}
+
+function sorted (vector: Record<string, number>): string {
+  return JSON.stringify(Object.entries(vector).sort(([a], [b]) => a < b ? -1 : 1))
+}
