@@ -44,7 +44,7 @@ async function carryOut (request: Request): Promise<unknown> {
     case 'known': return Object.values(db.replication.status().vector).reduce((sum, operations) => sum + operations, 0)
     case 'synced': await db.replication.synced({ timeoutMs: 60_000 }); return
     case 'digest': return await digest()
-    case 'close': await db.close()
+    case 'close': return await db.close()
   }
 }
 

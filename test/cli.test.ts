@@ -1,0 +1,100 @@
+/**
+ * The command line, as scripts use it.
+ */
+import { spawn } from 'node:child_process'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { newDirectory } from './support/directory.ts'
+import { eventually } from './support/eventually.ts'
+
+const cli = fileURLToPath(new URL('../lib/cli.ts', import.meta.url))
+
+interface Run {
+  stdout: string
+  stderr: string
+  write (text: string): void
+  end (): void
+  signal (name: NodeJS.Signals): void
+  readonly code: Promise<number | null>
+}
+
+function start (...args: string[]): Run {
+  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), cli, ...args])
+  const run: Run = {
+    stdout: '',
+    stderr: '',
+    write: (text) => { child.stdin.write(text) },
+    end: () => { child.stdin.end() },
+    signal: (name) => { child.kill(name) },
+    code: new Promise((resolve) => { child.once('close', resolve) })
+  }
+  child.stdout.on('data', (text) => { run.stdout += String(text) })
+  child.stderr.on('data', (text) => { run.stderr += String(text) })
+  return run
+}
+
+async function script (commands: string, ...args: string[]): Promise<{ code: number | null, stdout: string, stderr: string }> {
+  const run = start(...args)
+  run.write(commands)
+  run.end()
+  return { code: await run.code, stdout: run.stdout, stderr: run.stderr }
+}
+
+test('a script runs in order, and leaves with 0', async () => {
+  const { code, stdout } = await script('put a 1\nput "b c" two words\nget a\nget "b c"\nls\nls b\ncount\ndel a\ncount\nconflicts\npeers\n', newDirectory(), '--port', '0')
+  assert.is(stdout, 'ok\nok\n1\ntwo words\na 1\n"b c" two words\n"b c" two words\n2\nok\n1\nno conflicts\nno peers\n')
+  assert.is(code, 0)
+})
+
+test('a failed command is told, the rest runs, and the exit status is 1', async () => {
+  const { code, stdout, stderr } = await script('get nothing\nfly\nput a 1\nget a\n', newDirectory(), '--port', '0')
+  assert.is(stdout, 'ok\n1\n')
+  assert.match(stderr, /"nothing" is not there/)
+  assert.match(stderr, /unknown command "fly"/)
+  assert.is(code, 1)
+})
+
+test('bad usage leaves with 2, and says what is right', async () => {
+  for (const args of [[], ['a', 'b'], ['a', '--port', 'x'], ['a', '--fly'], [newDirectory(), '--host', '0.0.0.0'], [newDirectory(), '--port', '0', '--peer', 'nowhere:0']]) {
+    const { code, stderr } = await script('', ...args)
+    assert.is(code, 2, args.join(' '))
+    assert.ok(stderr.length > 0)
+  }
+})
+
+test('--json answers one value a line; import takes a file', async () => {
+  const directory = newDirectory()
+  await mkdir(directory)
+  const file = join(directory, 'entries.ndjson')
+  await writeFile(file, Array.from({ length: 2500 }, (_, index) => JSON.stringify({ key: `key-${index}`, value: { index } })).join('\n'))
+  const { code, stdout } = await script(`import ${file}\ncount\nget key-7\n`, join(directory, 'db'), '--port', '0', '--json')
+  assert.equal(stdout.trim().split('\n').map((line) => JSON.parse(line)), [{ imported: 2500 }, { count: 2500 }, { key: 'key-7', value: '{"index":7}' }])
+  assert.is(code, 0)
+})
+
+test('two of them replicate; SIGTERM closes one, and it opens again', async () => {
+  const [first, second] = [newDirectory(), newDirectory()]
+  const a = start(first, '--port', '0', '--group', 'cli')
+  const address = await eventually(() => /listening on (\S+)/.exec(a.stderr)?.[1])
+  a.write('put from a\n')
+  const b = start(second, '--port', '0', '--group', 'cli', '--peer', address!)
+  b.write('sync\nget from\n')
+  await eventually(() => b.stdout === 'in sync\na\n', { timeoutMs: 20_000, message: 'b has it' })
+  b.signal('SIGTERM')
+  assert.is(await b.code, 0)
+  a.end()
+  assert.is(await a.code, 0)
+  assert.is((await script('get from\n', second, '--port', '0')).stdout, 'a\n')
+})
+
+test('a secret is long, and another one each time; help and version answer', async () => {
+  const [one, two] = [await script('', 'secret'), await script('', 'secret')]
+  assert.ok(one.stdout.trim().length >= 32 && one.stdout !== two.stdout)
+  assert.match((await script('', '--help')).stdout, /usage/)
+  assert.match((await script('', '--version')).stdout, /^\d+\.\d+\.\d+\n$/)
+})
+
+test.run()
