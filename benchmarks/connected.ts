@@ -5,18 +5,18 @@
  * other side has its turn, the peer has everything.
  */
 import type { Measurement } from './figures.ts'
-import { writeNames } from './operations.ts'
+import { windowSize, writeNames } from './operations.ts'
 import type { Options } from './options.ts'
 import { Directories, withWorkers } from './processes.ts'
-import { putSizes, ratesOf, type TimedTask } from './rates.ts'
+import { putSizes, ratesOf, slicesPerRound, type TimedTask } from './rates.ts'
+import { slicesOf, takeTurns } from './turns.ts'
 
 export async function connected ({ rounds, entries, encoding, directory }: Options): Promise<Measurement[]> {
   const directories = new Directories(directory)
   return await withWorkers(3, async (linked, alone, peer) => {
     const sizes = putSizes(entries)
     const timed: TimedTask[] = []
-    let checked = 0
-    let samples = 0
+    const checked = { entries: 0, samples: 0 }
     for (let round = 0; round <= rounds; round++) {
       await alone!.call('open', { engine: 'replicated', directory: directories.next(), encoding })
       const address = await linked!.call('open', { engine: 'replicated', directory: directories.next(), encoding, port: 0 })
@@ -24,27 +24,24 @@ export async function connected ({ rounds, entries, encoding, directory }: Optio
       await Promise.all([linked!.call('caughtUp'), peer!.call('caughtUp')])
       let written = 0
       for (const operation of writeNames) {
-        const task = { operation, from: written, count: sizes[operation] }
-        written += task.count
-        const timeLinked = async (): Promise<Awaited<ReturnType<typeof timeAlone>>> => {
+        const count = sizes[operation]
+        const tasks = slicesOf({ operation, from: written, count }, slicesPerRound, windowSize)
+        const result = await takeTurns(tasks, async (task) => {
           const timing = await linked!.call('time', task)
-          await peer!.call('untilKnown', written)
+          await peer!.call('untilKnown', task.from + task.count)
           return timing
-        }
-        const timeAlone = async () => await alone!.call('time', task)
-        const first = round % 2 === 0 ? await timeLinked() : await timeAlone()
-        const second = round % 2 === 0 ? await timeAlone() : await timeLinked()
-        const [ours, theirs] = round % 2 === 0 ? [first, second] : [second, first]
-        if (round > 0) timed.push({ operation, count: task.count, ours, theirs })
+        }, (task) => alone!.call('time', task))
+        written += count
+        if (round > 0) timed.push({ operation, count, ...result })
       }
       for (const worker of [peer!, linked!, alone!]) {
-        const result = await worker.call('verify', written)
-        checked += result.entries
-        samples += result.samples
+        const { entries, samples } = await worker.call('verify', written)
+        checked.entries += entries
+        checked.samples += samples
         await worker.call('close')
       }
       directories.clear()
     }
-    return ratesOf(timed, 'no peer', { entries: checked, samples })
+    return ratesOf(timed, 'no peer', checked)
   })
 }

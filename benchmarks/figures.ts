@@ -22,7 +22,7 @@ export type Floor = { readonly ratio: number } | { readonly atLeast: number } | 
 export interface Figure extends Measurement, Summary {
   readonly benchmark: string
   readonly reference?: Summary & { readonly name: string }
-  /** Of the medians' rounds: the median of the ratios of each round. Rates: higher is better. */
+  /** To what it is compared with, taken within each round: not the ratio of the medians. */
   readonly ratio?: Summary
   readonly cpuRatio?: Summary
   readonly floor?: Floor

@@ -15,7 +15,7 @@ const workerPath = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? 'work
 export class Worker {
   readonly #child: ChildProcess
   readonly #waiting = new Map<number, { resolve: (result: never) => void, reject: (error: Error) => void }>()
-  readonly #closed: Promise<void>
+  readonly #exited: Promise<void>
   #calls = 0
   #ended: Error | undefined
 
@@ -27,8 +27,8 @@ export class Worker {
       if (error === undefined) call?.resolve(result)
       else call?.reject(new Error(`In a worker: ${error}`))
     })
-    this.#closed = new Promise((resolve) => {
-      this.#child.once('close', (code, signal) => {
+    this.#exited = new Promise((resolve) => {
+      this.#child.once('exit', (code, signal) => {
         this.#ended = new Error(`A worker ended (${signal ?? code})`)
         for (const { reject } of this.#waiting.values()) reject(this.#ended)
         this.#waiting.clear()
@@ -51,7 +51,7 @@ export class Worker {
   async end (): Promise<void> {
     await this.call('close').catch(() => {})
     if (this.#child.connected) this.#child.disconnect()
-    await this.#closed
+    await this.#exited
   }
 }
 

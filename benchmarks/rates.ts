@@ -12,9 +12,12 @@ export interface TimedTask {
   readonly theirs: Timing
 }
 
+/** Turns that each side has at one operation. */
+export const slicesPerRound = 8
+
 /** How many entries each way to write gets. */
 export function putSizes (entries: number): Record<typeof writeNames[number], number> {
-  return { 'sequential put': Math.ceil(entries / 10), 'concurrent put': Math.ceil(entries / 5), batch: Math.ceil(entries / 2.5) }
+  return { 'sequential put': Math.ceil(entries / 20), 'concurrent put': Math.ceil(entries / 5), batch: Math.ceil(entries / 5) }
 }
 
 /** One measurement for each operation, in the order in which they came first. */

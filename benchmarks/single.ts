@@ -1,49 +1,51 @@
 /**
  * Writes and reads of one process, with nobody to replicate to: a replica against classic-level.
  *
- * Each has a process of its own, so that neither inherits the other's heap and compiled code. They take turns at each
- * operation, and who begins alternates, so that both meet the same machine. The first round warms up and is left out.
+ * Each has a process of its own, so that neither inherits the other's heap and compiled code. The first round warms up
+ * and is left out.
  */
-import { putSizes, ratesOf, type TimedTask } from './rates.ts'
 import type { Measurement } from './figures.ts'
-import { readNames, writeNames } from './operations.ts'
+import { readNames, writeNames, windowSize, type OperationName } from './operations.ts'
 import type { Options } from './options.ts'
 import { Directories, withWorkers } from './processes.ts'
+import { putSizes, ratesOf, slicesPerRound, type TimedTask } from './rates.ts'
+import { slicesOf, takeTurns } from './turns.ts'
+
+const writes: ReadonlySet<string> = new Set(writeNames)
+const iterations: ReadonlySet<string> = new Set(['iterator.all', 'for await'])
 
 export async function single ({ rounds, entries, encoding, directory }: Options): Promise<Measurement[]> {
   const directories = new Directories(directory)
   return await withWorkers(2, async (replica, classic) => {
     const sizes = putSizes(entries)
     const total = writeNames.reduce((sum, name) => sum + sizes[name], 0)
+    const sizeOf = (operation: OperationName): number => {
+      if (iterations.has(operation)) return total
+      return operation === 'get' ? sizes['sequential put'] : sizes[operation as 'batch'] ?? sizes.batch
+    }
     const timed: TimedTask[] = []
-    let checked = 0
-    let samples = 0
+    const checked = { entries: 0, samples: 0 }
     for (let round = 0; round <= rounds; round++) {
       await replica!.call('open', { engine: 'replicated', directory: directories.next(), encoding })
       await classic!.call('open', { engine: 'classic', directory: directories.next(), encoding })
-      let from = 0
+      let written = 0
       for (const operation of [...writeNames, ...readNames]) {
-        const isWrite = operation in sizes
-        const iterates = operation === 'iterator.all' || operation === 'for await'
-        const count = isWrite ? sizes[operation as 'batch'] : iterates ? total : operation === 'get' ? sizes['sequential put'] : sizes.batch
-        const task = { operation, from: isWrite ? from : 0, count }
-        if (isWrite) from += count
-        const first = round % 2 === 0 ? replica! : classic!
-        const second = first === replica ? classic! : replica!
-        const a = await first.call('time', task)
-        const b = await second.call('time', task)
-        const [ours, theirs] = first === replica ? [a, b] : [b, a]
-        samples += ours.compared + theirs.compared
-        if (round > 0) timed.push({ operation, count, ours, theirs })
+        const task = { operation, from: writes.has(operation) ? written : 0, count: sizeOf(operation) }
+        if (writes.has(operation)) written += task.count
+        // All entries at a time, or none.
+        const tasks = iterations.has(operation) ? [task, task] : slicesOf(task, slicesPerRound, windowSize)
+        const result = await takeTurns(tasks, (task) => replica!.call('time', task), (task) => classic!.call('time', task))
+        checked.samples += result.ours.compared + result.theirs.compared
+        if (round > 0) timed.push({ operation, count: tasks.reduce((sum, { count }) => sum + count, 0), ...result })
       }
       for (const worker of [replica!, classic!]) {
-        const result = await worker.call('verify', total)
-        checked += result.entries
-        samples += result.samples
+        const { entries, samples } = await worker.call('verify', total)
+        checked.entries += entries
+        checked.samples += samples
         await worker.call('close')
       }
       directories.clear()
     }
-    return ratesOf(timed, 'classic-level', { entries: checked, samples })
+    return ratesOf(timed, 'classic-level', checked)
   })
 }

@@ -50,6 +50,8 @@ export const commands = {
   /** Opens a database, and gives the address it listens on, if it does. */
   async open (options: DatabaseOptions): Promise<string | undefined> {
     encoding = options.encoding
+    // What the round before has left is not for this one to collect. Within a round everybody collects his own.
+    global.gc?.()
     database = makeDatabase(options)
     if (isReplica(database)) caughtUp = once(database, 'sync')
     await database.open()

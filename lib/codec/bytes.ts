@@ -74,6 +74,14 @@ export class ByteWriter {
     return this
   }
 
+  /** A part of a Buffer, without a view of it being made. */
+  part (source: Buffer, start: number, end: number): this {
+    this.#reserve(end - start)
+    source.copy(this.#buffer, this.#length, start, end)
+    this.#length += end - start
+    return this
+  }
+
   /** Length as a varint, then the bytes. */
   bytes (bytes: Uint8Array): this {
     return this.varint(bytes.length).raw(bytes)

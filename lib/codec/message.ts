@@ -196,6 +196,11 @@ export function encodeData (message: Exclude<DataMessage, { type: 'unit' }>): Bu
   return writer.take()
 }
 
+/** Whether an encoded data message is an `advance`. */
+export function isAdvance (encoded: Buffer): boolean {
+  return encoded[1] === dataTypes.advance
+}
+
 /** A unit, whose body (changes and entries) is encoded once for all peers. */
 export function encodeUnit (before: readonly Advance[], body: Uint8Array): Buffer {
   const writer = new ByteWriter(body.length + 8 + before.length * 24)

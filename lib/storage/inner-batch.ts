@@ -27,6 +27,15 @@ export interface Unit {
 
 const scratch = { key: Buffer.allocUnsafe(1024), version: new ByteWriter(64), log: new ByteWriter(1024), number: new ByteWriter(64) }
 
+/** Views of the beginning of `scratch.key`, by their length: most keys are of a few lengths. */
+let keyViews: Buffer[] = []
+const viewsMax = 256
+
+/** The version record of a set of one, as `codec/sibling-set` writes it; the sequence is last, and varies. */
+const single = Buffer.alloc(1 + 1 + 8 + 7 + 8)
+const singleHeader = 17
+const singleViews = Array.from({ length: 9 }, (_, bytes) => single.subarray(0, singleHeader + bytes))
+
 export class InnerBatch implements Context {
   readonly #state: ReplicaState
   readonly #batch: EngineBatch
@@ -35,7 +44,7 @@ export class InnerBatch implements Context {
   /** Where the entry of each key begins and ends, so that a unit names each key once. */
   #entryOfKey: Map<string, { start: number, end: number }> | undefined
   #keyLength = 0
-  #keyView = scratch.key
+  #keyView: Buffer = scratch.key
   #repeated = false
   /** A rough count of bytes, to bound the batch. */
   bytes = 0
@@ -71,14 +80,23 @@ export class InnerBatch implements Context {
   /** Makes `key` the one that the following calls are about. */
   setKey (key: Bytes): void {
     const bytesMax = 1 + (typeof key === 'string' ? key.length * 3 : key.length)
-    if (scratch.key.length < bytesMax) scratch.key = Buffer.allocUnsafe(bytesMax * 2)
+    if (scratch.key.length < bytesMax) {
+      scratch.key = Buffer.allocUnsafe(bytesMax * 2)
+      keyViews = []
+    }
     if (typeof key === 'string') {
       this.#keyLength = scratch.key.utf8Write(key, 1)
     } else {
       scratch.key.set(key, 1)
       this.#keyLength = key.length
     }
-    this.#keyView = scratch.key.subarray(0, 1 + this.#keyLength)
+    const length = 1 + this.#keyLength
+    this.#keyView = length < viewsMax ? (keyViews[length] ??= scratch.key.subarray(0, length)) : scratch.key.subarray(0, length)
+  }
+
+  /** Whether {@link addToUnit} does anything. */
+  get recordsUnit (): boolean {
+    return this.#entries !== undefined
   }
 
   /** The key as a binary string. */
@@ -112,6 +130,29 @@ export class InnerBatch implements Context {
     }
   }
 
+  /** Names the transaction that the following calls of {@link putSingle} belong to. */
+  beginSingle (log: LogId, hlc: number): void {
+    single[0] = 1
+    single.latin1Write(log, 2)
+    const high = Math.floor(hlc / 0x1_0000_0000)
+    single.writeUInt16BE(high >>> 8, 10)
+    single[12] = high & 0xff
+    single.writeUInt32BE(hlc % 0x1_0000_0000, 13)
+  }
+
+  /** Writes the version record of a key whose only version is this one. */
+  putSingle (type: 'put' | 'del', sequence: number): void {
+    this.bytes += 64 + this.#keyLength
+    single[1] = type === 'put' ? 1 : 0
+    let length = singleHeader
+    while (sequence >= 0x80) {
+      single[length++] = (sequence % 0x80) | 0x80
+      sequence = Math.floor(sequence / 0x80)
+    }
+    single[length++] = sequence
+    this.#batch.put(this.keyIn(keyspace.version), singleViews[length - singleHeader]!)
+  }
+
   putSiblingValue (log: LogId, sequence: number, value: Uint8Array): void {
     this.#batch.put(siblingKey(this.#keyView.subarray(1), log, sequence), value)
     this.bytes += this.#keyLength + value.length
@@ -127,7 +168,7 @@ export class InnerBatch implements Context {
   }
 
   addToLog (offset: number): void {
-    scratch.log.varint(offset).bytes(this.#keyView.subarray(1))
+    scratch.log.varint(offset).varint(this.#keyLength).part(this.#keyView, 1, 1 + this.#keyLength)
   }
 
   endLog (log: LogId, first: number): void {
@@ -140,7 +181,7 @@ export class InnerBatch implements Context {
     const entries = this.#entries
     if (entries === undefined) return
     const start = entries.length
-    entries.bytes(this.#keyView.subarray(1))
+    entries.varint(this.#keyLength).part(this.#keyView, 1, 1 + this.#keyLength)
     writeEntryBody(entries, siblings, values)
     const keyText = this.keyText
     this.#entryOfKey ??= new Map()

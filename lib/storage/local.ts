@@ -6,7 +6,7 @@
  * have to look first: a `del`, which writes nothing if no sibling is a put, and a write to a key that may have
  * sibling values to be removed.
  */
-import { holdsPut, noSiblings, type Sibling, type SiblingSet } from '../core/siblings.ts'
+import { holdsPut, noSiblings, type SiblingSet } from '../core/siblings.ts'
 import { isPossible, tick } from '../core/hlc.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import { ReplicationError } from '../errors.ts'
@@ -42,13 +42,13 @@ export function addTransaction (state: ReplicaState, batch: InnerBatch, group: L
     if (first === 0) {
       first = sequence
       batch.beginLog(hlc)
+      batch.beginSingle(log, hlc)
     }
-    const siblings: [Sibling] = [{ log, sequence, hlc, type: operation.type }]
     if (operation.type === 'put') batch.putData(operation.value)
     else batch.delData()
-    batch.putVersion(siblings)
+    batch.putSingle(operation.type, sequence)
     batch.addToLog(sequence - first)
-    batch.addToUnit(siblings, [operation.type === 'put' ? toBytes(operation.value) : undefined])
+    if (batch.recordsUnit) batch.addToUnit([{ log, sequence, hlc, type: operation.type }], [operation.type === 'put' ? toBytes(operation.value) : undefined])
   }
   if (first === 0) return
   state.hlc = hlc

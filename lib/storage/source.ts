@@ -47,6 +47,8 @@ export interface SourceOptions {
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 const readAhead = 512
+/** Values that are read together, as long as they are small. */
+const valuesAtOnceMax = 64
 
 /** What both kinds share: reading at a snapshot, and packing entries into chunks. */
 abstract class SnapshotSource implements Source {
@@ -58,6 +60,9 @@ abstract class SnapshotSource implements Source {
   protected readonly base: ReadonlyVersionVector
   protected readonly engine: Engine
   protected readonly reading: { snapshot: Snapshot, fillCache: boolean, keyEncoding: 'buffer', valueEncoding: 'buffer', highWaterMarkBytes: number }
+  /** Entries that have been read and are not packed yet. */
+  #unpacked: Entry[] = []
+  #unpackedIndex = 0
   readonly #snapshot: Snapshot
   readonly #iterators: Array<{ close (): Promise<void> }> = []
   readonly #writer = new ByteWriter(chunkBytes * 2)
@@ -73,16 +78,19 @@ abstract class SnapshotSource implements Source {
     this.reading = { snapshot: options.snapshot, fillCache: false, highWaterMarkBytes: MiB / 4, ...buffers }
   }
 
-  /** The next few entries, none of them undefined at the end. */
+  /** The next few entries, about `chunkBytes` of them if they are large; none at the end. */
   protected abstract read (): Promise<Entry[]>
 
   async next (): Promise<{ bytes: Buffer, entries: number } | undefined> {
     let entries = 0
     while (this.#writer.length < chunkBytes) {
-      const read = await this.read()
-      if (read.length === 0) break
-      entries += read.length
-      for (const entry of read) writeEntry(this.#writer, entry)
+      if (this.#unpackedIndex === this.#unpacked.length) {
+        this.#unpacked = await this.read()
+        this.#unpackedIndex = 0
+        if (this.#unpacked.length === 0) break
+      }
+      writeEntry(this.#writer, this.#unpacked[this.#unpackedIndex++]!)
+      entries++
     }
     return entries === 0 ? undefined : { bytes: this.#writer.take(), entries }
   }
@@ -154,7 +162,7 @@ export class TransferSource extends SnapshotSource {
 
   protected async read (): Promise<Entry[]> {
     const entries: Entry[] = []
-    while (entries.length < readAhead) {
+    for (let bytes = 0; entries.length < readAhead && bytes < chunkBytes;) {
       if (this.#versions.drained) await this.#versions.fill()
       const head = this.#versions.head
       if (head === undefined) break
@@ -166,6 +174,7 @@ export class TransferSource extends SnapshotSource {
         ? [needsData && !this.base.covers(siblings[0]!.log, siblings[0]!.sequence) ? await this.#valueAt(key) : undefined]
         : await this.values(key, siblings, undefined)
       entries.push({ key, siblings, values })
+      bytes += bytesOf(values)
     }
     return entries
   }
@@ -184,6 +193,17 @@ export class TransferSource extends SnapshotSource {
   }
 }
 
+interface LoggedDot {
+  readonly log: LogId
+  readonly sequence: number
+  readonly key: Buffer
+}
+
+interface KeySiblings {
+  readonly key: Buffer
+  readonly siblings: SiblingSet
+}
+
 interface LogWalk {
   readonly log: LogId
   readonly pages: Pages
@@ -194,6 +214,10 @@ export class CatchUpSource extends SnapshotSource {
   readonly kind = 'catch-up'
   readonly #walks: LogWalk[] = []
   #begun = false
+  /** Keys that are to be sent, and whose values have not been read yet. */
+  #due: KeySiblings[] = []
+  #dueIndex = 0
+  #valuesAtOnce = valuesAtOnceMax
 
   constructor (options: SourceOptions) {
     super(options)
@@ -204,20 +228,28 @@ export class CatchUpSource extends SnapshotSource {
   }
 
   protected async read (): Promise<Entry[]> {
-    while (true) {
+    while (this.#dueIndex === this.#due.length) {
       const dots = await this.#nextDots()
       if (dots.length === 0) return []
-      const entries = await this.#entriesOf(dots)
-      if (entries.length > 0) return entries
+      this.#due = await this.#dueOf(dots)
+      this.#dueIndex = 0
     }
+    const due = this.#due.slice(this.#dueIndex, this.#dueIndex + this.#valuesAtOnce)
+    this.#dueIndex += due.length
+    const data = await this.engine.getMany(due.map(({ key }) => inKeyspace(keyspace.data, key)), this.reading) as Array<Buffer | undefined>
+    const entries = await Promise.all(due.map(async ({ key, siblings }, index) => ({ key, siblings, values: await this.values(key, siblings, data[index]) })))
+    // As many as make one chunk, if the next ones are like these.
+    const bytes = entries.reduce((sum, { values }) => sum + bytesOf(values), 1)
+    this.#valuesAtOnce = Math.max(1, Math.min(valuesAtOnceMax, Math.floor(chunkBytes * entries.length / bytes)))
+    return entries
   }
 
-  async #nextDots (): Promise<Array<{ log: LogId, sequence: number, key: Buffer }>> {
+  async #nextDots (): Promise<LoggedDot[]> {
     if (!this.#begun) {
       for (const walk of this.#walks) await this.#advance(walk)
       this.#begun = true
     }
-    const dots: Array<{ log: LogId, sequence: number, key: Buffer }> = []
+    const dots: LoggedDot[] = []
     while (dots.length < readAhead) {
       let lowest: LogWalk | undefined
       for (const walk of this.#walks) {
@@ -238,16 +270,20 @@ export class CatchUpSource extends SnapshotSource {
     if (head !== undefined) walk.pages.shift()
   }
 
-  async #entriesOf (dots: Array<{ log: LogId, sequence: number, key: Buffer }>): Promise<Entry[]> {
+  /** Those that are no garbage, and not to come at a higher dot. */
+  async #dueOf (dots: readonly LoggedDot[]): Promise<KeySiblings[]> {
     const records = await this.engine.getMany(dots.map(({ key }) => inKeyspace(keyspace.version, key)), this.reading) as Array<Buffer | undefined>
-    const due: Array<{ key: Buffer, siblings: SiblingSet }> = []
+    const due: KeySiblings[] = []
     for (let index = 0; index < dots.length; index++) {
       const { log, sequence, key } = dots[index]!
       const siblings = records[index] === undefined ? noSiblings : decodeSiblings(records[index]!)
       const lowest = siblings.find((sibling) => !this.base.covers(sibling.log, sibling.sequence))
       if (lowest?.log === log && lowest.sequence === sequence) due.push({ key, siblings })
     }
-    const data = await this.engine.getMany(due.map(({ key }) => inKeyspace(keyspace.data, key)), this.reading) as Array<Buffer | undefined>
-    return await Promise.all(due.map(async ({ key, siblings }, index) => ({ key, siblings, values: await this.values(key, siblings, data[index]) })))
+    return due
   }
+}
+
+function bytesOf (values: Entry['values']): number {
+  return values.reduce((sum, value) => sum + (value?.length ?? 0), 0)
 }

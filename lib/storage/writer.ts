@@ -186,8 +186,9 @@ export class Writer {
   }
 }
 
-/** What a queue holds must not change when the caller reuses a buffer. */
+/** What a queue holds must not change when the caller reuses a buffer; text cannot. */
 function copyOperation (operation: Operation): Operation {
+  if (typeof operation.key === 'string' && (operation.type === 'del' || typeof operation.value === 'string')) return operation
   const key = typeof operation.key === 'string' ? operation.key : Buffer.from(operation.key)
   if (operation.type === 'del') return { type: 'del', key }
   return { type: 'put', key, value: typeof operation.value === 'string' ? operation.value : Buffer.from(operation.value) }

@@ -1,0 +1,118 @@
+/**
+ * Data messages on their way in: put together from fragments, and granted again when they are consumed.
+ */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { encodeData } from '../../lib/codec/message.ts'
+import { Inbox } from '../../lib/sync/inbox.ts'
+
+const chunk = (bytes: number): Buffer => encodeData({ type: 'chunk', bytes: Buffer.alloc(bytes - 1) }).subarray(1)
+const begin = encodeData({ type: 'begin', kind: 'catch-up', vector: [], collected: [], entries: 0 }).subarray(1)
+
+function codeOf (act: () => void): string | undefined {
+  try {
+    act()
+  } catch (error) {
+    return (error as { code: string }).code
+  }
+  return undefined
+}
+
+test('a message is there when its last fragment is', () => {
+  const inbox = new Inbox(1000, 1000)
+  const bytes = chunk(100)
+  inbox.receive(bytes.subarray(0, 40), false)
+  assert.is(inbox.head, undefined)
+  inbox.receive(bytes.subarray(40), true)
+  assert.is(inbox.head!.type, 'chunk')
+  assert.is(inbox.take().bytes, 100)
+  assert.is(inbox.head, undefined)
+})
+
+test('what is consumed is granted again, once, and not before it is worth a frame', () => {
+  const inbox = new Inbox(1000, 1000)
+  inbox.receive(chunk(300), true)
+  inbox.take()
+  assert.is(inbox.grant(1), 0)
+  inbox.consumed()
+  assert.is(inbox.grant(301), 0)
+  assert.is(inbox.grant(300), 300)
+  assert.is(inbox.grant(1), 0)
+})
+
+test('a message larger than the window is granted as it comes, and not twice', () => {
+  const inbox = new Inbox(1000, 10_000)
+  const bytes = chunk(5000)
+  let granted = 1000
+  for (let sent = 0; sent < bytes.length; sent += 500) {
+    assert.ok(granted >= 500, 'the sender starves')
+    granted -= 500
+    inbox.receive(bytes.subarray(sent, sent + 500), sent + 500 === bytes.length)
+    granted += inbox.grant(1)
+  }
+  inbox.take()
+  inbox.consumed()
+  granted += inbox.grant(1)
+  assert.is(granted, 1000, 'as much as at the beginning')
+})
+
+test('fragments behind a message that waits are not granted until it is consumed', () => {
+  const inbox = new Inbox(1000, 10_000)
+  inbox.receive(chunk(100), true)
+  inbox.receive(Buffer.alloc(600), false)
+  assert.is(inbox.grant(1), 0)
+  inbox.take()
+  assert.is(inbox.grant(1), 0)
+  inbox.consumed()
+  assert.is(inbox.grant(1), 700)
+})
+
+test('over any sequence of messages nothing of the window is lost or won', () => {
+  const inbox = new Inbox(1000, 10_000)
+  let credit = 1000
+  const waiting: number[] = []
+  for (let round = 0; round < 500; round++) {
+    const bytes = chunk(1 + (round * 37) % 900)
+    for (let sent = 0; sent < bytes.length;) {
+      while (credit === 0) {
+        if (waiting.length > 0) {
+          waiting.shift()
+          inbox.take()
+          inbox.consumed()
+        }
+        credit += inbox.grant(1)
+      }
+      const size = Math.min(credit, bytes.length - sent, 1 + round % 250)
+      credit -= size
+      inbox.receive(bytes.subarray(sent, sent + size), sent + size === bytes.length)
+      sent += size
+    }
+    waiting.push(bytes.length)
+  }
+  for (; waiting.length > 0; waiting.shift()) {
+    inbox.take()
+    inbox.consumed()
+  }
+  assert.is(credit + inbox.grant(1), 1000)
+})
+
+test('more than the window, or than any message, is refused', () => {
+  assert.is(codeOf(() => { new Inbox(1000, 9999).receive(Buffer.alloc(1001), false) }), 'REPLICATION_PROTOCOL')
+  assert.is(codeOf(() => { new Inbox(9999, 1000).receive(Buffer.alloc(1001), false) }), 'REPLICATION_FRAME_TOO_LARGE')
+  assert.is(codeOf(() => { new Inbox(1000, 1000).receive(Buffer.of(0x77), true) }), 'REPLICATION_PROTOCOL')
+  assert.is(codeOf(() => { new Inbox(1000, 1000).receive(Buffer.alloc(0), true) }), 'REPLICATION_PROTOCOL')
+})
+
+test('a new beginning is seen from the moment it comes to the moment it is taken', () => {
+  const inbox = new Inbox(1000, 1000)
+  inbox.receive(chunk(10), true)
+  assert.is(inbox.holdsBegin, false)
+  inbox.receive(begin, true)
+  assert.is(inbox.holdsBegin, true)
+  inbox.take()
+  assert.is(inbox.holdsBegin, true)
+  inbox.take()
+  assert.is(inbox.holdsBegin, false)
+})
+
+test.run()

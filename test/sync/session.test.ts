@@ -1,0 +1,512 @@
+/**
+ * The conversation as a state machine: two sessions back to back, over replicas that are only vectors.
+ */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { encodeControl, type Hello } from '../../lib/codec/message.ts'
+import { VersionVector } from '../../lib/core/version-vector.ts'
+import { creditWindowBytes, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, MiB } from '../../lib/limits.ts'
+import { FakeReplica, SessionPair, type End } from '../support/session-pair.ts'
+
+function pair (): SessionPair {
+  return new SessionPair(new FakeReplica(1), new FakeReplica(2))
+}
+
+/** Writes that both have. */
+function share (pair: SessionPair, writes: number): void {
+  for (let count = 0; count < writes; count++) pair.b.local.commit([pair.a.local.write()])
+}
+
+/** A hello as another implementation could say it. */
+function helloOf (end: End): Hello {
+  end.connected(false)
+  end.outgoing.length = 0
+  return end.frames('hello')[0]!
+}
+
+function assertEqual ({ a, b }: SessionPair): void {
+  assert.ok(a.local.vector.equals(b.local.vector), 'the vectors differ')
+}
+
+test('both sides greet at once, and are told of each other', () => {
+  const { a, b } = pair().greet()
+  assert.is(a.of('greeted')[0]!.hello.replica, b.local.replica)
+  assert.is(b.of('greeted')[0]!.hello.replica, a.local.replica)
+  assert.is(a.session.receiving, 'live')
+  assert.is(a.session.sending, 'live')
+  assert.is(a.of('caught-up').length, 1)
+})
+
+test('an equal pair needs one round trip, however much it holds and whoever wants first', () => {
+  const counts = new Set<string>()
+  for (const writes of [0, 1, 1000]) {
+    for (const want of [true, false]) {
+      const ends = pair()
+      share(ends, writes)
+      ends.a.connected(want)
+      ends.b.connected(want)
+      ends.deliver()
+      ends.deliver()
+      assert.is(ends.a.session.receiving, 'live', 'hello, and the answer to it')
+      assert.is(ends.settle(), want ? 0 : 1, 'the answer to a want that was not in the hello')
+      assert.is(ends.a.of('open-source').length + ends.b.of('open-source').length, 0)
+      assert.is(ends.a.frames('fragment').length, 0)
+      assert.is(ends.a.session.sending, 'live')
+      counts.add(`${want} ${ends.carried.frames}`)
+    }
+  }
+  assert.is(counts.size, 2, `as many frames for any number of writes: ${[...counts].join()}`)
+})
+
+test('what one side lacks comes with the first round trip', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.a.chunks = [Buffer.from('chunk')]
+  ends.greet()
+  assertEqual(ends)
+  assert.equal(ends.a.messages.map(({ type }) => type), ['begin', 'chunk', 'end'])
+  assert.equal(ends.b.of('deliver').map(({ bytes }) => bytes.toString()), ['chunk'])
+  assert.is(ends.b.of('end-delivery')[0]!.entries, 1)
+  assert.is(ends.b.of('caught-up').length, 1)
+  assert.is(ends.b.of('release-turn').length, 1)
+})
+
+test('both sides lack something of the other', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.b.local.write()
+  ends.greet()
+  assertEqual(ends)
+  assert.is(ends.a.session.receiving, 'live')
+  assert.is(ends.b.session.receiving, 'live')
+})
+
+test('a replica of another group is refused by both', () => {
+  const ends = pair()
+  ends.b.local.group = 'other'
+  ends.greet()
+  assert.is(ends.a.ended, 'REPLICATION_GROUP_MISMATCH')
+  assert.is(ends.b.ended, 'REPLICATION_GROUP_MISMATCH')
+  assert.is(ends.a.of('greeted').length + ends.b.of('greeted').length, 0)
+})
+
+test('a replica that meets itself says so', () => {
+  const ends = new SessionPair(new FakeReplica(1), new FakeReplica(1))
+  ends.greet()
+  assert.is(ends.a.ended, 'REPLICATION_SELF')
+  assert.is(ends.b.ended, 'REPLICATION_SELF')
+})
+
+test('two replicas that write one log both give it up', () => {
+  const ends = pair()
+  ends.b.local.log = ends.a.local.log
+  ends.greet()
+  for (const end of [ends.a, ends.b]) {
+    assert.is(end.of('log-contradicted').length, 1)
+    assert.is(end.ended, 'REPLICATION_LOG_REPLACED')
+  }
+})
+
+test('a replica whose peer knows more of its log than it does itself gives it up', () => {
+  const ends = pair()
+  ends.b.local.commit([{ log: ends.a.local.log, sequence: 7, hlc: 7 }])
+  ends.greet()
+  assert.is(ends.a.of('log-contradicted').length, 1)
+  assert.is(ends.b.of('log-contradicted').length, 0)
+  assert.is(ends.b.ended, 'REPLICATION_LOG_REPLACED')
+})
+
+test('another version of the protocol is refused before anything else of the hello is read', () => {
+  const { a } = pair()
+  const hello = helloOf(a)
+  const bytes = encodeControl({ ...hello, versionMin: 2, versionMax: 9 })
+  const { b } = pair()
+  let code: string | undefined
+  try {
+    b.receive(Buffer.concat([bytes.subarray(0, 5), Buffer.from('whatever version 2 says')]))
+  } catch (error) {
+    code = (error as { code: string }).code
+  }
+  assert.is(code, 'REPLICATION_PROTOCOL_VERSION')
+  const range = pair()
+  range.b.connected(false)
+  range.b.receive(encodeControl({ ...hello, versionMin: 0, versionMax: 9 }))
+  assert.is(range.b.ended, undefined, 'a range that includes ours will do')
+})
+
+test('another resolverVersion, and a clock far ahead, are warnings', () => {
+  const ends = pair()
+  ends.b.local.resolverVersion = '2'
+  ends.a.handle({ type: 'connected', want: true, timeMs: 0 })
+  ends.b.connected(true)
+  ends.settle()
+  assert.equal(ends.a.of('warn').map(({ error }) => error.code), ['REPLICATION_RESOLVER_MISMATCH'])
+  assert.equal(ends.b.of('warn').map(({ error }) => error.code), ['REPLICATION_RESOLVER_MISMATCH'])
+  const ahead = pair()
+  ahead.b.handle({ type: 'connected', want: true, timeMs: 1_700_000_000_000 + 3 * 3600_000 })
+  ahead.a.connected(true)
+  ahead.settle()
+  assert.equal(ahead.a.of('warn').map(({ error }) => error.code), ['REPLICATION_CLOCK_AHEAD'])
+  assert.is(ahead.a.ended, undefined)
+})
+
+test('a second hello ends the conversation', () => {
+  const ends = pair().greet()
+  ends.b.receive(encodeControl(ends.a.frames('hello')[0]!))
+  assert.is(ends.b.ended, 'REPLICATION_PROTOCOL')
+  ends.settle()
+  assert.is(ends.a.ended, 'REPLICATION_PROTOCOL', 'the peer is told')
+})
+
+test('anything before hello ends the conversation', () => {
+  for (const frame of [Buffer.of(0x11, 1, 2, 3), encodeControl({ type: 'heartbeat' }), encodeControl({ type: 'want', vector: [], collected: [] })]) {
+    const { b } = pair()
+    b.connected(true)
+    b.receive(frame)
+    assert.is(b.ended, 'REPLICATION_PROTOCOL')
+    const before = b.effects.length
+    b.receive(frame)
+    assert.is(b.effects.length, before, 'what comes after the end has no effect')
+  }
+})
+
+test('more data than credit ends the conversation', () => {
+  const ends = pair().greet()
+  ends.b.receive(Buffer.concat([Buffer.of(0x10), Buffer.alloc(creditWindowBytes)]))
+  assert.is(ends.b.ended, undefined, 'the window itself may be filled')
+  ends.b.receive(Buffer.concat([Buffer.of(0x10), Buffer.alloc(creditWindowBytes)]))
+  assert.is(ends.b.ended, undefined, 'and again, since nothing waits before it')
+  const blocked = pair().greet()
+  blocked.b.held.add('apply')
+  blocked.a.write()
+  blocked.settle()
+  blocked.b.receive(Buffer.concat([Buffer.of(0x10), Buffer.alloc(creditWindowBytes)]))
+  assert.is(blocked.b.ended, 'REPLICATION_PROTOCOL', 'a unit that is being applied has not been granted again')
+})
+
+test('a message longer than any unit can be ends the conversation before it is whole', () => {
+  const ends = pair()
+  ends.a.local.transactionBytesMax = ends.b.local.transactionBytesMax = 1
+  ends.greet()
+  for (let sent = 0; sent < 33 * MiB && ends.b.ended === undefined; sent += MiB) ends.b.receive(Buffer.concat([Buffer.of(0x10), Buffer.alloc(MiB)]))
+  assert.is(ends.b.ended, 'REPLICATION_FRAME_TOO_LARGE')
+})
+
+test('a unit is sent as it is committed, and comes back to nobody', () => {
+  const ends = pair().greet()
+  for (let count = 0; count < 10; count++) {
+    ends.a.write()
+    ends.b.write()
+    ends.settle()
+  }
+  assertEqual(ends)
+  assert.is(ends.a.messages.filter(({ type }) => type === 'unit').length, 10)
+  assert.is(ends.b.messages.filter(({ type }) => type === 'unit').length, 10)
+  assert.is(ends.a.local.vector.operationsBeyond(new VersionVector()), 20)
+})
+
+test('a unit of 64 MiB crosses in fragments, while the window is 2 MiB', () => {
+  const ends = pair().greet()
+  ends.a.write(64 * MiB)
+  let most = 0
+  do {
+    most = Math.max(most, ends.a.outgoing.reduce((sum, frame) => sum + frame.length, 0))
+  } while (ends.deliver())
+  assertEqual(ends)
+  assert.ok(most <= creditWindowBytes + MiB / 4, `${most} bytes under way at once`)
+  assert.is(ends.b.of('apply').length, 1)
+  assert.ok(ends.b.of('apply')[0]!.bytes > 64 * MiB)
+  ends.a.write()
+  ends.settle()
+  assertEqual(ends)
+})
+
+test('a unit waits for what it comes after, which makes the receiver want if nobody brings it', () => {
+  const ends = pair().greet()
+  const third = new FakeReplica(3)
+  const before = { log: third.log, sequence: 1, hlc: 1024 }
+  // A has it from the third, and passes it over, since B said that it comes to it directly.
+  ends.b.local.directLogs = new Set([third.log])
+  ends.b.handle({ type: 'directs' })
+  ends.settle()
+  ends.a.local.commit([before])
+  ends.a.handle({ type: 'changed' })
+  ends.settle()
+  assert.is(ends.a.messages.length, 0, 'passed over')
+  ends.a.write()
+  ends.settle()
+  const unit = ends.a.messages[0]!
+  assert.equal(unit.type === 'unit' && unit.before.map(({ log, sequence }) => [log, sequence]), [[third.log, 1]])
+  assert.is(ends.b.of('apply').length, 0, 'it waits')
+  assert.is(ends.b.frames('want').length, 0, 'for what is promised')
+
+  // It comes: no want.
+  ends.b.local.commit([before])
+  ends.b.handle({ type: 'changed' })
+  ends.settle()
+  assert.is(ends.b.of('apply').length, 1)
+  assert.is(ends.b.frames('want').length, 0)
+  assertEqual(ends)
+
+  // The next one does not.
+  ends.a.chunks = [Buffer.from('chunk')]
+  ends.a.local.commit([{ log: third.log, sequence: 2, hlc: 2048 }])
+  ends.a.write()
+  ends.pass(2500)
+  assert.is(ends.b.frames('want').length, 0, 'not late yet')
+  ends.pass(1500)
+  assert.is(ends.b.frames('want').length, 1)
+  assertEqual(ends)
+  assert.is(ends.b.session.receiving, 'live')
+  ends.a.write()
+  ends.settle()
+  assertEqual(ends)
+})
+
+test('what nobody promised is wanted at once', () => {
+  const ends = pair().greet()
+  const third = new FakeReplica(3)
+  ends.b.local.directLogs = new Set([third.log])
+  ends.b.handle({ type: 'directs' })
+  ends.settle()
+  ends.b.local.directLogs = new Set() // the link broke, and the sender does not know yet
+  ends.a.local.commit([{ log: third.log, sequence: 1, hlc: 1024 }])
+  ends.a.write()
+  ends.settle()
+  assert.is(ends.b.frames('want').length, 1)
+  assertEqual(ends)
+})
+
+test('what was passed over is named while all is silent, so that it is not missed for ever', () => {
+  const ends = pair().greet()
+  const third = new FakeReplica(3)
+  ends.b.local.directLogs = new Set([third.log])
+  ends.b.handle({ type: 'directs' })
+  ends.settle()
+  ends.a.local.commit([{ log: third.log, sequence: 1, hlc: 1024 }])
+  ends.a.handle({ type: 'changed' })
+  ends.b.local.directLogs = new Set()
+  ends.pass(heartbeatIntervalMs + 500)
+  assertEqual(ends)
+})
+
+test('a receiver asks when it has its turn, and not before', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.b.held.add('request-turn')
+  ends.greet({ want: false })
+  assert.is(ends.b.session.receiving, 'waiting')
+  assert.is(ends.b.frames('want').length, 0)
+  assert.is(ends.a.of('open-source').length, 0)
+  ends.b.release('request-turn')
+  ends.settle()
+  assert.is(ends.b.frames('want').length, 1)
+  assertEqual(ends)
+})
+
+test('what answers the want of a hello is taken in when it is its turn', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.b.held.add('request-turn')
+  ends.greet()
+  assert.is(ends.b.session.receiving, 'asked')
+  assert.is(ends.b.of('begin-delivery').length, 0)
+  ends.a.write()
+  ends.settle()
+  ends.b.release('request-turn')
+  ends.settle()
+  assertEqual(ends)
+})
+
+test('a turn that is not needed any more is given back', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.b.held.add('request-turn')
+  ends.greet({ want: false })
+  // Meanwhile it came over another link.
+  ends.b.local.commit([...ends.a.local.vector])
+  ends.b.handle({ type: 'changed' })
+  ends.b.release('request-turn')
+  ends.settle()
+  assert.is(ends.b.session.receiving, 'live')
+  assert.is(ends.a.of('open-source').length, 0, 'nothing was missing')
+  assert.is(ends.b.of('release-turn').length, 1)
+})
+
+test('a replica in an apply phase says later, then again', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.a.local.applying = true
+  ends.greet()
+  assert.is(ends.a.frames('later').length, 1)
+  assert.is(ends.b.session.receiving, 'deferred')
+  assert.is(ends.b.of('release-turn').length, 1, 'another peer can be asked meanwhile')
+  ends.a.local.applying = false
+  ends.a.handle({ type: 'changed' })
+  ends.settle()
+  assert.is(ends.a.frames('again').length, 1)
+  assert.is(ends.b.session.receiving, 'live')
+  assertEqual(ends)
+})
+
+test('a receiver in an apply phase takes nothing in until it is over', () => {
+  const ends = pair().greet()
+  ends.b.local.applying = true
+  ends.a.write()
+  ends.settle()
+  assert.is(ends.b.of('apply').length, 0)
+  ends.b.local.applying = false
+  ends.b.handle({ type: 'changed' })
+  ends.settle()
+  assertEqual(ends)
+})
+
+test('a peer that fell behind the feed is told, and asks again', () => {
+  const ends = pair().greet()
+  ends.b.held.add('apply')
+  for (let count = 0; count < 40; count++) ends.a.write(128 * 1024)
+  ends.settle()
+  ends.a.local.feedStart = ends.a.local.feedEnd
+  ends.b.release('apply')
+  ends.settle()
+  assert.is(ends.a.frames('again').length, 1)
+  assert.is(ends.a.of('open-source').length, 1)
+  assertEqual(ends)
+  ends.a.write()
+  ends.settle()
+  assertEqual(ends)
+})
+
+test('a source whose receiver grants no credit is closed, and opened again when it does', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.a.chunks = Array.from({ length: 40 }, () => Buffer.alloc(256 * 1024))
+  ends.b.held.add('deliver')
+  ends.greet()
+  assert.is(ends.a.session.sending, 'sending')
+  ends.pass(59_000)
+  assert.is(ends.a.session.sending, 'sending', 'a busy receiver is not a dead one')
+  assert.is(ends.a.ended, undefined)
+  ends.pass(3_000)
+  assert.is(ends.a.session.sending, 'stalled')
+  assert.is(ends.a.of('close-source').length, 1)
+  assert.is(ends.b.of('abandon-delivery').length, 1)
+  assert.is(ends.b.of('release-turn').length, 1)
+  ends.b.release('deliver')
+  ends.settle()
+  assert.is(ends.a.of('open-source').length, 2)
+  assertEqual(ends)
+  assert.is(ends.b.session.receiving, 'live')
+})
+
+test('heartbeats go out while all is silent, and keep a link alive for ever', () => {
+  const ends = pair().greet()
+  ends.pass(10 * heartbeatTimeoutMs)
+  assert.is(ends.a.ended, undefined)
+  assert.is(ends.b.ended, undefined)
+  assert.ok(ends.a.frames('heartbeat').length >= 10)
+})
+
+test('a peer that falls silent ends the conversation', () => {
+  const ends = pair().greet()
+  ends.pass(heartbeatTimeoutMs + 1000, [ends.a])
+  assert.is(ends.a.ended, 'REPLICATION_PEER_SILENT')
+  ends.settle()
+  assert.is(ends.b.ended, 'REPLICATION_PEER_SILENT', 'and is told, if it lives')
+})
+
+test('a peer that never says hello ends the conversation', () => {
+  const { a } = pair()
+  a.connected(true)
+  a.nowMs = handshakeTimeoutMs
+  a.handle({ type: 'tick' })
+  assert.is(a.ended, undefined)
+  a.nowMs = handshakeTimeoutMs + 1
+  a.handle({ type: 'tick' })
+  assert.is(a.ended, 'REPLICATION_PEER_SILENT')
+})
+
+test('acknowledgements tell only what has not been told', () => {
+  const ends = pair().greet()
+  const { a, b } = ends
+  const acknowledged = (): number[][] => b.frames('acknowledge').map(({ members }) => members.flatMap(({ vector }) => vector.map(({ sequence }) => sequence)))
+  a.write()
+  b.write()
+  ends.settle()
+  b.local.durable.join(b.local.vector)
+  b.handle({ type: 'durable' })
+  assert.equal(acknowledged(), [[1, 1]])
+  b.handle({ type: 'durable' })
+  assert.is(acknowledged().length, 1, 'nothing new, so nothing is said')
+  a.write()
+  ends.settle()
+  b.local.durable.join(b.local.vector)
+  b.handle({ type: 'durable' })
+  assert.equal(acknowledged(), [[1, 1], [2]])
+  ends.settle()
+  assert.ok(a.session.peerDurable.equals(b.local.vector))
+  // What a third has said is passed on, and nobody is told of himself.
+  b.local.members.set('3'.repeat(32), a.local.vector.clone())
+  b.local.members.set(a.local.replica, a.local.vector.clone())
+  b.handle({ type: 'durable' })
+  ends.settle()
+  assert.equal(a.of('acknowledged').at(-1)!.members.map(({ replica }) => replica), ['3'.repeat(32)])
+})
+
+test('whoever wants to be in sync is answered when everything is durable', () => {
+  const ends = pair().greet()
+  ends.b.held.add('flush')
+  ends.a.write()
+  ends.a.handle({ type: 'synchronise' })
+  ends.settle()
+  assert.is(ends.a.session.requests, 1)
+  ends.b.local.durable.join(ends.b.local.vector)
+  ends.b.handle({ type: 'durable' })
+  ends.settle()
+  assert.is(ends.a.session.answers, 0, 'an acknowledgement like any other is no answer')
+  ends.b.release('flush')
+  ends.settle()
+  assert.is(ends.a.session.answers, 1)
+  assert.ok(ends.a.session.peerDurable.dominates(ends.a.local.vector))
+  ends.a.handle({ type: 'synchronise' })
+  ends.settle()
+  assert.is(ends.a.session.answers, 2, 'answered even if there is nothing new')
+})
+
+test('a request is answered even if what came with it is repeated', () => {
+  const ends = pair().greet()
+  ends.b.local.applying = true
+  ends.a.handle({ type: 'synchronise' })
+  ends.settle()
+  ends.a.local.feedStart = ends.a.local.feedEnd + 1
+  ends.a.write()
+  ends.settle()
+  assert.is(ends.a.frames('again').length, 1)
+  assert.is(ends.a.messages.filter(({ type }) => type === 'begin').length, 1)
+  ends.b.local.applying = false
+  ends.b.handle({ type: 'changed' })
+  ends.settle()
+  assertEqual(ends)
+  assert.is(ends.a.session.answers, ends.a.session.requests)
+})
+
+test('acknowledgements of many members with many logs go in several frames', () => {
+  const ends = pair().greet()
+  const many = new VersionVector(Array.from({ length: 60_000 }, (_, index) => ({ log: new FakeReplica(1000 + index).log, sequence: 2 ** 40, hlc: 2 ** 48 })))
+  for (let member = 0; member < 5; member++) ends.b.local.members.set(String(member).repeat(32).replaceAll('0', 'e').replaceAll('2', 'd'), many)
+  ends.b.handle({ type: 'durable' })
+  for (const frame of ends.b.outgoing) assert.ok(frame.length <= frameBytesMax, `${frame.length} bytes`)
+  ends.settle()
+  assert.is(ends.a.of('acknowledged').flatMap(({ members }) => members).length, 5)
+})
+
+test('a peer that leaves ends the conversation with its reason, if that is one that can be told', () => {
+  for (const [said, heard] of [['REPLICATION_DUPLICATE_LINK', 'REPLICATION_DUPLICATE_LINK'], ['REPLICATION_CORRUPT', 'REPLICATION_DISCONNECTED'], ['__proto__', 'REPLICATION_DISCONNECTED']] as const) {
+    const ends = pair().greet()
+    ends.a.receive(encodeControl({ type: 'bye', code: said, message: 'enough' }))
+    assert.is(ends.a.ended, heard)
+    assert.equal(ends.a.frames('bye'), [], 'no farewell is answered')
+  }
+})
+
+test.run()
