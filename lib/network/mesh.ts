@@ -134,10 +134,10 @@ export class Mesh implements LinkOwner {
     const target = this.store.vector.clone()
     const deadline = this.system.monotonicMs() + timeoutMs
     await this.#until(() => this.#greeted().length > 0, deadline)
-    const acknowledged = new Map<Link, number>()
+    const requests = new Map<Link, number>()
     await this.#until(() => {
       const links = this.#greeted()
-      return links.length > 0 && links.every((link) => this.#isSynced(link, target, acknowledged))
+      return links.length > 0 && links.every((link) => this.#isSynced(link, target, requests))
     }, deadline)
   }
 
@@ -147,17 +147,17 @@ export class Mesh implements LinkOwner {
     await this.#until(() => this.#closed || links.every((link) => !this.#links.has(link) || link.session.receiving === 'live'), Infinity)
   }
 
-  #isSynced (link: Link, target: ReadonlyVersionVector, asked: Map<Link, number>): boolean {
+  #isSynced (link: Link, target: ReadonlyVersionVector, requests: Map<Link, number>): boolean {
     const { session } = link
-    const since = asked.get(link)
-    if (since === undefined) {
-      asked.set(link, session.acknowledgements)
+    const request = requests.get(link)
+    if (request === undefined) {
       link.handle({ type: 'synchronise' })
+      requests.set(link, session.requests)
       return false
     }
-    if (session.acknowledgements === since) return false
+    if (session.answers < request) return false
     if (!session.peerDurable.dominates(target)) {
-      asked.delete(link) // ask again at the next change
+      requests.delete(link) // ask again at the next change
       return false
     }
     if (!this.store.vector.dominates(session.peerDurable)) return false

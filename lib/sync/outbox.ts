@@ -35,10 +35,13 @@ export class Outbox {
     this.#pending += message.length - 1
   }
 
-  /** Drops the messages of which nothing has been sent. */
-  dropUnsent (): void {
-    const keep = this.#offset > 1 ? 1 : 0
-    for (const message of this.#messages.splice(keep)) this.#pending -= message.length - 1
+  /** Drops the messages of which nothing has been sent, if they may be dropped. */
+  dropUnsent (mayBeDropped: (message: Buffer) => boolean): void {
+    const begun = this.#offset > 1 ? 1 : 0
+    for (const message of this.#messages.splice(begun)) {
+      if (mayBeDropped(message)) this.#pending -= message.length - 1
+      else this.#messages.push(message)
+    }
   }
 
   /** The next frame that credit allows; undefined if there is none. */

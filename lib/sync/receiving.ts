@@ -44,7 +44,8 @@ export class Receiving {
   /** The peer is greeted. `wanted`: our hello was a `want` too. */
   begin (wanted: boolean): void {
     const { local, peer, peerKnows } = this.#conversation
-    const transactionBytesMax = Math.max(local.transactionBytesMax, peer!.transactionBytesMax, innerBatchBytesMax)
+    // A replica that passes on what came to it puts several units into one.
+    const transactionBytesMax = Math.max(local.transactionBytesMax, peer!.transactionBytesMax, 4 * innerBatchBytesMax)
     this.#inbox = new Inbox(creditWindowBytes, Math.min(transactionBytesMax, transactionBytesCeiling) * unitOverheadFactor)
     this.#stream.join(peer!.vector)
     if (local.vector.dominates(peerKnows)) {
@@ -197,7 +198,10 @@ export class Receiving {
 
   #takeUnit (before: readonly Advance[], changes: readonly Advance[], entries: Extract<DataMessage, { type: 'unit' }>['entries'], acknowledge: boolean): boolean {
     const { local, nowMs, operations, peerKnows } = this.#conversation
-    if (this.#inbox.holdsBegin) return this.#drop() // what it brings, and all that builds on it, is repeated
+    if (this.#inbox.holdsBegin) {
+      if (acknowledge) this.#conversation.emit({ type: 'flush' })
+      return this.#drop() // what it brings, and all that builds on it, is repeated
+    }
     if (local.applying || this.#state === 'delivering') return false
     const missing = before.filter(({ log, sequence }) => !local.vector.covers(log, sequence))
     if (missing.length > 0) {

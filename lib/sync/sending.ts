@@ -9,7 +9,7 @@
  * A unit is passed over if the peer has it, or will get it from its author; the next unit names what was passed
  * over as what it comes after, so that nothing is applied before what it depends on.
  */
-import { encodeData, encodeUnit, type DataMessage } from '../codec/message.ts'
+import { encodeData, encodeUnit, isAdvance, type DataMessage } from '../codec/message.ts'
 import type { LogId } from '../core/ids.ts'
 import { VersionVector, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { chunkBytes, transferStallMs } from '../limits.ts'
@@ -40,6 +40,8 @@ export class Sending {
   #told = new VersionVector()
   #peerDirects: ReadonlySet<LogId> = new Set()
   #acknowledgeWanted = false
+  /** How many acknowledgements have been asked for; one that is still to be sent counts. */
+  requests = 0
 
   constructor (conversation: Conversation) {
     this.#conversation = conversation
@@ -83,7 +85,9 @@ export class Sending {
   }
 
   synchronise (): void {
+    if (this.#acknowledgeWanted) return
     this.#acknowledgeWanted = true
+    this.requests++
   }
 
   credited (bytes: number): void {
@@ -157,7 +161,7 @@ export class Sending {
     if (this.#state !== 'sending' || this.#outbox.pending === 0 || this.#conversation.nowMs - this.#creditMs <= transferStallMs) return
     this.#conversation.emit({ type: 'close-source' })
     this.progress = undefined
-    this.#outbox.dropUnsent()
+    this.#outbox.dropUnsent((message) => !isAdvance(message)) // each request gets its answer
     this.#state = 'stalled'
     this.#conversation.send({ type: 'later' })
   }

@@ -10,7 +10,7 @@ import { encodeControl, protocolVersion, type ControlMessage, type Frame, type H
 import type { ReplicaId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError, type ReplicationErrorCode } from '../errors.ts'
-import { clockAheadMs, creditWindowBytes, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs } from '../limits.ts'
+import { clockAheadMs, creditWindowBytes, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax } from '../limits.ts'
 import { Conversation } from './conversation.ts'
 import type { Effect, LocalReplica, SessionEvent } from './events.ts'
 import { Receiving, type ReceivingState } from './receiving.ts'
@@ -21,6 +21,10 @@ const peerCodes = new Set<string>([
   'REPLICATION_GROUP_MISMATCH', 'REPLICATION_SELF', 'REPLICATION_DUPLICATE_LINK', 'REPLICATION_PROTOCOL', 'REPLICATION_PROTOCOL_VERSION',
   'REPLICATION_FRAME_TOO_LARGE', 'REPLICATION_PEER_SILENT', 'REPLICATION_PEER_STALLED', 'REPLICATION_CLOCK_IMPOSSIBLE', 'REPLICATION_LOG_REPLACED'
 ] satisfies ReplicationErrorCode[])
+
+/** What fits one acknowledgement: a vector of as many logs as there may be, or a thousand members of a few. */
+const advancesPerFrame = logsMax
+const membersPerFrame = 1000
 
 export class Session {
   readonly #conversation: Conversation
@@ -34,8 +38,8 @@ export class Session {
   readonly #acknowledgedTo = new Map<ReplicaId, VersionVector>()
   /** What the peer has said to hold durably. */
   readonly peerDurable = new VersionVector()
-  /** How many acknowledgements the peer has sent. */
-  acknowledgements = 0
+  /** How many requests to make everything durable the peer has answered; they are answered one by one. */
+  answers = 0
 
   constructor (local: LocalReplica, nowMs: number) {
     this.#conversation = new Conversation(local, nowMs)
@@ -60,6 +64,11 @@ export class Session {
   /** What the peer is known to have. */
   get peerKnows (): ReadonlyVersionVector {
     return this.#conversation.peerKnows
+  }
+
+  /** The number of the last request to make everything durable, counted from 1. */
+  get requests (): number {
+    return this.#sending.requests
   }
 
   /** Operations received and sent. */
@@ -105,8 +114,8 @@ export class Session {
       case 'tick': return this.#tick()
       case 'turn': return this.#receiving.turn()
       case 'changed': return
-      case 'durable': return this.#acknowledge(false)
-      case 'flushed': return this.#acknowledge(true)
+      case 'durable': return this.#acknowledge()
+      case 'flushed': return this.#answer()
       case 'directs': return this.#sendDirects()
       case 'synchronise': return this.#sending.synchronise()
       case 'source-opened': return this.#sending.sourceOpened(event)
@@ -156,7 +165,7 @@ export class Session {
     if (hello.timeMs - timeMs > clockAheadMs) this.#warn('REPLICATION_CLOCK_AHEAD', `The clock of replica ${hello.replica} is ${Math.round((hello.timeMs - timeMs) / 1000)} s ahead of this one`)
     this.#conversation.emit({ type: 'greeted', hello })
     this.#sendDirects()
-    this.#acknowledge(false)
+    this.#acknowledge()
     this.#sending.begin(hello.credit)
     this.#receiving.begin(this.#wantedInHello)
     if (hello.want) this.#serve([], [])
@@ -205,7 +214,7 @@ export class Session {
   }
 
   #acknowledged (members: Extract<ControlMessage, { type: 'acknowledge' }>['members']): void {
-    this.acknowledgements++
+    if (members.length === 0) this.answers++
     for (const { replica, vector } of members) {
       if (replica !== this.peer!.replica) continue
       this.peerDurable.join(vector)
@@ -214,11 +223,18 @@ export class Session {
     this.#conversation.emit({ type: 'acknowledged', members })
   }
 
-  /** Tells what members hold durably, as far as it has not been told; with `always`, even if that is nothing. */
-  #acknowledge (always: boolean): void {
+  /** Everything is durable, as the peer asked: an acknowledgement that names nobody says so, after those that do. */
+  #answer (): void {
+    this.#acknowledge()
+    this.#conversation.send({ type: 'acknowledge', members: [] })
+  }
+
+  /** Tells what members hold durably, as far as it has not been told, in as many frames as that takes. */
+  #acknowledge (): void {
     const { local, peer } = this.#conversation
     if (peer === undefined) return
-    const members: Array<{ replica: ReplicaId, vector: Advance[] }> = []
+    let members: Array<{ replica: ReplicaId, vector: Advance[] }> = []
+    let advances = 0
     for (const [replica, acknowledged] of local.members) {
       if (replica === peer.replica) continue
       let told = this.#acknowledgedTo.get(replica)
@@ -226,9 +242,15 @@ export class Session {
       const vector = (replica === local.replica ? local.durable : acknowledged).beyond(told)
       if (vector.length === 0) continue
       told.join(vector)
+      if (members.length > 0 && (advances + vector.length > advancesPerFrame || members.length === membersPerFrame)) {
+        this.#conversation.send({ type: 'acknowledge', members })
+        members = []
+        advances = 0
+      }
       members.push({ replica, vector })
+      advances += vector.length
     }
-    if (members.length > 0 || always) this.#conversation.send({ type: 'acknowledge', members })
+    if (members.length > 0) this.#conversation.send({ type: 'acknowledge', members })
   }
 
   #sendDirects (): void {

@@ -188,10 +188,10 @@ test('a process without a listener for errors survives all of them, and ends by 
   const { code, output } = await run(`
     const db = new ReplicatedLevel(args[0], {
       port: 0,
-      peers: args.slice(1),
       resolver: () => { throw new Error('planted') }
     })
     await db.put('key', 'mine')
+    for (const address of args.slice(1)) db.replication.connect(address)
     while ((await db.replication.versions('key')).length < 2) await new Promise((resolve) => { setTimeout(resolve, 10) })
     await new Promise((resolve) => { setTimeout(resolve, 300) })
     await db.close()
