@@ -50,7 +50,8 @@ export const commands = {
   /** Opens a database, and gives the address it listens on, if it does. */
   async open (options: DatabaseOptions): Promise<string | undefined> {
     encoding = options.encoding
-    // What the round before has left is not for this one to collect. Within a round everybody collects his own.
+    // Once a round, and not before each task: V8 throws code away that was idle for a few full collections, and the
+    // write path would be interpreted again after every phase of reads.
     global.gc?.()
     database = makeDatabase(options)
     if (isReplica(database)) caughtUp = once(database, 'sync')

@@ -85,7 +85,7 @@ test('an acknowledgement that was under way at the call does not count', async (
   await eventually(() => gate.held > underWay)
   gate.release(underWay)
   await eventually(async () => await a.get('early') === '1')
-  for (let look = 0; look < 50 && !done; look++) await new Promise((resolve) => { setTimeout(resolve, 10) })
+  for (let look = 0; look < 50; look++) await new Promise((resolve) => { setTimeout(resolve, 10) })
   assert.is(await a.get('late'), undefined, 'it is still under way')
   assert.not(done, 'b had `late` when synced() was called')
   gate.release()
@@ -110,7 +110,7 @@ test('calls that come together each wait for their own moment', async () => {
   let done = false
   const third = a.replication.synced().then(() => { done = true })
   gate.release(before)
-  for (let look = 0; look < 50 && !done; look++) await new Promise((resolve) => { setTimeout(resolve, 10) })
+  for (let look = 0; look < 50; look++) await new Promise((resolve) => { setTimeout(resolve, 10) })
   assert.ok(!done || await a.get('late') === '2', 'resolved before what the peer had at the call is here')
   gate.release()
   await Promise.all([second, third])
