@@ -64,6 +64,12 @@ export const lateMs = 3000
 /** A source closes its snapshot when the receiver has given no credit for so long. */
 export const transferStallMs = 60_000
 
+/** A peer that is asked and does not begin lets others have their turn after so long. */
+export const turnMs = 10_000
+
+/** A delivery of which nothing comes for so long ends its link; a source may have to pass over much garbage. */
+export const deliveryStallMs = 300_000
+
 /** Delay between a change and the synced write that makes it durable and lets it be acknowledged. */
 export const acknowledgeDelayMs = 1000
 

@@ -8,7 +8,7 @@ import * as lengthPrefixed from 'it-length-prefixed'
 import { pipe } from 'it-pipe'
 import { pushable, type Pushable } from 'it-pushable'
 import { decodeFrame, type Hello } from '../codec/message.ts'
-import { ReplicationError, toReplicationError } from '../errors.ts'
+import { ReplicationError, toReplicationError, type ReplicationErrorCode } from '../errors.ts'
 import { frameBytesMax, outputBytesMax } from '../limits.ts'
 import type { Effect, LocalReplica, SessionEvent } from '../sync/events.ts'
 import { Session } from '../sync/session.ts'
@@ -20,6 +20,12 @@ import type { Bytes, Connection } from './transport.ts'
 
 /** How long the last bytes may take to leave. */
 const farewellMs = 500
+
+/** What it-length-prefixed throws at lengths that make no sense. */
+const lengthFaults: Record<string, ReplicationErrorCode> = {
+  InvalidDataLengthError: 'REPLICATION_FRAME_TOO_LARGE',
+  InvalidDataLengthLengthError: 'REPLICATION_PROTOCOL'
+}
 
 export type Direction = 'outbound' | 'inbound'
 
@@ -226,7 +232,7 @@ export class Link {
 
   /** The connection is gone, or what came over it makes no sense. */
   #lost (thrown: unknown): void {
-    const code = (thrown as { name?: string }).name === 'InvalidDataLengthError' ? 'REPLICATION_FRAME_TOO_LARGE' : 'REPLICATION_DISCONNECTED'
+    const code = lengthFaults[(thrown as Error).name] ?? 'REPLICATION_DISCONNECTED'
     const error = thrown instanceof ReplicationError ? thrown : new ReplicationError(`The connection broke: ${(thrown as Error).message}`, { code, cause: thrown })
     if (error.code === 'REPLICATION_DISCONNECTED') this.#close(error)
     else this.end(error)

@@ -8,12 +8,12 @@
  * that the source skipped may have its successor still to come, and a vector that claims too much loses data for
  * good. An apply phase that a crash interrupts goes on when the database is opened again.
  */
-import { ByteReader, ByteWriter } from '../codec/bytes.ts'
+import { ByteReader, ByteWriter, malformed } from '../codec/bytes.ts'
 import { readAdvances, writeAdvances } from '../codec/advances.ts'
 import { decodeEntries, readEntryBody, type Entry } from '../codec/entry.ts'
 import { observe } from '../core/hlc.ts'
 import { noSiblings } from '../core/siblings.ts'
-import { VersionVector, type Advance } from '../core/version-vector.ts'
+import { VersionVector, type Advance, type Context } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { applyBatchBytes, innerBatchBytesMax } from '../limits.ts'
 import type { Derivation } from './derive.ts'
@@ -79,6 +79,11 @@ export class Intake {
     return this.#applying
   }
 
+  /** What this replica covers: what a delivery need not bring. */
+  get vector (): Context {
+    return this.#options.state.vector
+  }
+
   /** Applies a unit; resolves when it is committed. Units of one stream have to be handed in in their order. */
   apply (unit: RemoteUnit): Promise<void> {
     return new Promise((resolve, reject) => {
@@ -112,6 +117,7 @@ export class Intake {
     }
     stream.join(before)
     stream.join(changes)
+    assertMergeable(entries, stream, batch)
     await merger.merge(entries, stream)
     for (const advance of changes) batch.advance(advance)
   }
@@ -244,6 +250,7 @@ export class Intake {
 export class Delivery {
   readonly #intake: Intake
   readonly #record: StageRecord
+  readonly #context: VersionVector
   readonly #total: number
   /** Chunks as they came, while they may still fit one inner batch. */
   #collected: Buffer[] = []
@@ -254,6 +261,7 @@ export class Delivery {
   constructor (intake: Intake, record: StageRecord, total: number) {
     this.#intake = intake
     this.#record = record
+    this.#context = new VersionVector(record.vector)
     this.#total = total
   }
 
@@ -263,6 +271,7 @@ export class Delivery {
 
   async add (chunk: Buffer): Promise<void> {
     const entries = decodeEntries(chunk)
+    assertMergeable(entries, this.#context, this.#intake.vector)
     this.#received += entries.length
     this.#bytes += chunk.length
     if (!this.#staged && this.#bytes <= innerBatchBytesMax) {
@@ -292,6 +301,20 @@ export class Delivery {
   /** The source is gone before the end. */
   async abandon (): Promise<void> {
     if (this.#staged) await this.#intake.dropStage()
+  }
+}
+
+/**
+ * Refuses what cannot be merged before any of it is in the state, since an apply phase must not fail half-way: a
+ * version that its sender's own vector does not cover, or one without the value that this replica lacks.
+ */
+function assertMergeable (entries: readonly Entry[], context: Context, known: Context): void {
+  for (const { siblings, values } of entries) {
+    for (let index = 0; index < siblings.length; index++) {
+      const { type, log, sequence } = siblings[index]!
+      if (!context.covers(log, sequence)) throw malformed('A version that its sender does not know')
+      if (type === 'put' && values[index] === undefined && !known.covers(log, sequence)) throw malformed('A version without the value that this replica lacks')
+    }
   }
 }
 

@@ -12,7 +12,8 @@
  */
 import { VersionVector, type Advance } from '../core/version-vector.ts'
 import type { DataMessage } from '../codec/message.ts'
-import { creditWindowBytes, innerBatchBytesMax, lateMs, transactionBytesCeiling, unitOverheadFactor } from '../limits.ts'
+import { ReplicationError } from '../errors.ts'
+import { creditWindowBytes, deliveryStallMs, innerBatchBytesMax, lateMs, transactionBytesCeiling, turnMs, unitOverheadFactor } from '../limits.ts'
 import type { Conversation } from './conversation.ts'
 import { Inbox } from './inbox.ts'
 
@@ -32,6 +33,8 @@ export class Receiving {
   #unitsApplying = 0
   #blockedMs: number | undefined
   #caughtUp = false
+  /** When something last came of what was asked for, or was still being worked on. */
+  #activeMs = 0
 
   constructor (conversation: Conversation) {
     this.#conversation = conversation
@@ -62,6 +65,7 @@ export class Receiving {
   /** It is this session's turn. */
   turn (): void {
     this.#hasTurn = true
+    this.#activeMs = this.#conversation.nowMs
     if (this.#state === 'waiting') {
       this.#sendWant()
       this.#setState('asked')
@@ -90,7 +94,21 @@ export class Receiving {
     else if (this.#state === 'live' || this.#state === 'deferred') this.#ask()
   }
 
+  /** A peer that promises and does not deliver must not keep the turn from others. */
+  tick (): void {
+    const { nowMs } = this.#conversation
+    if (!this.#hasTurn || this.#deliveryBusy) {
+      this.#activeMs = nowMs
+    } else if (this.#state === 'asked' && nowMs - this.#activeMs > turnMs) {
+      this.#releaseTurn()
+      this.#conversation.emit({ type: 'request-turn' })
+    } else if (this.#state === 'delivering' && nowMs - this.#activeMs > deliveryStallMs) {
+      throw new ReplicationError(`Nothing has come of a delivery for ${deliveryStallMs} ms`, { code: 'REPLICATION_PEER_STALLED' })
+    }
+  }
+
   fragment (bytes: Buffer, last: boolean): void {
+    this.#activeMs = this.#conversation.nowMs
     this.#inbox.receive(bytes, last)
   }
 

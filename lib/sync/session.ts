@@ -266,6 +266,7 @@ export class Session {
       return
     }
     if (nowMs - this.#receivedMs > heartbeatTimeoutMs) throw new ReplicationError(`Nothing was heard of the peer for ${heartbeatTimeoutMs} ms`, { code: 'REPLICATION_PEER_SILENT' })
+    this.#receiving.tick()
     this.#sending.tick()
     if (nowMs - sentMs < heartbeatIntervalMs) return
     this.#sending.heartbeat()

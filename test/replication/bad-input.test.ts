@@ -39,6 +39,7 @@ const inputs: Record<string, { bytes: () => Buffer, code: string }> = {
   'random bytes': { bytes: () => Buffer.concat([Buffer.of(0x40), randomBytes(4096)]), code: 'REPLICATION_PROTOCOL' },
   'a request for a web page': { bytes: () => Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html,application/xhtml+xml\r\nUser-Agent: a browser of some sort\r\n\r\n'), code: 'REPLICATION_PROTOCOL' },
   'a frame of 4 GiB': { bytes: () => Buffer.of(0x80, 0x80, 0x80, 0x80, 0x10, 1), code: 'REPLICATION_FRAME_TOO_LARGE' },
+  'a length that never ends': { bytes: () => Buffer.alloc(64, 0xff), code: 'REPLICATION_PROTOCOL' },
   'another version of the protocol': { bytes: () => hello({ versionMin: 7, versionMax: 9 }), code: 'REPLICATION_PROTOCOL_VERSION' },
   'an unknown group': { bytes: () => hello({ group: 'strangers' }), code: 'REPLICATION_GROUP_MISMATCH' },
   'a vector of 100,000 logs': { bytes: () => hello({ vector: Array.from({ length: 100_000 }, () => ({ log: logIdFrom(randomBytes(8)), sequence: 1, hlc: 1 })) }), code: 'REPLICATION_PROTOCOL' },

@@ -56,7 +56,7 @@ for (const [name, links] of Object.entries(topologies)) {
     const snapshots: Snapshot[] = []
     for (const host of hosts) {
       snapshots.push(await host.snapshot())
-      errors.push(...host.events.filter(({ name }) => name === 'error'))
+      errors.push(...host.errors)
     }
     for (const snapshot of snapshots) assert.equal({ ...snapshot, vector: 0 }, { ...snapshots[0]!, vector: 0 })
     assert.equal(errors, [])

@@ -1,9 +1,9 @@
 /**
- * A database and what tests ask of it, with plain data in and out: the same in this process and in another one.
+ * A database in this process that may be closed and opened again, its errors, random work for it, and a digest of all
+ * that has to be the same on every replica.
  */
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { ReplicatedLevel } from '../../lib/index.ts'
+import { ReplicatedLevel, type ReplicationError } from '../../lib/index.ts'
 import { resolvers } from './resolvers.ts'
 import { rootKeys, runWorkload, type Db, type EncodingName, type WorkloadOptions } from './workload.ts'
 
@@ -25,24 +25,19 @@ export interface Snapshot {
   readonly conflicts: number
 }
 
-export interface EventRecord {
-  readonly name: string
-  readonly args: readonly unknown[]
-}
-
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
 export class ReplicaHost {
   #db: Db | undefined
   #encoding: EncodingName = 'utf8'
-  readonly events: EventRecord[] = []
+  readonly errors: ReplicationError[] = []
 
   get db (): Db {
     return this.#db!
   }
 
   /** Opens it; resolves with the port it listens on. */
-  async open (location: string, { encoding = 'utf8', resolver, listens = true, ...options }: HostOptions = {}): Promise<number> {
+  async open (location: string, { encoding = 'utf8', resolver, ...options }: HostOptions = {}): Promise<number> {
     this.#encoding = encoding
     const db = this.#db = new ReplicatedLevel<any, any>(location, {
       port: 0,
@@ -51,11 +46,7 @@ export class ReplicaHost {
       ...(resolver === undefined ? {} : { resolver: resolvers[resolver] }),
       ...options
     } as never)
-    if (listens !== false) {
-      for (const name of ['listening', 'connect', 'connection', 'disconnect', 'sync', 'error', 'conflict']) {
-        db.on(name as 'open', (...args: unknown[]) => { this.events.push({ name, args: args.map(plain) }) })
-      }
-    }
+    db.on('error' as 'open', (...[error]: unknown[]) => { this.errors.push(error as ReplicationError) })
     await db.open()
     return db.replication.address?.port ?? 0
   }
@@ -64,47 +55,12 @@ export class ReplicaHost {
     await this.db.close()
   }
 
-  async put (key: unknown, value: unknown): Promise<void> {
-    await this.db.put(key, value)
-  }
-
-  async del (key: unknown): Promise<void> {
-    await this.db.del(key)
-  }
-
-  async get (key: unknown): Promise<unknown> {
-    return await this.db.get(key)
-  }
-
-  async batch (operations: Array<{ type: 'put', key: unknown, value: unknown } | { type: 'del', key: unknown }>): Promise<void> {
-    await this.db.batch(operations)
-  }
-
   async work (options: Omit<WorkloadOptions, 'encoding'>): Promise<void> {
     await runWorkload(this.db, { ...options, encoding: this.#encoding })
   }
 
-  /** Puts `count` keys from `prefix` on, each with `bytes` of value, 500 to a batch. */
-  async fill (prefix: string, count: number, bytes: number): Promise<void> {
-    for (let from = 0; from < count; from += 500) {
-      await this.db.batch(Array.from({ length: Math.min(500, count - from) }, (_, index) => ({
-        type: 'put' as const, key: `${prefix}${String(from + index).padStart(7, '0')}`, value: `${from + index} `.padEnd(bytes, 'x')
-      })))
-    }
-  }
-
-  async count (range: object = {}): Promise<number> {
-    let count = 0
-    for await (const _ of this.db.keys(range)) count++
-    return count
-  }
-
   vector (): Readonly<Record<string, number>> {
     return this.db.replication.status().vector
-  }
-
-  id (): string {
-    return this.db.replication.id
   }
 
   connect (address: string): void {
@@ -115,20 +71,8 @@ export class ReplicaHost {
     this.db.replication.disconnect(address)
   }
 
-  peers (): Array<{ id: string | undefined, direction: string, state: string, bytes: { received: number, sent: number }, progress: number | undefined }> {
-    return this.db.replication.peers().map(({ id, direction, state, bytes, progress }) => ({ id, direction, state, bytes, progress }))
-  }
-
-  applying (): boolean {
-    return this.db.replication.status().applying
-  }
-
   async synced (timeoutMs: number): Promise<void> {
     await this.db.replication.synced({ timeoutMs })
-  }
-
-  eventsSoFar (): EventRecord[] {
-    return this.events
   }
 
   async snapshot (): Promise<Snapshot> {
@@ -149,24 +93,8 @@ export class ReplicaHost {
     for (const key of rootKeys(this.#encoding).filter((_, index) => index % 4 === 0)) versions.push((await this.db.replication.versions(key)).map(text).join('; '))
     return { entries: entries.digest('hex'), count, vector: this.vector(), versions: versions.join('\n'), conflicts }
   }
-
-  /** The most memory that this process ever had, in MB; undefined where the system does not say. */
-  peakMemory (): number | undefined {
-    try {
-      return Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))![1]) / 1024
-    } catch {
-      return undefined
-    }
-  }
 }
 
 function hex (bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex')
-}
-
-/** What of an event's argument can leave the process. */
-function plain (value: unknown): unknown {
-  if (value instanceof Error) return { message: value.message, code: (value as { code?: unknown }).code }
-  if (typeof value !== 'object' || value === null) return value
-  return JSON.parse(JSON.stringify(value, (_, each: unknown) => each instanceof Error ? { message: each.message, code: (each as { code?: unknown }).code } : each)) as unknown
 }

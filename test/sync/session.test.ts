@@ -3,9 +3,9 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { encodeControl, type Hello } from '../../lib/codec/message.ts'
-import { VersionVector } from '../../lib/core/version-vector.ts'
-import { creditWindowBytes, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, MiB } from '../../lib/limits.ts'
+import { encodeControl, encodeUnit, type Hello } from '../../lib/codec/message.ts'
+import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
+import { creditWindowBytes, deliveryStallMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, MiB, turnMs } from '../../lib/limits.ts'
 import { FakeReplica, SessionPair, type End } from '../support/session-pair.ts'
 
 function pair (): SessionPair {
@@ -22,6 +22,11 @@ function helloOf (end: End): Hello {
   end.connected(false)
   end.outgoing.length = 0
   return end.frames('hello')[0]!
+}
+
+/** A unit after something. */
+function encodeUnitFrame (before: Advance[]): Buffer {
+  return encodeUnit(before, Buffer.of(0))
 }
 
 function assertEqual ({ a, b }: SessionPair): void {
@@ -397,6 +402,50 @@ test('a source whose receiver grants no credit is closed, and opened again when 
   assert.is(ends.a.of('open-source').length, 2)
   assertEqual(ends)
   assert.is(ends.b.session.receiving, 'live')
+})
+
+test('a peer that is asked and does not begin lets others have their turn, and is heard later', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.a.held.add('open-source')
+  ends.greet()
+  assert.is(ends.b.session.receiving, 'asked')
+  ends.pass(turnMs)
+  assert.is(ends.b.of('release-turn').length, 0)
+  ends.b.held.add('request-turn')
+  ends.pass(1000)
+  assert.equal(ends.b.effects.filter(({ type }) => type.endsWith('-turn')).map(({ type }) => type), ['request-turn', 'release-turn', 'request-turn'])
+  ends.a.release('open-source')
+  ends.settle()
+  assert.is(ends.b.of('begin-delivery').length, 0, 'somebody else has the turn')
+  ends.b.release('request-turn')
+  ends.settle()
+  assertEqual(ends)
+  assert.is(ends.b.session.receiving, 'live')
+})
+
+test('nor does a unit after something that does not exist keep the turn', () => {
+  const ends = pair().greet()
+  ends.a.held.add('open-source')
+  ends.a.local.commit([{ log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }])
+  ends.b.local.directLogs = new Set()
+  ends.b.receive(encodeUnitFrame([{ log: new FakeReplica(4).log, sequence: 9, hlc: 1024 }]))
+  ends.settle()
+  assert.is(ends.b.session.receiving, 'asked')
+  ends.pass(turnMs + 1000)
+  assert.is(ends.b.of('release-turn').length, 1)
+})
+
+test('a delivery of which nothing comes for very long ends the conversation', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.a.held.add('read-source')
+  ends.greet()
+  ends.pass(deliveryStallMs - 1000)
+  assert.is(ends.b.session.receiving, 'delivering')
+  assert.is(ends.b.ended, undefined)
+  ends.pass(2000)
+  assert.is(ends.b.ended, 'REPLICATION_PEER_STALLED')
 })
 
 test('heartbeats go out while all is silent, and keep a link alive for ever', () => {

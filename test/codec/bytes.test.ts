@@ -1,0 +1,103 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ByteReader, ByteWriter } from '../../lib/codec/bytes.ts'
+import { decodeEntries } from '../../lib/codec/entry.ts'
+import { decodeFrame, encodeControl, protocolVersion } from '../../lib/codec/message.ts'
+import { decodeSiblings } from '../../lib/codec/sibling-set.ts'
+import { hlcMax } from '../../lib/core/hlc.ts'
+import type { ReplicationErrorCode } from '../../lib/errors.ts'
+
+function reader (hex: string): ByteReader {
+  return new ByteReader(Buffer.from(hex, 'hex'))
+}
+
+function refuses (action: () => unknown, code: ReplicationErrorCode = 'REPLICATION_PROTOCOL'): void {
+  assert.throws(action, (error: { code?: string }) => error.code === code)
+}
+
+test('a number takes as many bytes as it needs, at most eight', () => {
+  for (const [value, hex] of [[0, '00'], [127, '7f'], [128, '8001'], [300, 'ac02'], [2 ** 53 - 1, 'ffffffffffffff0f']] as const) {
+    assert.is(new ByteWriter().varint(value).take().toString('hex'), hex)
+    assert.is(reader(hex).varint(), value)
+  }
+})
+
+test('a number that is too long, too large or not in its shortest form is refused', () => {
+  for (const hex of ['', '80', '8000', 'ffffffffffffff10', 'ffffffffffffffff7f', '808080808080808001']) refuses(() => reader(hex).varint())
+  refuses(() => reader('0020000000000000').uint64())
+  assert.is(reader('001fffffffffffff').uint64(), 2 ** 53 - 1)
+})
+
+test('a length is checked before anything is taken', () => {
+  refuses(() => reader('05aabb').bytes(100))
+  refuses(() => reader('02aabb').bytes(1))
+  refuses(() => reader('ffffffffffffff0faa').bytes(2 ** 53))
+  refuses(() => reader('aa').raw(2))
+  refuses(() => reader('aa').logId())
+  assert.equal(reader('02aabb').bytes(2), Buffer.of(0xaa, 0xbb))
+})
+
+test('a count is checked against what is left', () => {
+  refuses(() => reader('03aabb').count(10, 1))
+  refuses(() => reader('02aabb').count(1, 1))
+  assert.is(reader('02aabb').count(2, 1), 2)
+  assert.is(reader('00').count(0, 100), 0)
+})
+
+test('what is left over is refused', () => {
+  refuses(() => { reader('aa').end() })
+  reader('').end()
+})
+
+test('a time beyond the year 2200 has a code of its own', () => {
+  assert.is(reader(new ByteWriter().hlc(hlcMax).take().toString('hex')).hlc(), hlcMax)
+  refuses(() => reader(new ByteWriter().hlc(hlcMax + 1).take().toString('hex')).hlc(), 'REPLICATION_CLOCK_IMPOSSIBLE')
+  refuses(() => reader('ffffffffffffff').hlc(), 'REPLICATION_CLOCK_IMPOSSIBLE')
+})
+
+test('a reader sees any view of bytes, and only that', () => {
+  const all = Uint8Array.of(9, 9, 1, 2, 9)
+  const inner = new ByteReader(all.subarray(2, 4))
+  assert.equal([inner.byte(), inner.byte(), inner.remaining], [1, 2, 0])
+  refuses(() => inner.byte())
+})
+
+test('a writer grows, and what was taken is its own', () => {
+  const writer = new ByteWriter(1)
+  for (let round = 0; round < 1000; round++) writer.byte(round & 0xff)
+  const taken = writer.take()
+  assert.is(taken.length, 1000)
+  writer.text('é€')
+  assert.is(taken[0], 0)
+  assert.equal(writer.view(), Buffer.concat([Buffer.of(5), Buffer.from('é€')]))
+  assert.is(writer.reset().length, 0)
+  assert.equal(new ByteWriter(1).part(Buffer.from('abcdef'), 2, 5).take().toString(), 'cde')
+})
+
+test('sibling sets out of order, with a strange type or at sequence 0 are refused', () => {
+  const one = (type: string, sequence: string, time = '00000000000001'): string => type + '6161616161616161' + time + sequence
+  assert.is(decodeSiblings(Buffer.from('02' + one('01', '01') + one('00', '02'), 'hex')).length, 2)
+  for (const hex of ['02' + one('01', '02') + one('00', '01'), '02' + one('01', '01') + one('01', '01'), '01' + one('02', '01'), '01' + one('01', '00'), '01' + one('01', '01') + '00', '01']) {
+    refuses(() => decodeSiblings(Buffer.from(hex, 'hex')))
+  }
+})
+
+test('a chunk that ends inside an entry is refused', () => {
+  refuses(() => decodeEntries(Buffer.from('0161', 'hex')))
+  refuses(() => decodeEntries(Buffer.from('0561', 'hex')))
+  assert.equal(decodeEntries(Buffer.alloc(0)), [])
+})
+
+test('a hello of another protocol or another version is told apart', () => {
+  const hello = encodeControl({ type: 'hello', versionMin: protocolVersion, versionMax: protocolVersion, group: 'g', replica: '00'.repeat(16), log: 'a log id' as never, nonce: '11'.repeat(16), resolverVersion: '', transactionBytesMax: 1, credit: 1, timeMs: 1, host: '', port: 0, want: false, vector: [], collected: [] })
+  const other = Buffer.from(hello)
+  other[1] = 0x58
+  refuses(() => decodeFrame(other))
+  const later = Buffer.from(hello)
+  later[3] = later[4] = protocolVersion + 1
+  refuses(() => decodeFrame(later), 'REPLICATION_PROTOCOL_VERSION')
+  refuses(() => decodeFrame(Buffer.concat([hello, Buffer.of(0)])))
+  refuses(() => decodeFrame(Buffer.alloc(0)))
+})
+
+test.run()

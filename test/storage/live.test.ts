@@ -1,0 +1,213 @@
+/**
+ * Live units: from the feed of one store into the intake of another.
+ */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { decodeData, encodeUnit } from '../../lib/codec/message.ts'
+import { VersionVector } from '../../lib/core/version-vector.ts'
+import type { LogId } from '../../lib/core/ids.ts'
+import { Feed } from '../../lib/storage/feed.ts'
+import { checkEqual, checkInvariants } from '../support/invariants.ts'
+import { rejection } from '../support/rejection.ts'
+import { del, LiveStream, openReplica, pull, put, type TestReplica } from '../support/store.ts'
+
+/** Some log. */
+const log = 'a log id' as LogId
+
+async function send (stream: LiveStream): Promise<void> {
+  const sent = stream.send()
+  assert.is.not(sent, 'lost')
+  await sent
+}
+
+async function open (count: number): Promise<TestReplica[]> {
+  const replicas: TestReplica[] = []
+  for (let index = 0; index < count; index++) replicas.push(await openReplica({ seed: index + 1 }))
+  return replicas
+}
+
+test('what one store commits another has, transaction by transaction', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  await a.put('before', '1')
+  const stream = await LiveStream.open(a, b)
+  await a.put('k', '1')
+  await a.store.commit([put('l', '2'), del('before'), put('l', '3')], false)
+  await send(stream)
+  assert.equal(await b.data(), { k: '1', l: '3' })
+  await a.store.clear({})
+  await send(stream)
+  assert.equal(await b.data(), {})
+  await checkEqual([a.engine, b.engine])
+})
+
+test('a batch arrives as a whole or not at all', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  const stream = await LiveStream.open(a, b)
+  await a.store.commit(Array.from({ length: 100 }, (_, index) => put(`k${index}`, '1')), false)
+  b.memory.failNext()
+  assert.is((await rejection(stream.send() as Promise<void[]>)).message, 'disk full')
+  assert.equal(await b.data(), {})
+  await checkInvariants(b.engine, { vector: b.store.vector as never })
+  await pull(b, a)
+  await checkEqual([a.engine, b.engine])
+})
+
+test('a relay hands on what it merged in one batch, with all of the values', async () => {
+  const [a, b, relay, far] = await open(4) as [TestReplica, TestReplica, TestReplica, TestReplica]
+  const [fromA, fromB, onward] = [await LiveStream.open(a, relay), await LiveStream.open(b, relay), await LiveStream.open(relay, far)]
+  await a.put('k', 'a')
+  await b.put('k', 'b')
+  const busy = relay.store.flush()
+  await Promise.all([busy, send(fromA), send(fromB)])
+  await send(onward)
+  assert.equal(await far.values('k'), ['a', 'b'])
+  await checkEqual([relay.engine, far.engine])
+})
+
+test('a write that comes both ways is one write', async () => {
+  const [a, b, c] = await open(3) as [TestReplica, TestReplica, TestReplica]
+  const streams = [await LiveStream.open(a, b), await LiveStream.open(a, c), await LiveStream.open(b, c), await LiveStream.open(c, b)]
+  for (let round = 0; round < 20; round++) {
+    await a.put('k', String(round))
+    if (round % 3 === 0) await b.put('l', String(round))
+    for (const index of [0, 1, 2, 3].map((index) => (index + round) % 4)) await send(streams[index]!)
+  }
+  await pull(a, b, 'catch-up')
+  for (const stream of streams) await send(stream)
+  assert.equal(await c.values('k'), ['19'])
+  assert.equal(await c.values('l'), ['18'])
+  await checkEqual([a.engine, b.engine, c.engine])
+})
+
+for (const known of ['earlier', 'later'] as const) {
+  test(`two writes of one unit, one the cause of the other, are right for who knows the ${known} one already`, async () => {
+    // The relay's one unit holds a write of a and, having seen it, two of b.
+    const [a, b, relay, far] = await open(4) as [TestReplica, TestReplica, TestReplica, TestReplica]
+    const [ab, fromA, fromB, onward] = [await LiveStream.open(a, b), await LiveStream.open(a, relay), await LiveStream.open(b, relay), await LiveStream.open(relay, far)]
+    await a.put('x', 'a')
+    await send(ab)
+    await b.put('y', 'b')
+    await b.put('x', 'b')
+    await pull(far, known === 'earlier' ? a : b)
+    const busy = relay.store.flush()
+    await Promise.all([busy, send(fromA), send(fromB)])
+    await send(onward)
+    assert.equal(await far.values('x'), ['b'])
+    assert.equal(await far.data(), { x: 'b', y: 'b' })
+    await checkEqual([relay.engine, far.engine, b.engine])
+  })
+}
+
+test('a unit that comes before what it depends on is refused, and changes nothing', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  a.store.feed.open()
+  await a.put('k', '1')
+  await a.put('l', '1')
+  const unit = a.store.feed.at(1)
+  assert.ok(unit !== undefined && unit !== 'lost')
+  const before = a.store.feed.at(0)
+  assert.ok(before !== undefined && before !== 'lost')
+  const encoded = encodeUnit(before.changes, unit.body)
+  const { changes, entries } = decodeData(encoded.subarray(1)) as Extract<ReturnType<typeof decodeData>, { type: 'unit' }>
+  const error = await rejection(b.store.intake.apply({ stream: new VersionVector(), before: before.changes, changes, entries, bytes: encoded.length }))
+  assert.is(error.code, 'REPLICATION_PROTOCOL')
+  assert.equal(await b.data(), {})
+  assert.is(b.store.vector.size, 0)
+})
+
+test('a unit with a write that it does not advance to, or without a value, is refused, and changes nothing', async () => {
+  const [b] = await open(1) as [TestReplica]
+  const value = Buffer.from('x')
+  for (const [sequence, values] of [[2, [value]], [1, [undefined]]] as const) {
+    const siblings = [{ log, sequence, hlc: 5, type: 'put' as const }]
+    const error = await rejection(b.store.intake.apply({ stream: new VersionVector(), before: [], changes: [{ log, sequence: 1, hlc: 5 }], entries: [{ key: Buffer.from('k'), siblings, values }], bytes: 10 }))
+    assert.is(error.code, 'REPLICATION_PROTOCOL')
+  }
+  assert.equal(await b.data(), {})
+  assert.is(b.store.vector.size, 0)
+})
+
+test('units while the apply phase of a delivery runs are not recorded: readers have to ask again', async () => {
+  const [a, b, c] = await open(3) as [TestReplica, TestReplica, TestReplica]
+  const onward = await LiveStream.open(b, c)
+  await b.put('own', '1')
+  for (let index = 0; index < 24; index++) await a.put(`k${index}`, 'x'.repeat(256 * 1024))
+  await pull(b, a)
+  assert.is(onward.send(), 'lost')
+  onward.close()
+  await pull(c, b)
+  await checkEqual([b.engine, c.engine])
+})
+
+test('replicate and conflict reports name what became visible, and only what others wrote', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  const stream = await LiveStream.open(a, b)
+  await b.put('mine', '1')
+  assert.is(b.reports.flatMap(({ changed }) => changed).length, 0)
+  await a.put('k', '1')
+  await a.del('k')
+  await send(stream)
+  assert.equal(b.reports.flatMap(({ changed }) => changed).map(({ type, key, value }) => [type, key, value]).at(-1), ['del', 'k', undefined])
+  await a.put('mine', '2')
+  await send(stream)
+  assert.is(b.reports.flatMap(({ conflicts }) => conflicts).length, 1)
+})
+
+const unitOf = (bytes: number, sequence = 1): { changes: [{ log: LogId, sequence: number, hlc: number }], body: Buffer } => ({ changes: [{ log, sequence, hlc: 1 }], body: Buffer.alloc(bytes) })
+
+test('the feed keeps units within its bytes, and the newest however large', () => {
+  const feed = new Feed(100)
+  feed.open()
+  for (let index = 0; index < 10; index++) feed.push(unitOf(30))
+  assert.is(feed.end, 10)
+  assert.is(feed.at(6), 'lost')
+  assert.is((feed.at(7) as { body: Buffer }).body.length, 30)
+  assert.is(feed.at(10), undefined)
+  feed.push(unitOf(1000))
+  assert.is(feed.at(9), 'lost')
+  assert.is((feed.at(10) as { body: Buffer }).body.length, 1000)
+})
+
+test('without readers the feed keeps nothing, and numbers go on', () => {
+  const feed = new Feed()
+  feed.push(unitOf(1))
+  assert.is(feed.end, 0)
+  feed.open()
+  feed.open()
+  feed.push(unitOf(1))
+  feed.close()
+  assert.is.not(feed.at(0), 'lost')
+  feed.close()
+  assert.is(feed.at(0), 'lost')
+  assert.is(feed.end, 1)
+})
+
+test('a unit that was not recorded is a gap that no reader jumps over', () => {
+  const feed = new Feed()
+  feed.open()
+  feed.push(unitOf(1))
+  feed.push({ changes: unitOf(1).changes, body: undefined })
+  assert.is(feed.at(0), 'lost')
+  assert.is(feed.at(1), 'lost')
+  assert.is(feed.at(feed.end), undefined)
+})
+
+test('a batch that was begun before the first reader came is a gap for that reader, not a hole', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  let release = (): void => {}
+  a.memory.beforeBatch = () => new Promise<void>((resolve) => { release = resolve })
+  const writing = a.put('k', '1')
+  a.store.feed.open()
+  const number = a.store.feed.end
+  a.memory.revive()
+  release()
+  await writing
+  assert.is(a.store.feed.at(number), 'lost')
+  a.store.feed.close()
+  const stream = await LiveStream.open(a, b)
+  await a.put('l', '1')
+  await send(stream)
+  await checkEqual([a.engine, b.engine])
+})
+
+test.run()

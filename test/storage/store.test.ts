@@ -1,0 +1,336 @@
+/**
+ * Opening and closing a store: format, vector, identity.
+ */
+import { chmod, copyFile, cp, mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ClassicLevel } from 'classic-level'
+import { ReplicatedLevel } from '../../lib/index.ts'
+import { checkpointInterval, journalSlots } from '../../lib/limits.ts'
+import { decodeIdentity, encodeIdentity, IdentityFile, judge, type Identity } from '../../lib/storage/identity.ts'
+import type { Engine } from '../../lib/storage/engine.ts'
+import { meta } from '../../lib/storage/keyspaces.ts'
+import { Members } from '../../lib/storage/members.ts'
+import { newDirectory } from '../support/directory.ts'
+import { checkEqual, checkInvariants } from '../support/invariants.ts'
+import { rejection } from '../support/rejection.ts'
+import { exchange, newMemory, openReplica, pull, type TestReplica } from '../support/store.ts'
+
+const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
+
+function openLevel (location: string): ClassicLevel<Buffer, Buffer> {
+  return new ClassicLevel<Buffer, Buffer>(location, buffers)
+}
+
+/** A store over a directory, with its identity file. */
+async function openDirectory (location: string): Promise<TestReplica> {
+  const identity = new IdentityFile(location)
+  await identity.prepare(true)
+  const level = openLevel(location)
+  return await openReplica({ engine: level as unknown as Engine, identity })
+}
+
+async function closeCleanly (replica: TestReplica): Promise<void> {
+  await replica.store.close()
+  await replica.engine.close()
+}
+
+test('after an unclean end the vector is the one before it', async () => {
+  const [a, b] = [await openReplica(), await openReplica()]
+  let replica = a
+  for (let round = 0; round < 5; round++) {
+    for (let index = 0; index < 10; index++) await replica.put(`k${index}`, String(round))
+    await b.put('b', String(round))
+    await pull(replica, b)
+    const again = await replica.reopened()
+    assert.ok(again.store.vector.equals(replica.store.vector))
+    assert.is(again.store.ownLog, replica.store.ownLog)
+    assert.is(again.store.replica, replica.store.replica)
+    await checkInvariants(again.engine, { vector: again.store.vector as never })
+    replica = again
+  }
+})
+
+test('after thousands of batches, over several checkpoints, too', async () => {
+  const [replica, other] = [await openReplica(), await openReplica()]
+  await other.put('x', '1')
+  await pull(replica, other)
+  for (const count of [1000, 30, 1500]) {
+    for (let index = 0; index < count; index++) await replica.put(`k${index % 10}`, String(index))
+    await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+    const again = await replica.reopened()
+    assert.ok(again.store.vector.equals(replica.store.vector))
+  }
+})
+
+test('a checkpoint has what its own batch advances', async () => {
+  const replica = await openReplica()
+  while (replica.memory.written.length % checkpointInterval !== checkpointInterval - 1) await replica.store.flush()
+  await replica.put('a', '1')
+  await replica.store.flush()
+  const again = await replica.reopened()
+  assert.ok(again.store.vector.equals(replica.store.vector))
+})
+
+test('running numbers go round the slots of the journal', async () => {
+  const replica = await openReplica()
+  // As after very many batches: the checkpoint just before the last slot.
+  const near = Buffer.from([(journalSlots - 20) % 128 | 128, Math.floor((journalSlots - 20) / 128) % 128 | 128, Math.floor((journalSlots - 20) / 16384)])
+  await replica.store.close()
+  await replica.engine.put(meta.checkpoint, near, buffers)
+  const second = await replica.reopened()
+  for (let index = 0; index < 50; index++) await second.put(`k${index % 10}`, String(index))
+  const third = await second.reopened()
+  assert.ok(third.store.vector.equals(second.store.vector))
+  await checkInvariants(third.engine, { vector: third.store.vector as never })
+})
+
+test('a store that is opened again goes on in its log, above all it has written', async () => {
+  const replica = await openReplica()
+  await replica.put('a', '1')
+  await replica.store.close()
+  const again = await replica.reopened()
+  assert.is(again.store.ownLog, replica.store.ownLog)
+  await again.put('a', '2')
+  assert.is(again.store.vector.sequenceOf(again.store.ownLog), 2)
+  const [version] = await again.versions('a')
+  assert.is(version!.value, '2')
+})
+
+test('a log without writes is in no vector', async () => {
+  const replica = await openReplica()
+  await replica.store.close()
+  const again = await replica.reopened()
+  assert.is(again.store.vector.size, 0)
+})
+
+test('a replaced log leaves what was written, and later writes are in the new one', async () => {
+  const replica = await openReplica()
+  await replica.put('a', '1')
+  const old = replica.store.ownLog
+  await replica.store.replaceLog()
+  await replica.put('a', '2')
+  assert.is.not(replica.store.ownLog, old)
+  assert.equal([replica.store.vector.sequenceOf(old), replica.store.vector.sequenceOf(replica.store.ownLog)], [1, 1])
+  const again = await replica.reopened()
+  assert.is(again.store.ownLog, replica.store.ownLog)
+  await checkInvariants(again.engine, { vector: again.store.vector as never })
+})
+
+test('an unknown format is refused, and nothing is changed', async () => {
+  const memory = newMemory()
+  await memory.open()
+  await memory.put(meta.format, Buffer.of(99))
+  const before = await memory.iterator().all()
+  const error = await rejection(openReplica({ engine: memory as unknown as Engine }))
+  assert.is(error.code, 'REPLICATION_FORMAT_UNKNOWN')
+  assert.match(error.message, '99')
+  assert.equal(await memory.iterator().all(), before)
+})
+
+test('what is not empty and no replica is refused', async () => {
+  const memory = newMemory()
+  await memory.open()
+  await memory.put(Buffer.from('a'), Buffer.from('1'))
+  assert.is((await rejection(openReplica({ engine: memory as unknown as Engine }))).code, 'REPLICATION_NOT_A_REPLICA')
+  assert.is((await memory.keys().all()).length, 1)
+})
+
+test('a plain LevelDB is refused, and every file of it stays as it is', async () => {
+  const location = newDirectory()
+  const plain = new ClassicLevel(location)
+  await plain.put('a', '1')
+  await plain.close()
+  const files = async (): Promise<object> => Object.fromEntries(await Promise.all((await readdir(location)).sort().map(async (name) => {
+    const path = join(location, name)
+    const { mtimeMs, ctimeMs, ino } = await stat(path)
+    return [name, { bytes: (await readFile(path)).toString('hex'), mtimeMs, ctimeMs, ino }]
+  })))
+  const before = await files()
+  const db = new ReplicatedLevel(location, { port: false })
+  const error = await rejection(db.open())
+  assert.is((error.cause as { code?: string }).code, 'REPLICATION_NOT_A_REPLICA')
+  assert.equal(await files(), before)
+  await db.close()
+  assert.equal(await files(), before)
+  assert.is(await plain.open().then(async () => await plain.get('a')), '1')
+  await plain.close()
+})
+
+test('an unknown format in a directory is refused with its code', async () => {
+  const location = newDirectory()
+  const db = new ReplicatedLevel(location, { port: false })
+  await db.put('a', '1')
+  await db.close()
+  const level = openLevel(location)
+  await level.put(meta.format, Buffer.of(2))
+  await level.close()
+  assert.is(((await rejection(new ReplicatedLevel(location, { port: false }).open())).cause as { code?: string }).code, 'REPLICATION_FORMAT_UNKNOWN')
+  await level.open()
+  await level.put(meta.format, Buffer.of(1))
+  await level.close()
+  const again = new ReplicatedLevel(location, { port: false })
+  assert.is(await again.get('a'), '1')
+  await again.close()
+})
+
+test('a directory keeps its log after a clean close, and after an unclean one in the same run of the machine', async () => {
+  const location = newDirectory()
+  const first = await openDirectory(location)
+  await first.put('a', '1')
+  await closeCleanly(first)
+  const second = await openDirectory(location)
+  assert.equal([second.store.ownLog, second.store.replica], [first.store.ownLog, first.store.replica])
+  await second.put('a', '2')
+  await second.engine.close()
+  const third = await openDirectory(location)
+  assert.equal([third.store.ownLog, third.store.replica], [first.store.ownLog, first.store.replica])
+  await closeCleanly(third)
+})
+
+test('after an unclean end in another run of the machine: new log, same replica', async () => {
+  const replica = await openReplica()
+  await replica.put('a', '1')
+  replica.identity.bootId = 'another'
+  const again = await replica.reopened()
+  assert.is(again.store.replica, replica.store.replica)
+  assert.is.not(again.store.ownLog, replica.store.ownLog)
+  await again.store.close()
+  again.identity.bootId = 'a third'
+  assert.is((await again.reopened()).store.ownLog, again.store.ownLog, 'a clean close needs no proof')
+})
+
+test('a directory that was copied is a new replica with a new log, and both merge', async () => {
+  const location = newDirectory()
+  const first = await openDirectory(location)
+  await first.put('a', '1')
+  await closeCleanly(first)
+  const copied = newDirectory()
+  await cp(location, copied, { recursive: true, preserveTimestamps: true })
+  const [original, copy] = [await openDirectory(location), await openDirectory(copied)]
+  assert.is(original.store.replica, first.store.replica)
+  assert.is.not(copy.store.replica, first.store.replica)
+  assert.is.not(copy.store.ownLog, first.store.ownLog)
+  await original.put('b', 'original')
+  await copy.put('b', 'copy')
+  await exchange(original, copy)
+  assert.equal(await copy.values('b'), ['copy', 'original'])
+  await checkEqual([original.engine, copy.engine])
+  await closeCleanly(original)
+  await closeCleanly(copy)
+})
+
+test('a directory that was moved is the same replica', async () => {
+  const [location, moved] = [newDirectory(), newDirectory()]
+  const first = await openDirectory(location)
+  await first.put('a', '1')
+  await closeCleanly(first)
+  await rename(location, moved)
+  const second = await openDirectory(moved)
+  assert.equal([second.store.ownLog, second.store.replica], [first.store.ownLog, first.store.replica])
+  await closeCleanly(second)
+})
+
+test('a change of owner, mode or times means a new log of the same replica', async () => {
+  const location = newDirectory()
+  const first = await openDirectory(location)
+  await first.put('a', '1')
+  await closeCleanly(first)
+  await chmod(join(location, 'REPLICA'), 0o600)
+  await utimes(join(location, 'REPLICA'), 1, 1)
+  const second = await openDirectory(location)
+  assert.is(second.store.replica, first.store.replica)
+  assert.is.not(second.store.ownLog, first.store.ownLog)
+  await closeCleanly(second)
+})
+
+test('an older state of a directory that was put back is a new replica', async () => {
+  const [location, backup] = [newDirectory(), newDirectory()]
+  const first = await openDirectory(location)
+  await first.put('a', '1')
+  await closeCleanly(first)
+  await cp(location, backup, { recursive: true })
+  const second = await openDirectory(location)
+  await second.put('a', '2')
+  await closeCleanly(second)
+  for (const name of await readdir(location)) if (name !== 'REPLICA') await rm(join(location, name))
+  for (const name of await readdir(backup)) if (name !== 'REPLICA') await copyFile(join(backup, name), join(location, name))
+  const restored = await openDirectory(location)
+  assert.is.not(restored.store.replica, first.store.replica)
+  assert.is.not(restored.store.ownLog, first.store.ownLog)
+  await closeCleanly(restored)
+})
+
+test('a directory that has lost its identity file is not taken for a plain LevelDB that may be written to', async () => {
+  const location = newDirectory()
+  await mkdir(location)
+  await writeFile(join(location, 'CURRENT'), '')
+  assert.is((await rejection(new IdentityFile(location).prepare(true))).code, 'REPLICATION_NOT_A_REPLICA')
+})
+
+const identity: Identity = { nonce: 'n', inode: '1', birthTime: '2', changeTime: '3', bootId: 'b' }
+
+test('every part of an identity is judged', () => {
+  assert.is(judge(undefined, identity, true), 'new-replica')
+  assert.is(judge(identity, undefined, true), 'new-replica')
+  assert.is(judge(identity, identity, true), 'same')
+  assert.is(judge(identity, identity, false), 'same')
+  for (const changed of [{ nonce: 'x' }, { inode: 'x' }, { birthTime: 'x' }]) assert.is(judge(identity, { ...identity, ...changed }, true), 'new-replica')
+  assert.is(judge(identity, { ...identity, changeTime: 'x' }, true), 'new-log')
+  assert.is(judge(identity, { ...identity, bootId: 'x' }, true), 'same')
+  assert.is(judge(identity, { ...identity, bootId: 'x' }, false), 'new-log')
+  assert.is(judge({ ...identity, bootId: '' }, { ...identity, bootId: '' }, false), 'new-log')
+  assert.equal(decodeIdentity(encodeIdentity(identity)), identity)
+})
+
+test('an identity file gives what it renewed, and a new one at each open', async () => {
+  const location = newDirectory()
+  const file = new IdentityFile(location)
+  await file.prepare(true)
+  const first = await file.renew('one')
+  assert.equal(await file.read(), first)
+  assert.is(first.nonce, 'one')
+  const second = await file.renew('two')
+  assert.is.not(second.inode + second.birthTime + second.changeTime, first.inode + first.birthTime + first.changeTime)
+  assert.equal((await readdir(location)), ['REPLICA'])
+})
+
+test('what members hold durably only grows, and is there after reopen', async () => {
+  const [a, b] = [await openReplica(), await openReplica()]
+  await b.put('x', '1')
+  a.store.members.acknowledge(b.store.replica, b.store.vector)
+  a.store.members.acknowledge(b.store.replica, [])
+  assert.ok(a.store.members.acknowledged(b.store.replica).equals(b.store.vector))
+  await a.store.flush()
+  const again = await a.reopened()
+  assert.ok(again.store.members.has(b.store.replica))
+  assert.ok(again.store.members.acknowledged(b.store.replica).equals(b.store.vector))
+  assert.ok(again.store.members.has(again.store.replica))
+  assert.not.ok(new Members().has(a.store.replica))
+  assert.is(new Members().acknowledged('nobody').size, 0)
+})
+
+test('flush() makes durable what was committed, and says so', async () => {
+  const replica = await openReplica()
+  await replica.put('a', '1')
+  assert.is(replica.store.durable.size, 0)
+  const vector = await replica.store.flush()
+  assert.is(replica.memory.written.at(-1)!.sync, true)
+  assert.ok(vector.equals(replica.store.vector))
+  assert.ok(replica.store.durable.equals(replica.store.vector))
+  await replica.put('a', '2')
+  assert.not.ok(replica.store.durable.equals(replica.store.vector))
+})
+
+test('the mark of a clean close is gone, synced, before the first write is taken', async () => {
+  const replica = await openReplica()
+  await replica.store.close()
+  assert.ok(await replica.engine.get(meta.cleanClose, buffers))
+  const before = replica.memory.written.length
+  const again = await replica.reopened()
+  assert.is(await again.engine.get(meta.cleanClose, buffers), undefined)
+  assert.is(replica.memory.written[before]!.sync, true)
+})
+
+test.run()

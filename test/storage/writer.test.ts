@@ -1,0 +1,246 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ClassicLevel } from 'classic-level'
+import { hlcMax, timeMaxMs } from '../../lib/core/hlc.ts'
+import { decodeLogRecord } from '../../lib/codec/log-record.ts'
+import { transactionBytesCeiling } from '../../lib/limits.ts'
+import { keyspace, readSequence, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
+import type { Engine } from '../../lib/storage/engine.ts'
+import { newDirectory } from '../support/directory.ts'
+import { checkInvariants } from '../support/invariants.ts'
+import { rejection } from '../support/rejection.ts'
+import { del, exchange, openReplica, put, type TestReplica } from '../support/store.ts'
+
+const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
+
+/** The records of a replica's log: the first sequence, and the keys by their sequences. */
+async function logOf ({ engine }: TestReplica): Promise<Array<{ first: number, hlc: number, keys: Record<number, string> }>> {
+  const records = await engine.iterator<Buffer, Buffer>({ ...wholeKeyspace(keyspace.log), ...buffers }).all()
+  return records.map(([key, value]) => {
+    const first = readSequence(key, 9)
+    const { hlc, operations } = decodeLogRecord(first, value)
+    return { first, hlc, keys: Object.fromEntries(operations.map(({ sequence, key }) => [sequence, key.toString()])) }
+  })
+}
+
+test('a transaction takes consecutive sequences and one timestamp, and is one log record', async () => {
+  const replica = await openReplica()
+  await replica.store.commit([put('b', '1'), put('a', '2'), del('b')], false)
+  await replica.put('c', '3')
+  const records = await logOf(replica)
+  assert.equal(records.map(({ keys }) => keys), [{ 1: 'b', 2: 'a', 3: 'b' }, { 4: 'c' }])
+  assert.ok(records[0]!.hlc < records[1]!.hlc)
+  assert.equal([...replica.store.vector].map(({ sequence, hlc }) => [sequence, hlc]), [[4, records[1]!.hlc]])
+  await checkInvariants(replica.engine)
+})
+
+test('of a key that a transaction writes twice, the last write stands', async () => {
+  const replica = await openReplica()
+  await replica.store.commit([put('a', '1'), put('a', '2')], false)
+  await replica.store.commit([put('b', '1'), del('b')], false)
+  await replica.store.commit([put('c', '1'), del('c'), put('c', '2')], false)
+  assert.equal(await replica.data(), { a: '2', c: '2' })
+  await checkInvariants(replica.engine)
+})
+
+test('a delete of what is not there writes nothing, also in a batch and after an earlier delete in it', async () => {
+  const replica = await openReplica()
+  await replica.del('absent')
+  await replica.store.commit([del('absent'), del('absent')], false)
+  assert.is(replica.store.vector.size, 0)
+  await replica.store.commit([put('a', '1'), del('a'), del('a'), del('b')], false)
+  assert.is(replica.store.vector.sequenceOf(replica.store.ownLog), 2)
+  await replica.del('a')
+  assert.is(replica.store.vector.sequenceOf(replica.store.ownLog), 2)
+  assert.is((await checkInvariants(replica.engine)).logRecords, 1)
+})
+
+test('what comes while a batch is in flight goes out together, in its order', async () => {
+  const replica = await openReplica()
+  const before = replica.memory.written.length
+  const order: string[] = []
+  await Promise.all(Array.from({ length: 100 }, async (_, index) => {
+    await replica.put(`k${index}`, '1')
+    order.push(`k${index}`)
+  }))
+  assert.is(replica.memory.written.length - before, 2)
+  assert.equal(order, Array.from({ length: 100 }, (_, index) => `k${index}`))
+  assert.equal((await logOf(replica)).map(({ first, keys }) => keys[first]), order)
+})
+
+test('a delete in a group sees the puts before it, and no put after it', async () => {
+  const replica = await openReplica()
+  await replica.put('x', '1')
+  await Promise.all([replica.put('busy', '1'), replica.put('a', '1'), replica.del('a'), replica.del('b'), replica.put('b', '1'), replica.del('x'), replica.put('x', '2')])
+  assert.equal(await replica.data(), { b: '1', busy: '1', x: '2' })
+  await checkInvariants(replica.engine)
+})
+
+test('one synced write makes its whole group synced, and no other', async () => {
+  const replica = await openReplica()
+  await replica.put('a', '1')
+  assert.is(replica.memory.written.at(-1)!.sync, false)
+  await Promise.all([
+    replica.put('busy', '1'),
+    replica.put('b', '1'),
+    replica.store.commit([put('c', '1')], true),
+    replica.put('d', '1')
+  ])
+  assert.equal(replica.memory.written.slice(-2).map(({ sync }) => sync), [false, true])
+  await replica.put('e', '1')
+  assert.is(replica.memory.written.at(-1)!.sync, false)
+})
+
+test('a synced delete of nothing is synced all the same, since it stands for what came before', async () => {
+  const replica = await openReplica()
+  await replica.put('a', '1')
+  await replica.store.commit([del('absent')], true)
+  assert.is(replica.memory.written.at(-1)!.sync, true)
+})
+
+test('a batch that fails rejects its transactions and no others, and no sequence is used twice', async () => {
+  const replica = await openReplica()
+  await replica.put('a', '1')
+  replica.memory.failNext()
+  const results = await Promise.allSettled([replica.put('lost', '1'), replica.put('b', '1'), replica.store.commit([put('c', '1'), put('d', '1')], false)])
+  assert.equal(results.map(({ status }) => status), ['rejected', 'fulfilled', 'fulfilled'])
+  assert.is(((results[0] as PromiseRejectedResult).reason as Error).message, 'disk full')
+  assert.equal(await replica.data(), { a: '1', b: '1', c: '1', d: '1' })
+  assert.equal((await logOf(replica)).map(({ first }) => first), [1, 3, 4])
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+})
+
+test('a group that fails rejects all of its transactions', async () => {
+  const replica = await openReplica()
+  const first = replica.put('a', '1')
+  replica.memory.failNext()
+  const results = await Promise.allSettled([replica.put('b', '1'), replica.put('c', '1')])
+  await first
+  assert.equal(results.map(({ status }) => status), ['rejected', 'rejected'])
+  await replica.put('d', '1')
+  assert.equal(await replica.data(), { a: '1', d: '1' })
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+})
+
+test('the vector never passes what is not committed', async () => {
+  const replica = await openReplica()
+  let release = (): void => {}
+  replica.memory.beforeBatch = () => new Promise<void>((resolve) => { release = resolve })
+  const writing = replica.put('a', '1')
+  const queued = replica.put('b', '1')
+  assert.is(replica.store.vector.size, 0)
+  replica.memory.revive()
+  release()
+  await writing
+  assert.is(replica.store.vector.sequenceOf(replica.store.ownLog), 1)
+  await queued
+  assert.is(replica.store.vector.sequenceOf(replica.store.ownLog), 2)
+})
+
+test('after failed batches the vector on disk is whole, even where a checkpoint was due', async () => {
+  const replica = await openReplica()
+  // The own log is not in any checkpoint yet when the batch fails that carries one.
+  for (let round = 0; round < 1022; round++) await replica.store.flush()
+  replica.memory.failNext()
+  await rejection(replica.put('a', '1'))
+  for (let round = 0; round < 1100; round++) await replica.store.flush()
+  await replica.put('b', '1')
+  const again = await replica.reopened()
+  assert.ok(again.store.vector.equals(replica.store.vector))
+  await checkInvariants(again.engine, { vector: again.store.vector as never })
+})
+
+test('a transaction above transactionBytesMax is refused, one at it is not, and text counts by its bytes', async () => {
+  const replica = await openReplica({ transactionBytesMax: 1000 })
+  const commit = async (value: string | Buffer): Promise<void> => { await replica.store.commit([{ type: 'put', key: 'key', value }], false) }
+  const overhead = 3 + 32
+  await commit('a'.repeat(1000 - overhead))
+  await commit(Buffer.alloc(1000 - overhead))
+  for (const value of ['a'.repeat(1001 - overhead), Buffer.alloc(1001 - overhead), '€'.repeat(400)]) {
+    assert.is((await rejection(commit(value))).code, 'REPLICATION_TRANSACTION_TOO_LARGE')
+  }
+  await commit('€'.repeat(300))
+  assert.is(replica.store.vector.sequenceOf(replica.store.ownLog), 3)
+  assert.ok(transactionBytesCeiling > 1000)
+})
+
+test('a clock that shows what no replica would accept refuses writes, and harms nothing', async () => {
+  const replica = await openReplica()
+  await replica.put('a', '1')
+  replica.system.jumpWallClock(timeMaxMs + 1 - replica.system.nowMs())
+  assert.is((await rejection(replica.put('a', '2'))).code, 'REPLICATION_CLOCK_IMPOSSIBLE')
+  replica.system.jumpWallClock(-1)
+  await replica.put('a', '3')
+  assert.ok([...replica.store.vector][0]!.hlc <= hlcMax)
+  replica.system.jumpWallClock(-1e12)
+  await replica.del('a')
+  await (await replica.reopened()).put('a', '4')
+  assert.equal(await replica.data(), { a: '4' })
+})
+
+test('timestamps grow while the wall clock wanders', async () => {
+  const replica = await openReplica()
+  for (let round = 0; round < 50; round++) {
+    await replica.put('a', String(round))
+    replica.system.jumpWallClock((round % 7 - 3) * 1000)
+  }
+  const hlcs = (await logOf(replica)).map(({ hlc }) => hlc)
+  assert.ok(hlcs.every((hlc, index) => index === 0 || hlc > hlcs[index - 1]!))
+})
+
+test('a resolver that writes to another database meanwhile harms neither', async () => {
+  const other = await openReplica()
+  const written: Array<Promise<void>> = []
+  const resolver = (): boolean => { written.push(other.put('another key, and a longer one', 'x')); return true }
+  const [a, b] = [await openReplica({ resolver }), await openReplica({ resolver })]
+  await a.put('k', '1')
+  await b.put('k', '2')
+  await exchange(a, b)
+  await Promise.all(written)
+  assert.ok(written.length > 0)
+  for (const replica of [a, b]) {
+    assert.equal(Object.keys(await replica.data()), ['k'])
+    await checkInvariants(replica.engine, { resolver: () => true })
+  }
+})
+
+test('after the engine was closed beneath, writes are rejected and the process goes on', async () => {
+  for (const engine of [undefined, new ClassicLevel<Buffer, Buffer>(newDirectory(), buffers) as unknown as Engine]) {
+    const replica = await openReplica(engine === undefined ? {} : { engine })
+    await replica.put('a', '1')
+    await replica.engine.close()
+    for (const write of [replica.put('a', '2'), replica.store.clear({}), replica.store.flush(), replica.del('a')]) {
+      assert.is((await rejection(write)).code, 'LEVEL_DATABASE_NOT_OPEN')
+    }
+    await replica.store.close()
+  }
+})
+
+test('a store whose disk takes no more writes can be closed and opened again', async () => {
+  const replica = await openReplica()
+  await replica.put('a', '1')
+  replica.memory.dieAfter(0)
+  await rejection(replica.put('b', '1'))
+  await replica.store.close()
+  assert.is(replica.errors.length, 1)
+  replica.memory.revive()
+  const again = await replica.reopened()
+  await again.put('c', '1')
+  assert.equal(await again.data(), { a: '1', c: '1' })
+  assert.is(again.store.ownLog, replica.store.ownLog)
+  await checkInvariants(again.engine, { vector: again.store.vector as never })
+})
+
+test('large and small transactions in turn keep their order and their bytes', async () => {
+  const level = new ClassicLevel<Buffer, Buffer>(newDirectory(), buffers)
+  const replica = await openReplica({ engine: level as unknown as Engine })
+  const large = 'x'.repeat(9 * 1024 * 1024)
+  await Promise.all([replica.put('a', '1'), replica.put('b', large), replica.put('a', '2'), replica.put('b', '3'), replica.put('c', large)])
+  await replica.put('d', '4')
+  const { data } = await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+  assert.equal([...data].map(([key, value]) => [key, value.length]), [['a', 1], ['b', 1], ['c', large.length], ['d', 1]])
+  await replica.store.close()
+  await level.close()
+})
+
+test.run()
