@@ -7,28 +7,24 @@
  * set is covered by the vector, and a dot that the vector covers and the set lacks has been superseded or is a
  * collected tombstone.
  */
-import { ByteReader } from '../codec/bytes.ts'
-import { readAdvance } from '../codec/advances.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
-import { observe, type Hlc } from '../core/hlc.ts'
-import { logIdFrom, replicaIdFrom, type LogId, type ReplicaId } from '../core/ids.ts'
+import { logIdFrom, type LogId, type ReplicaId } from '../core/ids.ts'
 import { holdsPut, type SiblingSet } from '../core/siblings.ts'
-import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
+import { VersionVector, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { journalSlots } from '../limits.ts'
 import type { ErrorListener, Resolver, System, Version } from '../types.ts'
 import { clearRange, type RangeOptions } from './clear.ts'
 import { Derivation, type Encodings } from './derive.ts'
 import type { Engine } from './engine.ts'
 import { Feed } from './feed.ts'
-import { decodeIdentity, encodeIdentity, judge, type IdentityStore, type Verdict } from './identity.ts'
+import type { IdentityStore } from './identity.ts'
 import type { Unit } from './inner-batch.ts'
 import { Intake } from './intake.ts'
-import { formatVersion, inKeyspace, keyspace, meta, siblingKey, wholeKeyspace } from './keyspaces.ts'
+import { inKeyspace, keyspace, meta, siblingKey, wholeKeyspace } from './keyspaces.ts'
 import type { Operation } from './local.ts'
 import { Members } from './members.ts'
 import type { MergeReport } from './merge.ts'
-import { SiblingKeys } from './sibling-keys.ts'
+import { openState } from './opening.ts'
 import { CatchUpSource, TransferSource, type Source } from './source.ts'
 import type { ReplicaState } from './state.ts'
 import { checkTransactionBytes, transactionBytes, Writer } from './writer.ts'
@@ -89,23 +85,11 @@ export class Store {
    * @throws `REPLICATION_NOT_A_REPLICA`, `REPLICATION_FORMAT_UNKNOWN`, `REPLICATION_CORRUPT`
    */
   static async open (options: StoreOptions): Promise<Store> {
-    const { engine } = options
-    const format = await engine.get(meta.format, buffers) as Buffer | undefined
-    if (format === undefined) await assertEmpty(engine)
-    else if (format[0] !== formatVersion) throw new ReplicationError(`The database has format ${format[0] ?? 'none'}, this version reads format ${formatVersion}`, { code: 'REPLICATION_FORMAT_UNKNOWN' })
-
-    const { verdict, save } = await renewIdentity(options, format === undefined)
-    const state = await loadState(options, verdict)
+    const { state, save } = await openState(options)
     const store = new Store(options, state)
-    await store.members.load(engine)
+    await store.members.load(state.engine)
     store.members.add(state.replica)
     await store.#writer.run((batch) => {
-      batch.sync = true
-      batch.last = true
-      if (format === undefined) batch.putRaw(meta.format, Buffer.of(formatVersion))
-      batch.putRaw(meta.replica, Buffer.from(state.replica, 'hex'))
-      batch.putRaw(meta.ownLog, Buffer.from(state.ownLog, 'latin1'))
-      batch.delRaw(meta.cleanClose)
       save(batch)
       store.members.save(batch)
       return true
@@ -325,60 +309,4 @@ function rangeOfVersions (range: RangeOptions): RangeOptions {
     ...(lte !== undefined ? { lte: bound(lte) } : lt !== undefined ? { lt: bound(lt) } : { lt: whole.lt }),
     ...(reverse === undefined ? {} : { reverse })
   }
-}
-
-async function assertEmpty (engine: Engine): Promise<void> {
-  const [key] = await engine.keys({ limit: 1, keyEncoding: 'buffer' }).all() as unknown as Buffer[]
-  if (key !== undefined) throw new ReplicationError(`The database is not empty (its first key is ${key.toString('hex')}) and not a replica`, { code: 'REPLICATION_NOT_A_REPLICA' })
-}
-
-async function renewIdentity (options: StoreOptions, fresh: boolean): Promise<{ verdict: Verdict, save: (batch: { putRaw (key: Buffer, value: Uint8Array): void }) => void }> {
-  const { engine, identity, system } = options
-  const remembered = await engine.get(meta.identity, buffers) as Buffer | undefined
-  const clean = await engine.get(meta.cleanClose, buffers) !== undefined
-  const found = await identity.read()
-  const verdict = fresh ? 'new-replica' : judge(remembered === undefined ? undefined : decodeIdentity(remembered), found, clean)
-  const next = await identity.renew(Buffer.from(system.randomBytes(16)).toString('hex'))
-  return { verdict, save: (batch) => { batch.putRaw(meta.identity, encodeIdentity(next)) } }
-}
-
-async function loadState ({ engine, system }: StoreOptions, verdict: Verdict): Promise<ReplicaState> {
-  const { vector, batchNumber, uncheckpointed } = await loadVector(engine)
-  const collected = new VersionVector()
-  for await (const [key, value] of engine.iterator({ ...meta.all('C'), ...buffers })) collected.advance(readStoredAdvance(key as Buffer, value as Buffer))
-  const storedReplica = await engine.get(meta.replica, buffers) as Buffer | undefined
-  const storedLog = await engine.get(meta.ownLog, buffers) as Buffer | undefined
-  const replica = verdict === 'new-replica' || storedReplica === undefined ? replicaIdFrom(system.randomBytes(16)) : replicaIdFrom(storedReplica)
-  const ownLog = verdict !== 'same' || storedLog === undefined ? logIdFrom(system.randomBytes(8)) : logIdFrom(storedLog)
-  let hlc: Hlc = 0
-  for (const advance of vector) hlc = observe(hlc, advance.hlc)
-  return { engine, replica, ownLog, ownSequence: vector.sequenceOf(ownLog), hlc, vector, collected, batchNumber, uncheckpointed, siblingKeys: new SiblingKeys() }
-}
-
-/** The vector of the last checkpoint, and what the journal has advanced since. */
-async function loadVector (engine: Engine): Promise<{ vector: VersionVector, batchNumber: number, uncheckpointed: Set<LogId> }> {
-  const vector = new VersionVector()
-  const uncheckpointed = new Set<LogId>()
-  for await (const [key, value] of engine.iterator({ ...meta.all('V'), ...buffers })) vector.advance(readStoredAdvance(key as Buffer, value as Buffer))
-  const stored = await engine.get(meta.checkpoint, buffers) as Buffer | undefined
-  let batchNumber = stored === undefined ? 0 : new ByteReader(stored).varint()
-  while (true) {
-    const record = await engine.get(meta.journal((batchNumber + 1) % journalSlots), buffers) as Buffer | undefined
-    if (record === undefined) break
-    const reader = new ByteReader(record)
-    if (reader.varint() !== batchNumber + 1) break
-    batchNumber++
-    while (reader.remaining > 0) {
-      const advance = readAdvance(reader)
-      vector.advance(advance)
-      uncheckpointed.add(advance.log)
-    }
-  }
-  return { vector, batchNumber, uncheckpointed }
-}
-
-function readStoredAdvance (key: Buffer, value: Buffer): Advance {
-  const reader = new ByteReader(value)
-  const hlc = reader.hlc()
-  return { log: logIdFrom(key.subarray(2)), hlc, sequence: reader.varint() }
 }
