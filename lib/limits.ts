@@ -48,6 +48,15 @@ export const keyBytesMax = 64 * MiB
 export const groupBytesMax = 255
 export const messageTextBytesMax = 1024
 
+/** Operations that have to be written before a sweep of the log is worth its while. */
+export const sweepOperationsMin = 1000
+
+/** How long after a write, or an acknowledgement, what it made superfluous is looked for. */
+export const housekeepingDelayMs = 2000
+
+/** And how long after a failure it is tried again. */
+export const housekeepingPauseMs = 60_000
+
 /** Running numbers kept of inner batches, to find holes; a checkpoint of the vector every so many. */
 export const journalSlots = 65_536
 export const checkpointInterval = 1024

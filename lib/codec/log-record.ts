@@ -1,14 +1,17 @@
 /**
- * One record of a log: which keys a transaction wrote, at which sequences. Values are not repeated.
+ * One record of a log: which keys a transaction wrote or deleted, at which sequences. Values are not repeated.
  *
- *     record = timestamp, then for each operation: sequence minus the first of the record, key length, key
+ *     record = timestamp, then for each operation: twice its sequence minus the first of the record, plus 1 for a put;
+ *              key length, key
  */
 import type { Hlc } from '../core/hlc.ts'
 import { keyBytesMax } from '../limits.ts'
-import { ByteReader } from './bytes.ts'
+import type { Sibling } from '../core/siblings.ts'
+import { ByteReader, ByteWriter } from './bytes.ts'
 
 export interface LogOperation {
   readonly sequence: number
+  readonly type: Sibling['type']
   readonly key: Buffer
 }
 
@@ -22,8 +25,24 @@ export function decodeLogRecord (first: number, bytes: Uint8Array): LogRecord {
   const hlc = reader.hlc()
   const operations: LogOperation[] = []
   while (reader.remaining > 0) {
-    const sequence = first + reader.varint()
-    operations.push({ sequence, key: reader.bytes(keyBytesMax) })
+    const { offset, type } = decodeLogOffset(reader.varint())
+    operations.push({ sequence: first + offset, type, key: reader.bytes(keyBytesMax) })
   }
   return { hlc, operations }
+}
+
+export function encodeLogRecord ({ hlc, operations }: LogRecord): Buffer {
+  const writer = new ByteWriter().hlc(hlc)
+  const first = operations[0]!.sequence
+  for (const { sequence, type, key } of operations) writer.varint(encodeLogOffset(sequence - first, type)).bytes(key)
+  return writer.take()
+}
+
+/** Where an operation stands in its record, and of which type it is, in one number. */
+export function encodeLogOffset (offset: number, type: Sibling['type']): number {
+  return offset * 2 + (type === 'put' ? 1 : 0)
+}
+
+function decodeLogOffset (number: number): { offset: number, type: Sibling['type'] } {
+  return { offset: Math.floor(number / 2), type: number % 2 === 1 ? 'put' : 'del' }
 }

@@ -50,6 +50,12 @@ export function openBatch (engine: Engine): EngineBatch {
   }
 }
 
+/** Gives the space of entries that are gone from a range back to the file system, where the engine keeps any. */
+export async function compact (engine: Engine, { gte, lt }: { gte: Buffer, lt: Buffer }): Promise<void> {
+  const { compactRange } = engine as { compactRange?: (start: Buffer, end: Buffer, options: object) => Promise<void> }
+  await compactRange?.call(engine, gte, lt, { keyEncoding: 'buffer' })
+}
+
 class ArrayBatch implements EngineBatch {
   readonly #engine: Engine
   #operations: Array<{ type: 'put', key: Buffer, value: Buffer } | { type: 'del', key: Buffer }> = []

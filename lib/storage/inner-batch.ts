@@ -10,8 +10,9 @@ import { ByteWriter } from '../codec/bytes.ts'
 import { writeAdvance, writeAdvances } from '../codec/advances.ts'
 import { writeSiblings } from '../codec/sibling-set.ts'
 import { writeEntryBody } from '../codec/entry.ts'
+import { encodeLogOffset } from '../codec/log-record.ts'
 import type { LogId } from '../core/ids.ts'
-import type { SiblingSet } from '../core/siblings.ts'
+import type { Sibling, SiblingSet } from '../core/siblings.ts'
 import type { Advance, Context } from '../core/version-vector.ts'
 import { checkpointInterval, journalSlots } from '../limits.ts'
 import type { Bytes, EngineBatch } from './engine.ts'
@@ -46,10 +47,13 @@ export class InnerBatch implements Context {
   #keyLength = 0
   #keyView: Buffer = scratch.key
   #repeated = false
+  /** Operations added to the log, and how many of them are deletes. */
+  #logged = 0
+  #loggedDeletes = 0
   /** A rough count of bytes, to bound the batch. */
   bytes = 0
   sync = false
-  /** Whether a checkpoint is due whatever the number: the last batch before a clean close. */
+  /** Whether a checkpoint is due whatever the number: the last batch before a clean close, the end of a sweep. */
   last = false
 
   /** @param batch an empty one. */
@@ -167,8 +171,10 @@ export class InnerBatch implements Context {
     scratch.log.reset().hlc(hlc)
   }
 
-  addToLog (offset: number): void {
-    scratch.log.varint(offset).varint(this.#keyLength).part(this.#keyView, 1, 1 + this.#keyLength)
+  addToLog (offset: number, type: Sibling['type']): void {
+    this.#logged++
+    if (type === 'del') this.#loggedDeletes++
+    scratch.log.varint(encodeLogOffset(offset, type)).varint(this.#keyLength).part(this.#keyView, 1, 1 + this.#keyLength)
   }
 
   endLog (log: LogId, first: number): void {
@@ -213,6 +219,7 @@ export class InnerBatch implements Context {
     const record = scratch.number.reset().varint(number)
     for (const advance of changes) writeAdvance(record, advance)
     this.#batch.put(meta.journal(number % journalSlots), record.view())
+    state.tally.wrote(this.#logged, this.#loggedDeletes)
     const checkpoint = this.last || number % checkpointInterval === 0
     if (checkpoint) this.#checkpoint(number)
     const body = this.#entries === undefined ? undefined : this.#encodeUnit(changes)
@@ -231,6 +238,7 @@ export class InnerBatch implements Context {
       const { hlc, sequence } = this.#advances.get(log) ?? vector.get(log)!
       this.#batch.put(meta.vector(log), scratch.number.reset().hlc(hlc).varint(sequence).view())
     }
+    this.#batch.put(meta.tally, this.#state.tally.encode())
     this.#batch.put(meta.checkpoint, scratch.number.reset().varint(number).view())
   }
 

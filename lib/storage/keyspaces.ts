@@ -83,6 +83,7 @@ export const meta = {
   resolverVersion: metaKey('O'),
   checkpoint: metaKey('P'),
   stage: metaKey('S'),
+  tally: metaKey('T'),
   vector: (log: LogId) => metaKey('V', Buffer.from(log, 'latin1')),
   collected: (log: LogId) => metaKey('C', Buffer.from(log, 'latin1')),
   member: (replica: string) => metaKey('M', Buffer.from(replica, 'hex')),

@@ -47,7 +47,7 @@ export function addTransaction (state: ReplicaState, batch: InnerBatch, group: L
     if (operation.type === 'put') batch.putData(operation.value)
     else batch.delData()
     batch.putSingle(operation.type, sequence)
-    batch.addToLog(sequence - first)
+    batch.addToLog(sequence - first, operation.type)
     if (batch.recordsUnit) batch.addToUnit([{ log, sequence, hlc, type: operation.type }], [operation.type === 'put' ? toBytes(operation.value) : undefined])
   }
   if (first === 0) return

@@ -184,7 +184,7 @@ export class Merger {
     batch.beginLog(hlc)
     for (const pair of pairs) {
       batch.setKey(pair.key)
-      batch.addToLog(pair.sibling.sequence - sequence)
+      batch.addToLog(pair.sibling.sequence - sequence, pair.sibling.type)
     }
     batch.endLog(log, sequence)
   }

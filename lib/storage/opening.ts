@@ -17,6 +17,7 @@ import type { Engine } from './engine.ts'
 import { decodeIdentity, encodeIdentity, judge, type Identity, type IdentityStore, type Verdict } from './identity.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { formatVersion, meta } from './keyspaces.ts'
+import { LogTally } from './log-tally.ts'
 import { SiblingKeys } from './sibling-keys.ts'
 import type { ReplicaState } from './state.ts'
 
@@ -71,24 +72,27 @@ async function renewIdentity ({ engine, identity, system }: OpeningOptions, fres
 }
 
 async function loadState ({ engine, system }: OpeningOptions, verdict: Verdict): Promise<ReplicaState> {
-  const { vector, batchNumber, uncheckpointed } = await loadVector(engine)
+  const { vector, batchNumber, uncheckpointed, operations } = await loadVector(engine)
   const collected = new VersionVector()
   for await (const [key, value] of engine.iterator({ ...meta.all('C'), ...buffers })) collected.advance(readStoredAdvance(key as Buffer, value as Buffer))
   const storedReplica = await engine.get(meta.replica, buffers) as Buffer | undefined
   const storedLog = await engine.get(meta.ownLog, buffers) as Buffer | undefined
   const replica = verdict === 'new-replica' || storedReplica === undefined ? replicaIdFrom(system.randomBytes(16)) : replicaIdFrom(storedReplica)
   const ownLog = verdict !== 'same' || storedLog === undefined ? logIdFrom(system.randomBytes(8)) : logIdFrom(storedLog)
+  const tally = new LogTally(await engine.get(meta.tally, buffers) as Buffer | undefined)
+  tally.wrote(operations, operations)
   let hlc: Hlc = 0
   for (const advance of vector) hlc = observe(hlc, advance.hlc)
-  return { engine, replica, ownLog, ownSequence: vector.sequenceOf(ownLog), hlc, vector, collected, batchNumber, uncheckpointed, siblingKeys: new SiblingKeys() }
+  return { engine, replica, ownLog, ownSequence: vector.sequenceOf(ownLog), hlc, vector, collected, batchNumber, uncheckpointed, siblingKeys: new SiblingKeys(), tally }
 }
 
-/** The vector of the last checkpoint, and what the journal has advanced since. */
-async function loadVector (engine: Engine): Promise<{ vector: VersionVector, batchNumber: number, uncheckpointed: Set<LogId> }> {
+/** The vector of the last checkpoint, and what the journal has advanced since: by so many operations. */
+async function loadVector (engine: Engine): Promise<{ vector: VersionVector, batchNumber: number, uncheckpointed: Set<LogId>, operations: number }> {
   const vector = new VersionVector()
   const uncheckpointed = new Set<LogId>()
   for await (const [key, value] of engine.iterator({ ...meta.all('V'), ...buffers })) vector.advance(readStoredAdvance(key as Buffer, value as Buffer))
   const stored = await engine.get(meta.checkpoint, buffers) as Buffer | undefined
+  const checkpoint = vector.clone()
   let batchNumber = stored === undefined ? 0 : new ByteReader(stored).varint()
   while (true) {
     const record = await engine.get(meta.journal((batchNumber + 1) % journalSlots), buffers) as Buffer | undefined
@@ -102,7 +106,7 @@ async function loadVector (engine: Engine): Promise<{ vector: VersionVector, bat
       uncheckpointed.add(advance.log)
     }
   }
-  return { vector, batchNumber, uncheckpointed }
+  return { vector, batchNumber, uncheckpointed, operations: vector.operationsBeyond(checkpoint) }
 }
 
 function readStoredAdvance (key: Buffer, value: Buffer): Advance {

@@ -8,6 +8,7 @@ import type { Hlc } from '../core/hlc.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import type { VersionVector } from '../core/version-vector.ts'
 import type { Engine } from './engine.ts'
+import type { LogTally } from './log-tally.ts'
 import type { SiblingKeys } from './sibling-keys.ts'
 
 export interface ReplicaState {
@@ -27,4 +28,5 @@ export interface ReplicaState {
   /** Logs that have advanced since the last checkpoint of the vector. */
   readonly uncheckpointed: Set<LogId>
   readonly siblingKeys: SiblingKeys
+  readonly tally: LogTally
 }

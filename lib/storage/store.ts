@@ -17,6 +17,7 @@ import { clearRange, type RangeOptions } from './clear.ts'
 import { Derivation, type Encodings } from './derive.ts'
 import type { Engine } from './engine.ts'
 import { Feed } from './feed.ts'
+import { Housekeeping } from './housekeeping.ts'
 import type { IdentityStore } from './identity.ts'
 import type { Unit } from './inner-batch.ts'
 import { Intake } from './intake.ts'
@@ -58,6 +59,7 @@ export class Store {
   readonly members = new Members()
   readonly feed = new Feed()
   readonly intake: Intake
+  readonly housekeeping: Housekeeping
   readonly #durable = new VersionVector()
   /** Background work that has to end before the engine closes. */
   readonly #background = new Set<Promise<void>>()
@@ -73,9 +75,11 @@ export class Store {
       recordsUnits: () => this.feed.hasReaders && !this.applying,
       onCommit: (unit, local) => {
         this.feed.push(unit)
+        this.housekeeping.consider()
         if (unit.changes.length > 0) options.onCommit(unit, local)
       }
     })
+    this.housekeeping = new Housekeeping({ state, writer: this.#writer, system: options.system, onError: options.onError })
     this.intake = new Intake({ state, writer: this.#writer, derivation: this.#derivation, reports: options.reports, onReport: options.onReport, onApplying: options.onApplying })
   }
 
@@ -247,6 +251,7 @@ export class Store {
    */
   async close (): Promise<void> {
     this.#closing = true
+    await this.housekeeping.stop()
     await Promise.allSettled([...this.#background])
     try {
       await this.#writer.run((batch) => {

@@ -24,6 +24,7 @@ type Step =
   | { type: 'send', from: number, to: number }
   | { type: 'gather', replica: number }
   | { type: 'crash', replica: number }
+  | { type: 'sweep', replica: number }
   | { type: 'clock', replica: number, byMs: number }
 
 const replica = fc.nat({ max: replicaCount - 1 })
@@ -40,6 +41,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 5, arbitrary: pair.map((pair) => ({ type: 'send' as const, ...pair })) },
   { weight: 4, arbitrary: fc.record({ type: fc.constant('gather' as const), replica }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('crash' as const), replica }) },
+  { weight: 2, arbitrary: fc.record({ type: fc.constant('sweep' as const), replica }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('clock' as const), replica, byMs: fc.integer({ min: -1e6, max: 1e6 }) }) }
 )
 
@@ -119,6 +121,9 @@ class History {
           }
           this.replicas[step.replica] = await replica.reopened()
           assert.ok(this.replicas[step.replica]!.store.vector.equals(replica.store.vector), 'the vector is the one before the crash')
+          return
+        case 'sweep':
+          await replica.store.housekeeping.sweep()
           return
         case 'clock':
           replica.system.jumpWallClock(step.byMs)

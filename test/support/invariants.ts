@@ -2,7 +2,7 @@
  * The invariants of what stands on disk, read from the raw keyspaces of an engine at one moment.
  *
  * Named as in the design: I2 data is the fold of the siblings; I3 every dot of a sibling set is in a log record of
- * that key; I4 every dot is covered by the vector, which is the checkpoint and the journal after it; and the sibling
+ * that key, with its time and type; I4 every dot is covered by the vector, which is the checkpoint and the journal after it; and the sibling
  * keyspace holds the values of the puts of keys with two or more siblings, and nothing else.
  */
 import { ByteReader } from '../../lib/codec/bytes.ts'
@@ -52,6 +52,7 @@ export async function checkInvariants (engine: Engine, { resolver = lastWriterWi
   const siblings = new Map<string, Buffer>()
   const logged = new Set<string>()
   const logHlc = new Map<string, number>()
+  const logType = new Map<string, string>()
   const metas = new Map<string, Buffer>()
   let staged = 0
   let logRecords = 0
@@ -69,7 +70,8 @@ export async function checkInvariants (engine: Engine, { resolver = lastWriterWi
         const first = readSequence(rest, 8)
         const { hlc, operations } = decodeLogRecord(first, value)
         if (operations.length === 0 || operations[0]!.sequence !== first) fail('I3', `log record ${dotText(log, first)} does not begin with its own operation`)
-        for (const { sequence, key } of operations) {
+        for (const { sequence, type, key } of operations) {
+          logType.set(dotText(log, sequence), type)
           logged.add(`${key.toString('latin1')} ${dotText(log, sequence)}`)
           logHlc.set(dotText(log, sequence), hlc)
         }
@@ -88,6 +90,7 @@ export async function checkInvariants (engine: Engine, { resolver = lastWriterWi
       const dot = dotText(log, sequence)
       if (!logged.has(`${key} ${dot}`)) fail('I3', `${dot} of ${key} is in no log record`)
       if (logHlc.get(dot) !== hlc) fail('I3', `${dot} of ${key} has another time in the log`)
+      if (logType.get(dot) !== type) fail('I3', `${dot} of ${key} is of another type in the log`)
       if (!vector.covers(log, sequence) && alsoCovered?.covers(log, sequence) !== true) fail('I4', `${dot} of ${key} is not covered`)
       const siblingKey = key + Buffer.from(log, 'latin1').toString('latin1') + sequenceBytes(sequence)
       if (set.length > 1 && type === 'put' && !siblings.delete(siblingKey)) fail('siblings', `the value of ${dot} of ${key} is missing`)

@@ -1,0 +1,91 @@
+/**
+ * Work in the background that gives space back: when it is due, a while after the write that made it so.
+ *
+ * LevelDB forgets removed entries when it compacts the tables that hold them, which it does where much is written.
+ * What has been removed in bulk from a keyspace is compacted at once, so that reading it does not have to step over
+ * what is gone.
+ */
+import { ReplicationError } from '../errors.ts'
+import { housekeepingDelayMs, housekeepingPauseMs } from '../limits.ts'
+import type { ErrorListener, System, Timer } from '../types.ts'
+import { compact } from './engine.ts'
+import { keyspace, wholeKeyspace, type Keyspace } from './keyspaces.ts'
+import { Sweeper } from './sweeper.ts'
+import type { ReplicaState } from './state.ts'
+import type { Writer } from './writer.ts'
+
+/** So many removed entries are worth a compaction of what is left. */
+const compactEntriesMin = 5000
+
+export interface HousekeepingOptions {
+  readonly state: ReplicaState
+  readonly writer: Writer
+  readonly system: System
+  readonly onError: ErrorListener
+}
+
+export class Housekeeping {
+  readonly #options: HousekeepingOptions
+  readonly #sweeper: Sweeper
+  #timer: Timer | undefined
+  #running: Promise<void> | undefined
+  #stopped = false
+
+  constructor (options: HousekeepingOptions) {
+    this.#options = options
+    const work = { state: options.state, writer: options.writer, yield: () => options.system.yield(), stopped: () => this.#stopped }
+    this.#sweeper = new Sweeper(work)
+  }
+
+  /** Something has been written or heard: there may be work. */
+  consider (): void {
+    if (this.#timer === undefined && this.#running === undefined && !this.#stopped && this.#due) this.#schedule(housekeepingDelayMs)
+  }
+
+  get #due (): boolean {
+    return this.#sweeper.due
+  }
+
+  #schedule (delayMs: number): void {
+    this.#timer = this.#options.system.setTimer(() => {
+      this.#timer = undefined
+      this.run().catch((cause) => {
+        if (this.#stopped) return
+        this.#options.onError(new ReplicationError('Giving space back failed; it is tried again', { code: 'REPLICATION_INTERNAL', cause }))
+        this.#schedule(housekeepingPauseMs)
+      })
+    }, delayMs)
+  }
+
+  /** Does what is due; resolves when it is done. */
+  async run (): Promise<void> {
+    await this.#running
+    const running = this.#running = this.#run()
+    try {
+      await running
+    } finally {
+      this.#running = undefined
+    }
+    this.consider()
+  }
+
+  async #run (): Promise<void> {
+    if (this.#sweeper.due) await this.sweep()
+  }
+
+  /** Sweeps the log, whether that is due or not. */
+  async sweep (): Promise<void> {
+    await this.#compact(keyspace.log, await this.#sweeper.sweep())
+  }
+
+  async #compact (space: Keyspace, removed: number): Promise<void> {
+    if (removed >= compactEntriesMin && !this.#stopped) await compact(this.#options.state.engine, wholeKeyspace(space))
+  }
+
+  /** Nothing is begun any more; resolves when what had been begun has come to a halt. */
+  async stop (): Promise<void> {
+    this.#stopped = true
+    this.#options.system.clearTimer(this.#timer)
+    await this.#running?.catch(() => {})
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * How much of the log is live, as far as that is known without looking.
+ *
+ * A write does not read what it supersedes, so only a sweep can tell live operations from garbage. In between, what
+ * was written is counted, and what is live is known within bounds. The tally is stored with every checkpoint of the
+ * vector; what a crash keeps from it is made up for by what the journal has advanced since, so that a process which
+ * is killed again and again still comes to a sweep.
+ */
+import { ByteReader, ByteWriter } from '../codec/bytes.ts'
+
+/** Operations of log records. */
+export interface Operations {
+  all: number
+  deletes: number
+}
+
+export class LogTally {
+  /** Operations that the last sweep found to be live. */
+  readonly live: Operations = { all: 0, deletes: 0 }
+  /** Operations written since. */
+  readonly written: Operations = { all: 0, deletes: 0 }
+
+  constructor (stored?: Buffer) {
+    if (stored === undefined) return
+    const reader = new ByteReader(stored)
+    for (const operations of [this.live, this.written]) {
+      operations.all = reader.varint()
+      operations.deletes = reader.varint()
+    }
+  }
+
+  /** How many operations the log holds that are no garbage, at most. */
+  get liveMax (): number {
+    return this.live.all + this.written.all
+  }
+
+  /** How many tombstones there are, at most. */
+  get tombstonesMax (): number {
+    return this.live.deletes + this.written.deletes
+  }
+
+  wrote (all: number, deletes: number): void {
+    this.written.all += all
+    this.written.deletes += deletes
+  }
+
+  /** Tombstones have been collected, whose log records are garbage from now on. */
+  collected (tombstones: number): void {
+    const ofLive = Math.min(tombstones, this.live.deletes)
+    this.live.deletes -= ofLive
+    this.live.all -= ofLive
+    this.written.deletes = Math.max(0, this.written.deletes - (tombstones - ofLive))
+  }
+
+  /** A sweep has ended that began when `before` was what had been written. */
+  swept (live: Operations, before: Operations): void {
+    Object.assign(this.live, live)
+    this.written.all = Math.max(0, this.written.all - before.all)
+    this.written.deletes = Math.max(0, this.written.deletes - before.deletes)
+  }
+
+  encode (): Buffer {
+    const writer = new ByteWriter(32)
+    for (const { all, deletes } of [this.live, this.written]) writer.varint(all).varint(deletes)
+    return writer.take()
+  }
+}

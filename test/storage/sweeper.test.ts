@@ -1,0 +1,123 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { decodeLogRecord } from '../../lib/codec/log-record.ts'
+import { housekeepingDelayMs, sweepOperationsMin } from '../../lib/limits.ts'
+import { keyspace, readSequence, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
+import { checkEqual, checkInvariants } from '../support/invariants.ts'
+import { del, exchange, openReplica, pull, put, type TestReplica } from '../support/store.ts'
+
+/** Sequences in each record of the log. */
+async function logOf ({ engine }: TestReplica): Promise<number[][]> {
+  const records = await engine.iterator<Buffer, Buffer>({ ...wholeKeyspace(keyspace.log), keyEncoding: 'buffer', valueEncoding: 'buffer' }).all()
+  return records.map(([key, value]) => decodeLogRecord(readSequence(key, 9), value).operations.map(({ sequence }) => sequence))
+}
+
+async function overwrite (replica: TestReplica, times: number, keys: number): Promise<void> {
+  for (let time = 0; time < times; time++) {
+    await replica.store.commit(Array.from({ length: keys }, (_, index) => put(`k${index}`, `${time}`)), false)
+  }
+}
+
+test('operations that have been superseded leave the log, whole records and halves of records', async () => {
+  const replica = await openReplica()
+  await replica.put('a', '1') // 1
+  await replica.store.commit([put('a', '2'), put('b', '2'), put('c', '2')], false) // 2 to 4
+  await replica.store.commit([put('d', '3'), put('e', '3'), put('f', '3')], false) // 5 to 7
+  await replica.put('d', '4') // 8
+  await replica.store.commit([put('a', '5'), put('b', '5')], false) // 9, 10
+  await replica.store.housekeeping.sweep()
+  assert.equal(await logOf(replica), [[4], [5, 6, 7], [8], [9, 10]], 'one garbage operation of three stays')
+  assert.equal(await replica.data(), { a: '5', b: '5', c: '2', d: '4', e: '3', f: '3' })
+  await checkInvariants(replica.engine)
+  await replica.del('c') // 11
+  await replica.store.housekeeping.sweep()
+  assert.equal(await logOf(replica), [[5, 6, 7], [8], [9, 10], [11]], 'and so does a tombstone')
+  await checkInvariants(replica.engine)
+})
+
+test('what a log lacks after a sweep nobody misses: others catch up from it', async () => {
+  const [a, b, c] = [await openReplica(), await openReplica(), await openReplica()]
+  await overwrite(a, 5, 20)
+  await pull(b, a)
+  await overwrite(a, 30, 10)
+  await b.put('k3', 'concurrent')
+  await a.store.housekeeping.sweep()
+  await exchange(a, b, 'catch-up')
+  await a.store.housekeeping.sweep()
+  await b.store.housekeeping.sweep()
+  assert.is((await logOf(a)).flat().length, 21)
+  await pull(c, b, 'catch-up')
+  await checkEqual([a.engine, b.engine, c.engine])
+})
+
+test('a sweep is due when more has been written than the last one found, and comes by itself', async () => {
+  const replica = await openReplica()
+  await overwrite(replica, sweepOperationsMin / 10, 10)
+  await replica.system.advance(2 * housekeepingDelayMs)
+  assert.is((await logOf(replica)).length, sweepOperationsMin / 10, 'not yet')
+  await replica.put('k0', 'one more')
+  await replica.system.advance(2 * housekeepingDelayMs)
+  assert.is((await logOf(replica)).flat().length, 11, 'half of the last batch is live, or more')
+  assert.is(replica.system.timers, 0, 'and nothing is left to be done')
+
+  const many = 3 * sweepOperationsMin
+  await replica.store.commit(Array.from({ length: many }, (_, index) => put(`many${index}`, '')), false)
+  await replica.system.advance(2 * housekeepingDelayMs)
+  await overwrite(replica, 2, many / 3)
+  await replica.system.advance(2 * housekeepingDelayMs)
+  assert.is((await logOf(replica)).length, 5, 'as many live ones as these are not walked for so little')
+  await checkInvariants(replica.engine)
+})
+
+test('what has been written counts on after a restart, also if the process was killed', async () => {
+  let replica = await openReplica()
+  for (let run = 0; run < 6; run++) {
+    await overwrite(replica, sweepOperationsMin / 50, 10)
+    if (run % 2 === 0) await replica.store.close()
+    replica = await replica.reopened()
+  }
+  await replica.system.advance(2 * housekeepingDelayMs)
+  assert.is((await logOf(replica)).length, 1)
+})
+
+test('a sweep that ends half-way, since the process died or the disk was full, has done no harm', async () => {
+  for (let batches = 0; ; batches++) {
+    let replica = await openReplica()
+    for (let index = 0; index < 30; index++) await replica.store.commit(Array.from({ length: 50 }, (_, key) => put(`k${key + index}`, `${index}`)), false)
+    replica.memory.dieAfter(batches)
+    const failed = await replica.store.housekeeping.sweep().then(() => false, () => true)
+    replica.memory.revive()
+    replica = await replica.reopened()
+    await checkInvariants(replica.engine)
+    assert.is(Object.keys(await replica.data()).length, 79)
+    await replica.store.housekeeping.sweep()
+    assert.ok((await logOf(replica)).flat().length <= 2 * 79)
+    if (!failed) break
+  }
+})
+
+test('writes go on during a sweep', async () => {
+  const replica = await openReplica()
+  await overwrite(replica, 300, 10)
+  const sweeping = replica.store.housekeeping.sweep()
+  for (let index = 0; index < 200; index++) await replica.store.commit([put(`k${index % 10}`, `during ${index}`), del(`k${(index + 5) % 10}`)], false)
+  await sweeping
+  await checkInvariants(replica.engine)
+  await replica.store.housekeeping.sweep()
+  assert.is((await logOf(replica)).flat().length, 10)
+  const other = await openReplica()
+  await exchange(other, replica, 'catch-up')
+  await checkEqual([replica.engine, other.engine])
+})
+
+test('closing does not wait for the whole of a sweep', async () => {
+  const replica = await openReplica()
+  await overwrite(replica, 3000, 1)
+  const sweeping = replica.store.housekeeping.run()
+  await replica.store.close()
+  await sweeping
+  assert.ok((await logOf(replica)).length > 1000)
+  await checkInvariants(replica.engine)
+})
+
+test.run()
