@@ -11,9 +11,11 @@ import { createInterface, type Interface } from 'node:readline'
 import { parseArgs } from 'node:util'
 import { CommandError, commands, runCommand, type Progress } from './cli-commands.ts'
 import type { ReplicationError } from './index.ts'
+import { formatAddress } from './network/addresses.ts'
 import { ReplicatedLevel, type Address, type ReplicatedLevelOptions } from './index.ts'
 
-const usage = `usage: replicated-level <directory> [--group g] [--host h] [--port n] [--peer host:port ...] [--insecure] [--json]
+const usage = `usage: replicated-level <directory> [--group g] [--host h] [--port n] [--peer host:port ...]
+                        [--secret-file f] [--insecure] [--json]
        replicated-level secret
        replicated-level --help | --version`
 
@@ -108,7 +110,7 @@ function leave (text: string): never {
 /** Tells what replication does, as it happens. */
 function announce (db: ReplicatedLevel, screen: Screen): void {
   const events = db as unknown as NodeJS.EventEmitter
-  const place = (host: string, port: number): string => port === 0 ? host : `${host}:${port}`
+  const place = (host: string, port: number): string => port === 0 ? host : formatAddress({ host, port })
   events.on('listening', (address: Address) => { screen.notice(`listening on ${place(address.host, address.port)}`, { event: 'listening', ...address }) })
   events.on('connect', (host: string, port: number) => { screen.notice(`connected with ${place(host, port)}`, { event: 'connect', host, port }) })
   events.on('connection', (host: string, port: number) => { screen.notice(`connection from ${place(host, port)}`, { event: 'connection', host, port }) })

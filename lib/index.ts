@@ -24,12 +24,12 @@ export class ReplicatedLevel<K = string, V = string> extends ReplicatedLevelBase
    * @throws `REPLICATION_INVALID_OPTION`, `LEVEL_NOT_SUPPORTED`
    */
   constructor (location: string, options?: ReplicatedLevelOptions<K, V>) {
-    super({ system, transport: new TcpTransport({ system }) }, location, options)
+    super({ system, transport: (protection) => new TcpTransport({ system, protection }) }, location, options)
   }
 }
 
 export { ReplicationError, type ReplicationErrorCode } from './errors.ts'
-export type { PeerSet, PeersOption, ReplicatedLevelOptions, ReplicationOptions } from './options.ts'
+export type { CertificateOptions, PeerSet, PeersOption, ReplicatedLevelOptions, ReplicationOptions } from './options.ts'
 export type { KeyRange, Replication, ReplicationStatus } from './replication.ts'
 export type { PeerStatus } from './network/peer-status.ts'
 export type { Duplex } from './network/transport.ts'

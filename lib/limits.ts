@@ -61,7 +61,14 @@ export const housekeepingPauseMs = 60_000
 export const journalSlots = 65_536
 export const checkpointInterval = 1024
 
+/** Links that are greeted: in all, and with one host. */
 export const linksMax = 256
+export const linksPerHostMax = 128
+
+/** Connections that came in and are not greeted yet: in all, and from one host. */
+export const strangersMax = 128
+export const strangersPerHostMax = 32
+
 export const handshakeTimeoutMs = 5000
 export const dialTimeoutMs = 5000
 export const heartbeatIntervalMs = 2000

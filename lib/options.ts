@@ -12,15 +12,29 @@ export type PeerSet = readonly string[] | Readonly<Record<string, unknown>>
 
 export type PeersOption = PeerSet | (() => PeerSet | Promise<PeerSet>) | AsyncIterable<string | readonly string[]>
 
+/** A replica's own key and certificate (with intermediate ones, if any), and the authority that signs the group's. */
+export interface CertificateOptions {
+  key: string | Buffer
+  cert: string | Buffer
+  ca: string | Buffer | ReadonlyArray<string | Buffer>
+}
+
 export interface ReplicationOptions<K = string, V = string> {
   /** Only replicas of one group talk to each other. Default `'default'`; at most 255 bytes. */
   group?: string
-  /** Address to listen on. Default `'127.0.0.1'`; anything beyond loopback needs `insecure: true`. */
+  /**
+   * Address to listen on. Default all interfaces with `secret` or `tls`, else `'127.0.0.1'`; anything beyond loopback
+   * needs one of these, or `insecure: true`.
+   */
   host?: string
   /** Port to listen on; `false` to dial only. Default 9000, and any free one if that is taken. */
   port?: number | false
   /** Replicas to connect to: a list, a record whose keys are addresses, a function that is asked again, or a feed. */
   peers?: PeersOption
+  /** The group's shared secret: its replicas authenticate each other and encrypt what they say. 16 characters or more. */
+  secret?: string
+  /** The same with certificates of a private authority, in PEM. */
+  tls?: CertificateOptions
   /** Allows listening beyond loopback without encryption. Default false. */
   insecure?: boolean
   /** Decides between concurrent versions of a key; pure and synchronous. Default: the later one wins. */
@@ -46,6 +60,8 @@ export interface CompleteOptions {
   /** Whether another port will do if it is taken. */
   readonly portIsPreference: boolean
   readonly peers: PeersOption
+  readonly secret: string | undefined
+  readonly tls: CertificateOptions | undefined
   readonly resolver: Resolver
   readonly resolverVersion: string
   readonly sync: boolean
@@ -54,9 +70,10 @@ export interface CompleteOptions {
 }
 
 const portDefault = 9000
+const secretCharactersMin = 16
 
-/** Options of later versions, refused so that nobody believes in a protection that is not there. */
-const notYet = 'secret tls discovery'.split(' ')
+/** Options of later versions. */
+const notYet = ['discovery']
 
 /**
  * Checks and completes what the user gave.
@@ -69,12 +86,17 @@ export function completeOptions (options: ReplicatedLevelOptions<any, any>): Com
   }
   for (const name of notYet) {
     const value = (options as Record<string, unknown>)[name]
-    if (value !== undefined && value !== false) throw new ReplicationError(`The option ${name} is not supported yet: links are not encrypted, and peers have to be named`, { code: 'LEVEL_NOT_SUPPORTED' })
+    if (value !== undefined && value !== false) throw new ReplicationError(`The option ${name} is not supported yet: peers have to be named`, { code: 'LEVEL_NOT_SUPPORTED' })
   }
   const group = text('group', options.group ?? 'default', 1, groupBytesMax)
-  const host = text('host', options.host ?? '127.0.0.1', 1, 255)
-  if (!isLoopback(host) && options.insecure !== true) {
-    throw new ReplicationError(`Listening on ${JSON.stringify(host)}, beyond loopback, lets anyone who can reach it read and write everything, since links are not encrypted: give insecure: true if that is meant`, { code: 'REPLICATION_INVALID_OPTION' })
+  const secret = 'secret' in options ? checkSecret(options.secret) : undefined
+  const tls = checkTls(options.tls)
+  if (secret !== undefined && tls !== undefined) throw new ReplicationError('Give either the option secret or the option tls, not both', { code: 'REPLICATION_INVALID_OPTION' })
+  const isProtected = secret !== undefined || tls !== undefined
+  const insecure = boolean('insecure', options.insecure ?? false)
+  const host = text('host', options.host ?? (isProtected ? '::' : '127.0.0.1'), 1, 255)
+  if (!isLoopback(host) && !isProtected && !insecure) {
+    throw new ReplicationError(`Listening on ${JSON.stringify(host)}, beyond loopback, lets anyone who can reach it read and write everything: give all replicas of the group the same secret ("npx replicated-level secret" prints a good one) or certificates (tls), or insecure: true if that is meant`, { code: 'REPLICATION_INVALID_OPTION' })
   }
   const { port } = options
   if (port !== undefined && port !== false && !isInteger(port, 0, 65535)) throw invalid('port', port, 'an integer from 0 to 65535, or false')
@@ -91,6 +113,8 @@ export function completeOptions (options: ReplicatedLevelOptions<any, any>): Com
     port: port ?? portDefault,
     portIsPreference: port === undefined,
     peers,
+    secret,
+    tls,
     resolver: resolver as Resolver,
     resolverVersion: text('resolverVersion', options.resolverVersion ?? '', 0, messageTextBytesMax),
     sync: boolean('sync', options.sync ?? false),
@@ -102,6 +126,29 @@ export function completeOptions (options: ReplicatedLevelOptions<any, any>): Com
 /** Whether an address can be reached from this machine only. */
 export function isLoopback (host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+}
+
+/**
+ * What was received is not repeated: it may be the real secret, a little too short. One that is given as undefined is
+ * refused too: it is a variable of the environment that was not set, and no secret at all would be worse than none.
+ */
+function checkSecret (secret: unknown): string {
+  const characters = typeof secret === 'string' ? [...secret].length : 0
+  if (characters < secretCharactersMin) {
+    throw new ReplicationError(`The option secret has to be a string of ${secretCharactersMin} characters or more, received ${typeof secret === 'string' ? `one of ${characters}` : `something of type ${typeof secret}`}: "npx replicated-level secret" prints a good one`, { code: 'REPLICATION_INVALID_OPTION' })
+  }
+  return secret as string
+}
+
+function checkTls (tls: unknown): CertificateOptions | undefined {
+  if (tls === undefined) return undefined
+  const { key, cert, ca } = (tls ?? {}) as Partial<CertificateOptions>
+  const isPem = (value: unknown): boolean => (typeof value === 'string' || Buffer.isBuffer(value)) && value.length > 0
+  const authorities = Array.isArray(ca) ? ca : [ca]
+  if (![key, cert, ...authorities].every(isPem) || authorities.length === 0) {
+    throw new ReplicationError('The option tls has to be { key, cert, ca }, each a string or Buffer in PEM, ca also a list of them', { code: 'REPLICATION_INVALID_OPTION' })
+  }
+  return tls as CertificateOptions
 }
 
 function isInteger (value: unknown, min: number, max: number): value is number {

@@ -10,6 +10,8 @@ import { bytesEncodings } from './encodings.ts'
 import { ReplicationError, toReplicationError } from './errors.ts'
 import { completeOptions, type CompleteOptions, type ReplicatedLevelOptions } from './options.ts'
 import { Replicator } from './network/replicator.ts'
+import { deriveGroupKeys } from './network/secret.ts'
+import { Protection } from './network/tls.ts'
 import type { Transport } from './network/transport.ts'
 import { Replication, type OpenReplica } from './replication.ts'
 import type { RangeOptions } from './storage/clear.ts'
@@ -45,7 +47,7 @@ const manifest = {
 /** What a replica needs of its surroundings. */
 export interface Surroundings {
   readonly system: System
-  readonly transport: Transport
+  readonly transport: (protection: Protection | undefined) => Transport
 }
 
 /** abstract-level's class, with the types of classic-level's methods: this database takes the same options. */
@@ -106,6 +108,8 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
   /** Opens the store, then begins to replicate. */
   async #start (level: ClassicLevel<Buffer, Buffer>, identity: IdentityFile): Promise<void> {
     const { system, transport } = this.#surroundings
+    const protecting = protect(this.#options)
+    protecting.catch(() => {}) // awaited when the store is open
     const onError = (error: ReplicationError): void => { this.#emitError(error) }
     const changed = (): void => { this.#replica?.replicator.mesh.changed() }
     const store = this.#store = await Store.open({
@@ -120,7 +124,8 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
       reports: () => this.listenerCount('replicate') > 0 || this.listenerCount('conflict') > 0,
       onReport: (report) => { this.#emitReport(report) }
     })
-    const replicator = new Replicator({ ...this.#options, system, store, transport, onError, emit: (event, ...args) => { this.#emit(event, ...args) } })
+    const protection = await protecting
+    const replicator = new Replicator({ ...this.#options, system, store, transport: transport(protection), protection, onError, emit: (event, ...args) => { this.#emit(event, ...args) } })
     this.#replica = { store, replicator }
     await replicator.open()
   }
@@ -246,6 +251,12 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
       if (event !== 'error') this.#emitError(toReplicationError(error))
     }
   }
+}
+
+/** @throws `REPLICATION_INVALID_OPTION`, `LEVEL_NOT_SUPPORTED` */
+async function protect ({ secret, tls, group }: CompleteOptions): Promise<Protection | undefined> {
+  if (secret !== undefined) return Protection.bySecret((await deriveGroupKeys(secret, group)).connection)
+  return tls === undefined ? undefined : Protection.byCertificate(tls)
 }
 
 function inData (key: Bytes): Bytes {

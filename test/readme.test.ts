@@ -29,7 +29,7 @@ for (const [index, code] of examples.entries()) {
   })
 }
 
-test('there are examples', () => { assert.is(examples.length, 2) })
+test('there are examples', () => { assert.is(examples.length, 3) })
 
 test('every error code has a line, and no other', async () => {
   const codes = [...(await source('errors.ts')).matchAll(/\| '([A-Z_]+)'/g)].map(([, code]) => code!)

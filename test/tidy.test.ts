@@ -53,7 +53,7 @@ const fences = [
   {
     what: 'a socket',
     words: /^(?!\s*import type ).*['"]((node:)?(net|tls|dgram|http|https|http2)|bonjour-service|multicast-dns)['"]/m,
-    place: /^lib\/network\/(tcp|bonjour)\.ts$/
+    place: /^lib\/network\/(tcp|tls|bonjour)\.ts$/
   },
   {
     what: 'the console',

@@ -10,11 +10,12 @@ import type { Hello } from '../codec/message.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import type { ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError, toReplicationError } from '../errors.ts'
-import { acknowledgeDelayMs, linksMax } from '../limits.ts'
+import { acknowledgeDelayMs, linksMax, linksPerHostMax, strangersMax } from '../limits.ts'
 import type { Store } from '../storage/store.ts'
 import type { LocalReplica } from '../sync/events.ts'
 import type { Address, ErrorListener, System, Timer } from '../types.ts'
 import { Link, type Direction, type LinkOwner } from './link.ts'
+import { Lobby } from './lobby.ts'
 import type { Connection } from './transport.ts'
 
 const tickMs = 500
@@ -39,6 +40,8 @@ export class Mesh implements LinkOwner {
   readonly local: LocalReplica
   readonly #options: MeshOptions
   readonly #links = new Set<Link>()
+  /** Inbound links that are not greeted yet. */
+  readonly #lobby = new Lobby()
   /** Links in the order in which they asked for their turn; the first has it. */
   readonly #turns: Link[] = []
   #directLogs: ReadonlySet<LogId> = new Set()
@@ -77,16 +80,17 @@ export class Mesh implements LinkOwner {
     return this.#links
   }
 
-  /** Begins a conversation over a connection. */
+  /** Begins a conversation over a connection, which is closed if there is no room for it. */
   add (connection: Connection, direction: Direction, address: Address): Link | undefined {
-    if (this.#closed || this.#links.size >= linksMax) {
+    if (this.#closed || (direction === 'outbound' && this.#ungreetedOutbound() >= strangersMax)) {
       connection.close()
       return undefined
     }
     const link = new Link(this, connection, direction, address)
     if (this.#links.size === 0) this.store.feed.open()
     this.#links.add(link)
-    link.handle({ type: 'connected', want: this.#turns.length === 0, timeMs: this.system.nowMs() })
+    if (direction === 'inbound') this.#lobby.enter(link, address.host, () => { link.end(tooMany('Too many others have come in and not greeted')) })
+    link.handle({ type: 'connected', want: this.#turns.length === 0, listensFirst: connection.listensFirst, timeMs: this.system.nowMs() })
     return link
   }
 
@@ -166,6 +170,15 @@ export class Mesh implements LinkOwner {
     return false
   }
 
+  #ungreetedOutbound (): number {
+    return [...this.#links].filter(({ direction, session }) => direction === 'outbound' && session.peer === undefined).length
+  }
+
+  #hasRoomFor (link: Link): boolean {
+    const others = this.#greeted().filter((other) => other !== link)
+    return others.length < linksMax && others.filter(({ address }) => address.host === link.address.host).length < linksPerHostMax
+  }
+
   #greeted (): Link[] {
     return [...this.#links].filter((link) => link.session.peer !== undefined)
   }
@@ -213,12 +226,14 @@ export class Mesh implements LinkOwner {
   // ---------------------------------------------------------------- what links tell
 
   greeted (link: Link, hello: Hello): void {
+    this.#lobby.leave(link)
     for (const other of this.#links) {
       if (other === link || other.session.peer?.replica !== hello.replica) continue
       const loser = this.#loser(other, link, hello)
       loser.end(new ReplicationError('Another link to the same replica stays', { code: 'REPLICATION_DUPLICATE_LINK' }))
       if (loser === link) return
     }
+    if (!this.#hasRoomFor(link)) return link.end(tooMany('This replica has as many links as it may have'))
     this.store.members.add(hello.replica)
     this.#options.onGreeted(link, hello)
     this.#wake()
@@ -262,10 +277,15 @@ export class Mesh implements LinkOwner {
 
   ended (link: Link, error: ReplicationError | undefined): void {
     if (!this.#links.delete(link)) return
+    this.#lobby.leave(link)
     if (this.#links.size === 0) this.store.feed.close()
     this.releaseTurn(link)
     this.live()
     this.#options.onEnded(link, error)
     this.#wake()
   }
+}
+
+function tooMany (message: string): ReplicationError {
+  return new ReplicationError(message, { code: 'REPLICATION_TOO_MANY_LINKS' })
 }

@@ -16,13 +16,15 @@ import type { Link } from './link.ts'
 import { Mesh } from './mesh.ts'
 import { peerStatuses, type PeerStatus } from './peer-status.ts'
 import { PeerSource } from './peer-source.ts'
-import { StreamConnection } from './stream.ts'
+import { protectStream, StreamConnection } from './stream.ts'
+import type { Protection } from './tls.ts'
 import type { Duplex, Listener, Transport } from './transport.ts'
 
 export interface ReplicatorOptions {
   readonly system: System
   readonly store: Store
   readonly transport: Transport
+  readonly protection: Protection | undefined
   readonly group: string
   readonly host: string
   readonly port: number | false
@@ -46,6 +48,8 @@ export class Replicator {
   #listener: Listener | undefined
   /** Which replica was last met at an address. */
   readonly #replicaAt = new Map<string, { address: Address, replica: ReplicaId }>()
+  /** Streams whose ends do not know each other yet. */
+  readonly #handshakes = new Set<StreamConnection>()
   /** Links whose beginning has been told. */
   readonly #announced = new Set<Link>()
   #closed = false
@@ -69,8 +73,10 @@ export class Replicator {
     this.#dialer = new Dialer({
       transport,
       system,
-      onConnection: (connection, address) => { this.mesh.add(connection, 'outbound', address) },
-      onFailed: () => {}
+      onConnection: (connection, address) => {
+        if (this.mesh.add(connection, 'outbound', address) === undefined) this.#dialer.released(address)
+      },
+      onFailed: (_address, error) => { this.#complain(error) }
     })
     this.#peerSource = new PeerSource(options.peers, {
       system,
@@ -141,13 +147,22 @@ export class Replicator {
 
   /** One conversation over whatever the caller pipes this with. */
   stream (): Duplex {
-    const connection = new StreamConnection()
-    this.mesh.add(connection, 'inbound', connection.remote)
-    return connection.duplex
+    const stream = new StreamConnection()
+    const { protection, system, onError } = this.#options
+    if (protection === undefined) {
+      this.mesh.add(stream, 'inbound', stream.remote)
+    } else {
+      this.#handshakes.add(stream)
+      protectStream(stream, protection, system)
+        .finally(() => { this.#handshakes.delete(stream) })
+        .then((connection) => { this.mesh.add(connection, 'inbound', connection.remote) }, (error) => { if (!this.#closed) onError(error) })
+    }
+    return stream.duplex
   }
 
   async close (): Promise<void> {
     this.#closed = true
+    for (const stream of this.#handshakes) stream.close()
     this.#peerSource.stop()
     await this.#dialer.close()
     await this.#listener?.close()
@@ -174,6 +189,10 @@ export class Replicator {
     }
     if (replica !== undefined && !stillLinked) for (const { address } of this.#addressesOf(replica)) this.#dialer.released(address, error)
     if (this.#announced.delete(link)) this.#options.emit('disconnect', link.address.host, link.address.port, this.#closed ? undefined : error)
+    this.#complain(error)
+  }
+
+  #complain (error: ReplicationError | undefined): void {
     if (error !== undefined && !quietCodes.has(error.code) && !this.#closed) this.#options.onError(error)
   }
 

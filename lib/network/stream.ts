@@ -1,8 +1,17 @@
 /**
  * A conversation over any transport: a connection whose other end is an it-pipe duplex in the caller's hands.
+ *
+ * Whether that transport knows who is at its other end cannot be told, so that a stream is protected like any other
+ * connection. Neither end has dialled: they draw lots, 16 random bytes each, and the higher is the client of TLS.
  */
+import { Duplex as NodeDuplex } from 'node:stream'
 import { pushable, type Pushable } from 'it-pushable'
-import type { Address } from '../types.ts'
+import { Uint8ArrayList } from 'uint8arraylist'
+import { ReplicationError } from '../errors.ts'
+import { handshakeTimeoutMs } from '../limits.ts'
+import type { Address, System } from '../types.ts'
+import { SocketConnection } from './tcp.ts'
+import type { Protection } from './tls.ts'
 import type { Bytes, Connection, Duplex } from './transport.ts'
 
 /** Bytes that may wait for whoever reads the duplex before the conversation stops writing. */
@@ -10,6 +19,7 @@ const writeAheadBytes = 256 * 1024
 
 export class StreamConnection implements Connection {
   readonly remote: Address = { host: 'stream', port: 0 }
+  readonly listensFirst = false
   bytesReceived = 0
   bytesSent = 0
   readonly #incoming: Pushable<Uint8Array> = pushable()
@@ -72,4 +82,64 @@ export class StreamConnection implements Connection {
       this.close()
     }
   }
+}
+
+const lotBytes = 16
+
+/**
+ * A connection over a stream, once both ends have authenticated each other. The stream is closed if they do not.
+ *
+ * @throws what {@link Protection.handshake} throws
+ */
+export async function protectStream (stream: StreamConnection, protection: Protection, system: System): Promise<Connection> {
+  const { remote } = stream
+  const timer = system.setTimer(() => {
+    stream.close(new ReplicationError(`The stream's other end was not heard of for ${handshakeTimeoutMs} ms`, { code: 'REPLICATION_TIMEOUT' }))
+  }, handshakeTimeoutMs)
+  try {
+    const outgoing = pushable<Uint8Array>()
+    stream.sink(outgoing).catch((error) => { stream.close(error) })
+    const ours = Buffer.from(system.randomBytes(lotBytes))
+    outgoing.push(ours)
+    const incoming = stream.source[Symbol.asyncIterator]()
+    const received = new Uint8ArrayList()
+    while (received.byteLength < lotBytes) {
+      const { done, value } = await incoming.next()
+      if (done === true) throw new ReplicationError('The stream ended before its ends knew each other', { code: 'REPLICATION_DISCONNECTED' })
+      received.append(value)
+    }
+    const role = Buffer.compare(ours, received.subarray(0, lotBytes)) > 0 ? 'client' : 'server'
+    const raw = nodeDuplex(stream, incoming, outgoing)
+    raw.unshift(received.subarray(lotBytes))
+    const secured = await protection.handshake(raw, role, remote.host, system)
+    return new SocketConnection(secured, remote, system, { listensFirst: role === 'client' })
+  } catch (error) {
+    stream.close()
+    throw error
+  } finally {
+    system.clearTimer(timer)
+  }
+}
+
+/** A connection as a stream of Node.js. */
+function nodeDuplex (connection: Connection, incoming: AsyncIterator<Bytes>, outgoing: Pushable<Uint8Array>): NodeDuplex {
+  const duplex = new NodeDuplex({
+    read: () => {
+      incoming.next().then(({ done, value }) => { duplex.push(done === true ? null : value.subarray()) }, (error) => { duplex.destroy(error) })
+    },
+    write: (chunk: Uint8Array, _encoding, done) => {
+      outgoing.push(chunk)
+      outgoing.onEmpty().then(() => { done() }, done)
+    },
+    final: (done) => {
+      outgoing.end()
+      done()
+    },
+    destroy: (error, done) => {
+      outgoing.end()
+      connection.close(error ?? undefined)
+      done(error)
+    }
+  })
+  return duplex
 }

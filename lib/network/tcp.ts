@@ -1,5 +1,5 @@
 /**
- * TCP: the transport of production, and the only file that knows `node:net`.
+ * TCP: the transport of production, bare or protected by TLS.
  *
  * The adapter between socket and duplex is our own. stream-to-it reads through the stream's async iterator
  * (which copies chunks together, and costs ticks) and writes chunk by chunk, one system call each; it neither
@@ -16,6 +16,8 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { ReplicationError, toReplicationError } from '../errors.ts'
 import type { Address, System } from '../types.ts'
 import { canonicalHost, formatAddress } from './addresses.ts'
+import { Lobby } from './lobby.ts'
+import type { Protection } from './tls.ts'
 import type { Bytes, Connection, DialOptions, Listener, Transport } from './transport.ts'
 
 /** Bytes, and chunks, that may wait for a reader before the socket is paused. */
@@ -25,51 +27,70 @@ const readAheadChunks = 256
 /** Bytes that may wait for the operating system before the source is no longer pulled. */
 const writeAheadBytes = 256 * 1024
 
+/** Where a machine has no IPv6, all interfaces are those of IPv4. */
+const allInterfaces = '::'
+const allIpv4Interfaces = '0.0.0.0'
+
 /** Bytes written in a row before pending I/O gets its turn. */
 const burstBytes = 2 * 1024 * 1024
 
 /** TCP connections, without delay (RFC 896 off). An open connection or listener keeps the process alive. */
 export class TcpTransport implements Transport {
   readonly #system: System
+  readonly #protection: Protection | undefined
 
-  constructor ({ system }: { system: System }) {
+  /** With a `protection`, both ends of each connection have been authenticated when it is handed on. */
+  constructor ({ system, protection }: { system: System, protection?: Protection | undefined }) {
     this.#system = system
+    this.#protection = protection
   }
 
-  async dial (address: Address, { signal, timeoutMs }: DialOptions): Promise<Connection> {
-    const failed = (reason: string, cause?: unknown): ReplicationError =>
-      new ReplicationError(`Cannot dial ${formatAddress(address)}: ${reason}`, { code: 'REPLICATION_DIAL_FAILED', cause })
-    if (signal.aborted) throw failed('aborted', signal.reason)
+  async dial (address: Address, options: DialOptions): Promise<Connection> {
+    const { signal } = options
+    const socket = await this.#connect(address, options)
+    if (this.#protection === undefined) return new SocketConnection(socket, address, this.#system)
+    const abort = (): void => { socket.destroy() }
+    signal.addEventListener('abort', abort)
+    try {
+      const secured = await this.#protection.handshake(socket, 'client', formatAddress(address), this.#system)
+      return new SocketConnection(secured, address, this.#system, { listensFirst: true })
+    } catch (error) {
+      if (signal.aborted) throw dialFailed(address, 'aborted', signal.reason)
+      if (toReplicationError(error).code === 'REPLICATION_AUTHENTICATION_FAILED') throw error
+      throw dialFailed(address, (error as Error).message, error)
+    } finally {
+      signal.removeEventListener('abort', abort)
+    }
+  }
 
+  async #connect (address: Address, { signal, timeoutMs }: DialOptions): Promise<Socket> {
+    if (signal.aborted) throw dialFailed(address, 'aborted', signal.reason)
     return await new Promise((resolve, reject) => {
       let socket: Socket
       try {
         socket = connect({ host: address.host, port: address.port, noDelay: true, allowHalfOpen: true })
       } catch (error) {
-        reject(failed((error as Error).message, error))
+        reject(dialFailed(address, (error as Error).message, error))
         return
       }
       const forget = (): void => {
         this.#system.clearTimer(timer)
         signal.removeEventListener('abort', abort)
       }
-      const fail = (error: ReplicationError): void => {
+      const fail = (reason: string, cause: unknown): void => {
         forget()
-        reject(error)
+        reject(dialFailed(address, reason, cause))
         socket.destroy()
       }
-      const abort = (): void => { fail(failed('aborted', signal.reason)) }
+      const abort = (): void => { fail('aborted', signal.reason) }
       const timer = this.#system.setTimer(() => {
-        fail(failed(`no answer within ${timeoutMs} ms`, new ReplicationError('Timeout', { code: 'REPLICATION_TIMEOUT' })))
+        fail(`no answer within ${timeoutMs} ms`, new ReplicationError('Timeout', { code: 'REPLICATION_TIMEOUT' }))
       }, timeoutMs)
-      const onError = (error: Error): void => { fail(failed(reasonOf(error), error)) }
       signal.addEventListener('abort', abort)
-      socket.on('error', onError)
+      socket.on('error', (error: Error) => { fail(reasonOf(error), error) })
       socket.once('connect', () => {
         forget()
-        const connection = new SocketConnection(socket, address, this.#system)
-        socket.off('error', onError)
-        resolve(connection)
+        resolve(socket)
       })
     })
   }
@@ -80,14 +101,25 @@ export class TcpTransport implements Transport {
     onError: (error: ReplicationError) => void
   ): Promise<Listener> {
     const server = createServer({ noDelay: true, allowHalfOpen: true })
-    server.on('connection', (socket) => {
-      const connection = new SocketConnection(socket, remoteOf(socket), this.#system)
+    const handOn = (socket: Socket, remote: Address): void => {
+      const connection = new SocketConnection(socket, remote, this.#system)
       try {
         onConnection(connection)
       } catch (error) {
         connection.close()
         onError(toReplicationError(error))
       }
+    }
+    const lobby = new Lobby()
+    server.on('connection', (socket) => {
+      const remote = remoteOf(socket)
+      if (this.#protection === undefined) return handOn(socket, remote)
+      lobby.enter(socket, remote.host, () => { socket.destroy() })
+      this.#protection.handshake(socket, 'server', formatAddress(remote), this.#system)
+        .finally(() => { lobby.leave(socket) })
+        .then((secured) => { handOn(secured, remote) }, (error: ReplicationError) => {
+          if (error.code !== 'REPLICATION_DISCONNECTED') onError(error)
+        })
     })
     const failed = (error: Error): ReplicationError => new ReplicationError(
       `Cannot listen on ${formatAddress(address)}: ${reasonOf(error)}`,
@@ -95,10 +127,21 @@ export class TcpTransport implements Transport {
     )
     await new Promise<void>((resolve, reject) => {
       let listening = false
-      server.on('error', (error) => { if (listening) onError(failed(error)); else reject(failed(error)) })
+      let { host } = address
+      // Exclusive: the workers of a cluster would otherwise share one port among different databases.
+      const listen = (): void => { server.listen({ host, port: address.port, exclusive: true }, () => { listening = true; resolve() }) }
+      server.on('error', (error) => {
+        if (listening) {
+          onError(failed(error))
+        } else if (host === allInterfaces && isWithoutIpv6(error)) {
+          host = allIpv4Interfaces
+          listen()
+        } else {
+          reject(failed(error))
+        }
+      })
       try {
-        // Exclusive: the workers of a cluster would otherwise share one port among different databases.
-        server.listen({ host: address.host, port: address.port, exclusive: true }, () => { listening = true; resolve() })
+        listen()
       } catch (error) {
         reject(failed(error as Error))
       }
@@ -108,15 +151,21 @@ export class TcpTransport implements Transport {
       address: { host, port },
       close: async () => {
         server.close()
+        lobby.close()
         await this.#system.yield()
       }
     }
   }
 }
 
+function dialFailed (address: Address, reason: string, cause: unknown): ReplicationError {
+  return new ReplicationError(`Cannot dial ${formatAddress(address)}: ${reason}`, { code: 'REPLICATION_DIAL_FAILED', cause })
+}
+
 /** A connected socket as a {@link Connection}; from here on the socket belongs to it. */
 export class SocketConnection implements Connection {
   readonly remote: Address
+  readonly listensFirst: boolean
   readonly source: SocketSource
   readonly #socket: Socket
   readonly #system: System
@@ -128,8 +177,9 @@ export class SocketConnection implements Connection {
   #onDrain: (() => void) | undefined
   #endSink: ((error: Error | undefined) => void) | undefined
 
-  constructor (socket: Socket, remote: Address, system: System) {
+  constructor (socket: Socket, remote: Address, system: System, { listensFirst = false } = {}) {
     this.remote = remote
+    this.listensFirst = listensFirst
     this.#socket = socket
     this.#system = system
     this.source = new SocketSource(socket, () => { this.close() })
@@ -294,6 +344,10 @@ function leave (iterator: AsyncIterator<Bytes>): void {
 
 function remoteOf (socket: Socket): Address {
   return { host: canonicalHost(socket.remoteAddress ?? 'unknown'), port: socket.remotePort ?? 0 }
+}
+
+function isWithoutIpv6 (error: Error): boolean {
+  return ['EAFNOSUPPORT', 'EADDRNOTAVAIL', 'EINVAL'].includes((error as NodeJS.ErrnoException).code ?? '')
 }
 
 function isInUse (error: Error): boolean {

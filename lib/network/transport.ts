@@ -31,6 +31,8 @@ export interface Duplex {
 export interface Connection extends Duplex {
   /** The other end; for an inbound connection its port is not one that can be dialled. */
   readonly remote: Address
+  /** Whether the other end has to speak first, since it may still refuse us. */
+  readonly listensFirst: boolean
   readonly bytesReceived: number
   /** Bytes that the operating system has taken. */
   readonly bytesSent: number
@@ -57,7 +59,10 @@ export interface DialOptions {
 }
 
 export interface Transport {
-  /** Opens a connection; rejects with REPLICATION_DIAL_FAILED, also when it takes too long or is aborted. */
+  /**
+   * Opens a connection; rejects with REPLICATION_DIAL_FAILED, also when it takes too long or is aborted, or with
+   * REPLICATION_AUTHENTICATION_FAILED if the other end does not belong to the group, or takes us not to.
+   */
   dial (address: Address, options: DialOptions): Promise<Connection>
   /**
    * Accepts connections at `address`; port 0 is any free one. Rejects with REPLICATION_ADDRESS_IN_USE or

@@ -32,8 +32,8 @@ export interface LocalReplica {
 }
 
 export type SessionEvent =
-  /** The connection is there. `want` if nobody else is being asked. */
-  | { readonly type: 'connected', readonly want: boolean, readonly timeMs: number }
+  /** The connection is there. `want` if nobody else is being asked; `listensFirst` if the peer has to speak first. */
+  | { readonly type: 'connected', readonly want: boolean, readonly listensFirst?: boolean, readonly timeMs: number }
   | { readonly type: 'received', readonly frame: Frame, readonly timeMs: number }
   | { readonly type: 'tick' }
   /** It is this session's turn to ask for what is missing. */

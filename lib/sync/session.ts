@@ -18,13 +18,15 @@ import { Sending, type SendingState } from './sending.ts'
 
 /** Codes that a peer may give as its reason to leave; any other becomes `REPLICATION_DISCONNECTED`. */
 const peerCodes = new Set<string>([
-  'REPLICATION_GROUP_MISMATCH', 'REPLICATION_SELF', 'REPLICATION_DUPLICATE_LINK', 'REPLICATION_PROTOCOL', 'REPLICATION_PROTOCOL_VERSION',
+  'REPLICATION_GROUP_MISMATCH', 'REPLICATION_SELF', 'REPLICATION_DUPLICATE_LINK', 'REPLICATION_TOO_MANY_LINKS', 'REPLICATION_PROTOCOL', 'REPLICATION_PROTOCOL_VERSION',
   'REPLICATION_FRAME_TOO_LARGE', 'REPLICATION_PEER_SILENT', 'REPLICATION_PEER_STALLED', 'REPLICATION_CLOCK_IMPOSSIBLE', 'REPLICATION_LOG_REPLACED'
 ] satisfies ReplicationErrorCode[])
 
 /** What fits one acknowledgement: a vector of as many logs as there may be, or a thousand members of a few. */
 const advancesPerFrame = logsMax
 const membersPerFrame = 1000
+
+type Connected = Extract<SessionEvent, { type: 'connected' }>
 
 export class Session {
   readonly #conversation: Conversation
@@ -33,6 +35,8 @@ export class Session {
   readonly #startedMs: number
   #receivedMs: number
   #wantedInHello = false
+  /** Our hello waits for the peer's. */
+  #helloDue: Connected | undefined
   #ended = false
   /** What each member was last said to hold. */
   readonly #acknowledgedTo = new Map<ReplicaId, VersionVector>()
@@ -109,7 +113,10 @@ export class Session {
 
   #handle (event: SessionEvent): void {
     switch (event.type) {
-      case 'connected': return this.#sendHello(event.want, event.timeMs)
+      case 'connected':
+        if (event.listensFirst === true) this.#helloDue = event
+        else this.#sendHello(event)
+        return
       case 'received': return this.#received(event.frame, event.timeMs)
       case 'tick': return this.#tick()
       case 'turn': return this.#receiving.turn()
@@ -125,7 +132,8 @@ export class Session {
     }
   }
 
-  #sendHello (want: boolean, timeMs: number): void {
+  #sendHello ({ want, timeMs }: Connected): void {
+    this.#helloDue = undefined
     const { local } = this.#conversation
     this.#conversation.helloVector = local.vector.clone()
     this.#wantedInHello = want
@@ -153,6 +161,7 @@ export class Session {
     const { local, peerKnows } = this.#conversation
     if (hello.nonce === local.nonce) throw new ReplicationError('This address is this replica itself', { code: 'REPLICATION_SELF' })
     if (hello.group !== local.group) throw new ReplicationError(`Replica ${hello.replica} does not belong to the group ${JSON.stringify(local.group)}`, { code: 'REPLICATION_GROUP_MISMATCH' })
+    if (this.#helloDue !== undefined) this.#sendHello({ ...this.#helloDue, timeMs })
     this.#conversation.peer = hello
     peerKnows.join(hello.vector)
     if (hello.log === local.log || peerKnows.sequenceOf(local.log) > local.vector.sequenceOf(local.log)) {

@@ -242,6 +242,7 @@ class Pipe {
 class MemoryConnection implements Connection {
   readonly host: string
   readonly remote: Address
+  readonly listensFirst = false
   readonly outgoing: Pipe
   readonly incoming: Pipe
   readonly source: AsyncIterableIterator<Uint8Array, undefined>

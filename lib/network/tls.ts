@@ -1,0 +1,142 @@
+/**
+ * TLS: both ends of a connection prove that they belong to the group, and what they say stays between them.
+ *
+ * With a shared secret: TLS 1.2 (RFC 5246) with ECDHE-PSK (RFC 5489, 7905) and nothing else. Only who has the key
+ * finishes the handshake, and keys of the past are gone with their connection. Not TLS 1.3 here: a client that has a
+ * pre-shared key and allows 1.3 takes a server that shows a trusted certificate instead. With certificates: TLS 1.3
+ * (RFC 8446), a certificate of the private authority on both sides; host names say nothing, since addresses are found.
+ *
+ * What must always hold:
+ * - a connection is handed on only when the other end has been authenticated;
+ * - in TLS 1.3 the client is done before the server has looked at its certificate, so it does not speak first;
+ * - a handshake that fails, or takes too long, ends with its socket destroyed.
+ *
+ * Each inbound handshake has a `tls.Server` of its own, which never listens: only so can it be told which connection
+ * an error belongs to. It costs 0.3 ms.
+ */
+import { constants, X509Certificate } from 'node:crypto'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { connect, createSecureContext, createServer, type ConnectionOptions, type TLSSocket, type TlsOptions } from 'node:tls'
+import { ReplicationError } from '../errors.ts'
+import { handshakeTimeoutMs } from '../limits.ts'
+import type { CertificateOptions } from '../options.ts'
+import type { System } from '../types.ts'
+
+export type Role = 'client' | 'server'
+
+/** The same for all: what could tell one group from another is in the key alone. */
+const identity = 'replicated-level'
+const secretCipher = 'ECDHE-PSK-CHACHA20-POLY1305'
+
+/** Errors of the network, not of what was said. */
+const disconnections = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ECONNABORTED', 'EHOSTUNREACH', 'ENETUNREACH', 'ERR_STREAM_PREMATURE_CLOSE'])
+
+interface Sides {
+  readonly client: ConnectionOptions
+  readonly server: TlsOptions
+  /** What may be wrong when a handshake fails. */
+  readonly hint: string
+}
+
+const ended = Object.assign(new Error('The connection was closed'), { code: 'ECONNRESET' })
+
+export class Protection {
+  readonly #sides: Sides
+
+  private constructor (sides: Sides) {
+    this.#sides = sides
+  }
+
+  /**
+   * @param key 32 bytes, known to the group alone.
+   * @throws `LEVEL_NOT_SUPPORTED` if this build of Node.js lacks the cipher
+   */
+  static bySecret (key: Buffer): Protection {
+    const both = {
+      minVersion: 'TLSv1.2' as const,
+      maxVersion: 'TLSv1.2' as const,
+      ciphers: secretCipher,
+      ca: [],
+      secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION
+    }
+    try {
+      createSecureContext(both)
+    } catch (cause) {
+      throw new ReplicationError(`The option secret needs ${secretCipher}, which this build of Node.js does not have: use tls`, { code: 'LEVEL_NOT_SUPPORTED', cause })
+    }
+    return new Protection({
+      client: { ...both, pskCallback: () => ({ psk: key, identity }) },
+      server: { ...both, pskCallback: (_socket, claimed) => claimed === identity ? key : null },
+      hint: 'its secret or its group is another, or it has none'
+    })
+  }
+
+  /** @throws `REPLICATION_INVALID_OPTION` if they are not what they should be, or do not belong together */
+  static byCertificate ({ key, cert, ca }: CertificateOptions): Protection {
+    const both = {
+      key,
+      cert,
+      ca: ca as string | Buffer | Array<string | Buffer>,
+      minVersion: 'TLSv1.3' as const,
+      secureOptions: constants.SSL_OP_NO_TICKET
+    }
+    try {
+      for (const each of [cert, ca].flat()) void new X509Certificate(each as string)
+      createSecureContext(both)
+    } catch (cause) {
+      throw new ReplicationError(`The option tls has to hold key, cert and ca in PEM, the key belonging to the cert: ${reasonOf(cause as Error)}`, { code: 'REPLICATION_INVALID_OPTION', cause })
+    }
+    return new Protection({
+      client: { ...both, rejectUnauthorized: true },
+      server: { ...both, requestCert: true, rejectUnauthorized: true },
+      hint: 'its certificate is not one of our authority, or it has none'
+    })
+  }
+
+  /**
+   * Both handshakes over a stream. The stream belongs to it from now on.
+   *
+   * @throws `REPLICATION_AUTHENTICATION_FAILED`, `REPLICATION_TIMEOUT`, `REPLICATION_DISCONNECTED`
+   */
+  async handshake (raw: Duplex, role: Role, address: string, system: System): Promise<TLSSocket> {
+    raw.on('error', () => {}) // told by what is made of it
+    return await new Promise((resolve, reject) => {
+      const fail = (error: ReplicationError): void => {
+        system.clearTimer(timer)
+        raw.destroy()
+        reject(error)
+      }
+      const failed = (error: Error & { code?: string }): void => {
+        const code = error.code ?? ''
+        fail(disconnections.has(code)
+          ? new ReplicationError(`The connection with ${address} ended before the handshake did: ${code}`, { code: 'REPLICATION_DISCONNECTED', cause: error })
+          : new ReplicationError(`${address} is not let in: ${this.#sides.hint} (${reasonOf(error)})`, { code: 'REPLICATION_AUTHENTICATION_FAILED', cause: error }))
+      }
+      const timer = system.setTimer(() => {
+        fail(new ReplicationError(`${address} has not finished the handshake within ${handshakeTimeoutMs} ms`, { code: 'REPLICATION_TIMEOUT' }))
+      }, handshakeTimeoutMs)
+      const done = (secured: TLSSocket): void => {
+        system.clearTimer(timer)
+        resolve(secured)
+      }
+      if (role === 'client') {
+        const secured = connect({ ...this.#sides.client, socket: raw as Socket, checkServerIdentity: () => undefined })
+        secured.once('secureConnect', () => { done(secured) })
+        secured.on('error', failed)
+        secured.once('close', () => { failed(ended) })
+      } else {
+        createServer(this.#sides.server, done)
+          .on('tlsClientError', (error, { authorizationError: reason }) => {
+            failed(reason === undefined || reason === null ? error : Object.assign(new Error(String(reason)), { code: String(reason) }))
+          })
+          .emit('connection', raw)
+      }
+    })
+  }
+}
+
+/** OpenSSL's messages name its source files; its reason alone is what helps. */
+function reasonOf (error: Error & { reason?: string, code?: string }): string {
+  return error.reason ?? error.code ?? error.message
+}
