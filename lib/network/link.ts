@@ -1,14 +1,13 @@
 /**
  * One connection and its conversation: carries out what the session asks for, and tells it what came of it.
  *
- * Frames are length-prefixed by it-length-prefixed (unsigned varint). Nothing that goes wrong here leaves it but as
- * the one error that the link ends with.
+ * Nothing that goes wrong here leaves it but as the one error that the link ends with. A peer that has much to say
+ * does not keep others from being heard: after some frames pending I/O gets its turn.
  */
-import * as lengthPrefixed from 'it-length-prefixed'
-import { pipe } from 'it-pipe'
 import { pushable, type Pushable } from 'it-pushable'
+import { encodeFrame, FrameReader } from '../codec/frames.ts'
 import { decodeFrame, type Hello } from '../codec/message.ts'
-import { ReplicationError, toReplicationError, type ReplicationErrorCode } from '../errors.ts'
+import { ReplicationError, toReplicationError } from '../errors.ts'
 import { frameBytesMax, outputBytesMax } from '../limits.ts'
 import type { Effect, LocalReplica, SessionEvent } from '../sync/events.ts'
 import { Session } from '../sync/session.ts'
@@ -16,16 +15,13 @@ import type { Delivery, Progress } from '../storage/intake.ts'
 import type { Source } from '../storage/source.ts'
 import type { Store } from '../storage/store.ts'
 import type { Address, System } from '../types.ts'
-import type { Bytes, Connection } from './transport.ts'
+import type { Connection } from './transport.ts'
 
 /** How long the last bytes may take to leave. */
 const farewellMs = 500
 
-/** What it-length-prefixed throws at lengths that make no sense. */
-const lengthFaults: Record<string, ReplicationErrorCode> = {
-  InvalidDataLengthError: 'REPLICATION_FRAME_TOO_LARGE',
-  InvalidDataLengthLengthError: 'REPLICATION_PROTOCOL'
-}
+/** So many frames of one peer are handled in a row. */
+const burstFrames = 128
 
 export type Direction = 'outbound' | 'inbound'
 
@@ -190,7 +186,7 @@ export class Link {
   }
 
   #send (frame: Buffer): void {
-    this.#output.push(frame)
+    for (const bytes of encodeFrame(frame)) this.#output.push(bytes)
     const unsent = this.#output.readableLength + this.#connection.unsentBytes
     if (unsent > outputBytesMax) this.#close(new ReplicationError(`The peer does not read: ${unsent} bytes wait for it`, { code: 'REPLICATION_PEER_STALLED' }))
   }
@@ -209,7 +205,7 @@ export class Link {
 
   async #write (): Promise<void> {
     try {
-      await pipe(this.#output, (source) => lengthPrefixed.encode(source as AsyncIterable<Uint8Array>, { maxDataLength: frameBytesMax }), this.#connection.sink)
+      await this.#connection.sink(this.#output)
       if (this.#ended) this.#connection.close()
     } catch (error) {
       this.#lost(error)
@@ -217,14 +213,19 @@ export class Link {
   }
 
   async #read (): Promise<void> {
+    const { system } = this.#owner
+    const reader = new FrameReader(frameBytesMax)
+    let frames = 0
     try {
-      const frames = pipe(this.#connection.source as AsyncIterable<Bytes>, (source) => lengthPrefixed.decode(source as AsyncIterable<Uint8Array>, { maxDataLength: frameBytesMax }))
-      for await (const bytes of frames) {
+      for await (const chunk of this.#connection.source) {
+        for (const frame of reader.read(chunk.subarray())) {
+          if (this.#ended) break
+          this.handle({ type: 'received', frame: decodeFrame(frame), timeMs: system.nowMs() })
+          if (++frames % burstFrames === 0) await system.yield()
+        }
         if (this.#ended) break
-        const { buffer, byteOffset, byteLength } = bytes.subarray()
-        this.handle({ type: 'received', frame: decodeFrame(Buffer.from(buffer, byteOffset, byteLength)), timeMs: this.#owner.system.nowMs() })
       }
-      this.#lost(new ReplicationError('The connection was closed by the peer', { code: 'REPLICATION_DISCONNECTED' }))
+      this.#lost(new ReplicationError(`The connection was closed by the peer${reader.isInside ? ' in the middle of a frame' : ''}`, { code: 'REPLICATION_DISCONNECTED' }))
     } catch (error) {
       this.#lost(error)
     }
@@ -232,8 +233,7 @@ export class Link {
 
   /** The connection is gone, or what came over it makes no sense. */
   #lost (thrown: unknown): void {
-    const code = lengthFaults[(thrown as Error).name] ?? 'REPLICATION_DISCONNECTED'
-    const error = thrown instanceof ReplicationError ? thrown : new ReplicationError(`The connection broke: ${(thrown as Error).message}`, { code, cause: thrown })
+    const error = thrown instanceof ReplicationError ? thrown : new ReplicationError(`The connection broke: ${(thrown as Error).message}`, { code: 'REPLICATION_DISCONNECTED', cause: thrown })
     if (error.code === 'REPLICATION_DISCONNECTED') this.#close(error)
     else this.end(error)
     this.#connection.close()
