@@ -15,6 +15,9 @@ export const fragmentBytes = 128 * 1024
 /** Target size of one chunk of a catch-up or state transfer. */
 export const chunkBytes = 256 * 1024
 
+/** Keys that a catch-up by the log may hold in memory to sort them. */
+export const logKeysBytesMax = 16 * MiB
+
 /** Bytes of data a peer may send before it has to wait for credit. */
 export const creditWindowBytes = 2 * MiB
 
@@ -28,8 +31,8 @@ export const unitOverheadFactor = 2
 /** One inner batch takes transactions and remote units until it holds so many bytes. */
 export const innerBatchBytesMax = 4 * MiB
 
-/** One batch of an apply phase: small, so that what it allocates dies young. */
-export const applyBatchBytes = MiB / 4
+/** One batch of an apply phase: at most so many bytes, and at most one chunk. */
+export const applyBatchBytes = MiB
 
 /** The ring of recent inner batches that live streams read from. */
 export const feedBytesMax = 32 * MiB

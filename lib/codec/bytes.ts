@@ -12,6 +12,9 @@ import { logIdBytes, type LogId } from '../core/ids.ts'
 const hlcBytes = 7
 const two32 = 0x1_0000_0000
 
+/** Fewer bytes are copied sooner than the copying function of the engine is called. */
+const copiedByHandMax = 32
+
 export class ByteWriter {
   #buffer: Buffer
   #length = 0
@@ -69,7 +72,11 @@ export class ByteWriter {
 
   raw (bytes: Uint8Array): this {
     this.#reserve(bytes.length)
-    this.#buffer.set(bytes, this.#length)
+    if (bytes.length > copiedByHandMax) {
+      this.#buffer.set(bytes, this.#length)
+    } else {
+      for (let index = 0; index < bytes.length; index++) this.#buffer[this.#length + index] = bytes[index]!
+    }
     this.#length += bytes.length
     return this
   }
@@ -77,7 +84,11 @@ export class ByteWriter {
   /** A part of a Buffer, without a view of it being made. */
   part (source: Buffer, start: number, end: number): this {
     this.#reserve(end - start)
-    source.copy(this.#buffer, this.#length, start, end)
+    if (end - start > copiedByHandMax) {
+      source.copy(this.#buffer, this.#length, start, end)
+    } else {
+      for (let index = start; index < end; index++) this.#buffer[this.#length + index - start] = source[index]!
+    }
     this.#length += end - start
     return this
   }
@@ -127,8 +138,10 @@ export class ByteReader {
   readonly #buffer: Buffer
   #offset = 0
 
-  constructor (bytes: Uint8Array) {
+  /** @param offset where to begin. */
+  constructor (bytes: Uint8Array, offset = 0) {
     this.#buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    this.#offset = offset
   }
 
   get offset (): number {

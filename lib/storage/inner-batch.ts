@@ -98,6 +98,18 @@ export class InnerBatch implements Context {
     this.#keyView = length < viewsMax ? (keyViews[length] ??= scratch.key.subarray(0, length)) : scratch.key.subarray(0, length)
   }
 
+  /** The same, of a part of some bytes. */
+  setKeyPart (bytes: Buffer, start: number, end: number): void {
+    if (scratch.key.length <= end - start) {
+      scratch.key = Buffer.allocUnsafe((end - start) * 2)
+      keyViews = []
+    }
+    for (let index = start; index < end; index++) scratch.key[1 + index - start] = bytes[index]!
+    this.#keyLength = end - start
+    const length = 1 + this.#keyLength
+    this.#keyView = length < viewsMax ? (keyViews[length] ??= scratch.key.subarray(0, length)) : scratch.key.subarray(0, length)
+  }
+
   /** Whether {@link addToUnit} does anything. */
   get recordsUnit (): boolean {
     return this.#entries !== undefined
@@ -132,6 +144,12 @@ export class InnerBatch implements Context {
       writeSiblings(scratch.version.reset(), siblings)
       this.#batch.put(this.keyIn(keyspace.version), scratch.version.view())
     }
+  }
+
+  /** Writes a version record that is encoded already. */
+  putVersionRecord (record: Uint8Array): void {
+    this.bytes += record.length + 32 + this.#keyLength
+    this.#batch.put(this.keyIn(keyspace.version), record)
   }
 
   /** Names the transaction that the following calls of {@link putSingle} belong to. */
@@ -175,6 +193,13 @@ export class InnerBatch implements Context {
     this.#logged++
     if (type === 'del') this.#loggedDeletes++
     scratch.log.varint(encodeLogOffset(offset, type)).varint(this.#keyLength).part(this.#keyView, 1, 1 + this.#keyLength)
+  }
+
+  /** The same, of a key that is a part of some bytes. */
+  addPartToLog (offset: number, type: Sibling['type'], bytes: Buffer, start: number, end: number): void {
+    this.#logged++
+    if (type === 'del') this.#loggedDeletes++
+    scratch.log.varint(encodeLogOffset(offset, type)).varint(end - start).part(bytes, start, end)
   }
 
   endLog (log: LogId, first: number): void {

@@ -8,18 +8,19 @@
  * that the source skipped may have its successor still to come, and a vector that claims too much loses data for
  * good. An apply phase that a crash interrupts goes on when the database is opened again.
  */
-import { ByteReader, ByteWriter, malformed } from '../codec/bytes.ts'
-import { readAdvances, writeAdvances } from '../codec/advances.ts'
-import { decodeEntries, readEntryBody, type Entry } from '../codec/entry.ts'
+import { ByteWriter } from '../codec/bytes.ts'
+import { decodeEntries, type Entry } from '../codec/entry.ts'
 import { observe } from '../core/hlc.ts'
-import { noSiblings } from '../core/siblings.ts'
 import { VersionVector, type Advance, type Context } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { applyBatchBytes, innerBatchBytesMax } from '../limits.ts'
+import { innerBatchBytesMax } from '../limits.ts'
+import { ApplyPhase } from './apply-phase.ts'
+import { assertMergeable, Delivery, type DeliveryTarget } from './delivery.ts'
 import type { Derivation } from './derive.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { inKeyspace, keyspace, meta, wholeKeyspace } from './keyspaces.ts'
 import { Merger, type MergeReport } from './merge.ts'
+import { decodeStageRecord, encodeStageRecord, type StageRecord } from './stage.ts'
 import type { ReplicaState } from './state.ts'
 import type { Writer } from './writer.ts'
 
@@ -31,11 +32,6 @@ export interface RemoteUnit {
   readonly changes: readonly Advance[]
   readonly entries: readonly Entry[]
   readonly bytes: number
-}
-
-export interface Progress {
-  readonly received: number
-  readonly total: number
 }
 
 export interface IntakeOptions {
@@ -54,15 +50,7 @@ interface QueuedUnit {
   readonly reject: (error: unknown) => void
 }
 
-interface StageRecord {
-  readonly phase: 'staging' | 'applying'
-  readonly kind: 'catch-up' | 'transfer'
-  readonly vector: readonly Advance[]
-  readonly collected: readonly Advance[]
-  readonly cursor: Buffer
-}
-
-export class Intake {
+export class Intake implements DeliveryTarget {
   readonly #options: IntakeOptions
   readonly #units: QueuedUnit[] = []
   #unitsQueued = false
@@ -117,7 +105,7 @@ export class Intake {
     }
     stream.join(before)
     stream.join(changes)
-    assertMergeable(entries, stream, batch)
+    for (const entry of entries) assertMergeable(entry, stream, batch)
     await merger.merge(entries, stream)
     for (const advance of changes) batch.advance(advance)
   }
@@ -137,12 +125,12 @@ export class Intake {
 
   /** Begins to take in a catch-up or state transfer. One at a time. */
   begin (kind: 'catch-up' | 'transfer', vector: readonly Advance[], collected: readonly Advance[], entries: number): Delivery {
-    return new Delivery(this, { phase: 'staging', kind, vector, collected, cursor: Buffer.alloc(0) }, entries)
+    return new Delivery(this, { phase: 'staging', kind, vector, collected, cursor: undefined }, entries)
   }
 
   /** Whether a state transfer could delete anything here: something that both vectors cover. */
-  mayDelete (vector: readonly Advance[]): boolean {
-    return vector.some(({ log }) => this.#options.state.vector.sequenceOf(log) > 0)
+  mayDelete ({ kind, vector }: StageRecord): boolean {
+    return kind === 'transfer' && vector.some(({ log }) => this.#options.state.vector.sequenceOf(log) > 0)
   }
 
   /** Applies a delivery that fits one inner batch. */
@@ -156,11 +144,17 @@ export class Intake {
     this.#options.state.collected.join(record.collected)
   }
 
-  async stage (record: StageRecord, entries: readonly Entry[], first: boolean): Promise<void> {
-    if (first) await this.#swept
+  async beginStage (record: StageRecord): Promise<void> {
+    await this.#swept
     await this.#options.writer.run((batch) => {
-      if (first) batch.putRaw(meta.stage, encodeStageRecord(record))
-      for (const entry of entries) batch.putRaw(inKeyspace(keyspace.stage, entry.key), entry.body!)
+      batch.putRaw(meta.stage, encodeStageRecord(record))
+      return true
+    })
+  }
+
+  async stage (key: Buffer, chunk: Buffer): Promise<void> {
+    await this.#options.writer.run((batch) => {
+      batch.putRaw(inKeyspace(keyspace.stage, key), chunk)
       return true
     })
   }
@@ -168,36 +162,33 @@ export class Intake {
   async applyStage (record: StageRecord): Promise<void> {
     // If it fails the phase is not over: half of a delivery is in the state. It goes on at the next open.
     this.#setApplying(true)
-    await this.#applyStage(record)
+    await this.#applyStage({ ...record, phase: 'applying' })
     this.#setApplying(false)
     this.#swept = this.#sweepStage()
     await this.#swept
   }
 
-  async #applyStage (start: StageRecord): Promise<void> {
-    let record: StageRecord = { ...start, phase: 'applying' }
-    const context = new VersionVector(record.vector)
-    await this.#options.writer.run((batch) => {
+  async #applyStage (record: StageRecord): Promise<void> {
+    const { state, writer } = this.#options
+    await writer.run((batch) => {
       batch.putRaw(meta.stage, encodeStageRecord(record))
       return true
     })
-    const pages = new StagePages(this.#options.state.engine, record.cursor, record.kind === 'transfer' && this.mayDelete(record.vector))
+    const phase = await ApplyPhase.open(state.engine, record, this.mayDelete(record))
     try {
-      while (true) {
-        const entries = await pages.next()
-        record = { ...record, cursor: entries.at(-1)?.key ?? record.cursor }
+      let more = true
+      while (more) {
         await this.#run(async (merger, batch) => {
-          await merger.merge(entries, context)
-          if (entries.length === 0) this.#finish(batch, record)
-          else batch.putRaw(meta.stage, encodeStageRecord(record))
+          more = await phase.step(merger, batch)
+          if (more) batch.putRaw(meta.stage, encodeStageRecord({ ...record, cursor: phase.cursor }))
+          else this.#finish(batch, record)
           return true
         })
-        if (entries.length === 0) break
       }
     } finally {
-      await pages.close()
+      await phase.close()
     }
-    this.#options.state.collected.join(record.collected)
+    state.collected.join(record.collected)
   }
 
   #setApplying (applying: boolean): void {
@@ -244,144 +235,4 @@ export class Intake {
     else void this.dropStage()
     return { done: this.#swept }
   }
-}
-
-/** One catch-up or state transfer on its way in. Its calls have to follow each other. */
-export class Delivery {
-  readonly #intake: Intake
-  readonly #record: StageRecord
-  readonly #context: VersionVector
-  readonly #total: number
-  /** Chunks as they came, while they may still fit one inner batch. */
-  #collected: Buffer[] = []
-  #bytes = 0
-  #received = 0
-  #staged = false
-
-  constructor (intake: Intake, record: StageRecord, total: number) {
-    this.#intake = intake
-    this.#record = record
-    this.#context = new VersionVector(record.vector)
-    this.#total = total
-  }
-
-  get progress (): Progress {
-    return { received: this.#received, total: Math.max(this.#total, this.#received) }
-  }
-
-  async add (chunk: Buffer): Promise<void> {
-    const entries = decodeEntries(chunk)
-    assertMergeable(entries, this.#context, this.#intake.vector)
-    this.#received += entries.length
-    this.#bytes += chunk.length
-    if (!this.#staged && this.#bytes <= innerBatchBytesMax) {
-      this.#collected.push(chunk)
-      return
-    }
-    if (!this.#staged) await this.#spill()
-    await this.#intake.stage(this.#record, entries, false)
-  }
-
-  async #spill (): Promise<void> {
-    this.#staged = true
-    const chunks = this.#collected
-    this.#collected = []
-    await this.#intake.stage(this.#record, [], true)
-    for (const chunk of chunks) await this.#intake.stage(this.#record, decodeEntries(chunk), false)
-  }
-
-  /** Everything is here. Resolves when it is part of the state. */
-  async end (entries: number): Promise<void> {
-    if (entries !== this.#received) throw new ReplicationError(`${this.#received} entries of ${entries} have come`, { code: 'REPLICATION_PROTOCOL' })
-    if (!this.#staged && this.#record.kind === 'transfer' && this.#intake.mayDelete(this.#record.vector)) await this.#spill()
-    if (this.#staged) await this.#intake.applyStage(this.#record)
-    else await this.#intake.applyAtOnce(this.#record, this.#collected)
-  }
-
-  /** The source is gone before the end. */
-  async abandon (): Promise<void> {
-    if (this.#staged) await this.#intake.dropStage()
-  }
-}
-
-/**
- * Refuses what cannot be merged before any of it is in the state, since an apply phase must not fail half-way: a
- * version that its sender's own vector does not cover, or one without the value that this replica lacks.
- */
-function assertMergeable (entries: readonly Entry[], context: Context, known: Context): void {
-  for (const { siblings, values } of entries) {
-    for (let index = 0; index < siblings.length; index++) {
-      const { type, log, sequence } = siblings[index]!
-      if (!context.covers(log, sequence)) throw malformed('A version that its sender does not know')
-      if (type === 'put' && values[index] === undefined && !known.covers(log, sequence)) throw malformed('A version without the value that this replica lacks')
-    }
-  }
-}
-
-/** Staged entries in key order; in a state transfer also the keys that the source no longer has. */
-class StagePages {
-  readonly #staged
-  readonly #versions
-  #stagedPage: Array<[Buffer, Buffer]> = []
-  #versionsPage: Buffer[] = []
-  #stagedEnded = false
-  #versionsEnded: boolean
-
-  constructor (engine: ReplicaState['engine'], cursor: Buffer, withVersions: boolean) {
-    const from = (space: typeof keyspace.stage | typeof keyspace.version): { gte: Buffer, lt: Buffer } | { gt: Buffer, lt: Buffer } =>
-      cursor.length === 0 ? wholeKeyspace(space) : { gt: inKeyspace(space, cursor), lt: wholeKeyspace(space).lt }
-    this.#staged = engine.iterator<Buffer, Buffer>({ ...from(keyspace.stage), keyEncoding: 'buffer', valueEncoding: 'buffer', fillCache: false } as object)
-    this.#versions = engine.keys<Buffer>({ ...from(keyspace.version), keyEncoding: 'buffer', fillCache: false } as object)
-    this.#versionsEnded = !withVersions
-  }
-
-  /** About `applyBatchBytes` of entries; none at the end. */
-  async next (): Promise<Entry[]> {
-    const entries: Entry[] = []
-    let bytes = 0
-    while (bytes < applyBatchBytes) {
-      if (this.#stagedPage.length === 0 && !this.#stagedEnded) {
-        this.#stagedPage = (await this.#staged.nextv(1000)).reverse()
-        this.#stagedEnded = this.#stagedPage.length === 0
-      }
-      if (this.#versionsPage.length === 0 && !this.#versionsEnded) {
-        this.#versionsPage = (await this.#versions.nextv(1000)).reverse()
-        this.#versionsEnded = this.#versionsPage.length === 0
-      }
-      const staged = this.#stagedPage.at(-1)
-      const version = this.#versionsPage.at(-1)
-      if (staged === undefined && version === undefined) break
-      const order = staged === undefined ? 1 : version === undefined ? -1 : Buffer.compare(staged[0].subarray(1), version.subarray(1))
-      if (order >= 0) this.#versionsPage.pop()
-      if (order > 0) {
-        entries.push({ key: version!.subarray(1), siblings: noSiblings, values: [] })
-        bytes += version!.length + 64
-      } else {
-        this.#stagedPage.pop()
-        const reader = new ByteReader(staged![1])
-        entries.push(readEntryBody(reader, staged![0].subarray(1)))
-        bytes += staged![0].length + staged![1].length
-      }
-    }
-    return entries
-  }
-
-  async close (): Promise<void> {
-    await this.#staged.close()
-    await this.#versions.close()
-  }
-}
-
-function encodeStageRecord ({ phase, kind, vector, collected, cursor }: StageRecord): Buffer {
-  const writer = new ByteWriter().byte(phase === 'applying' ? 1 : 0).byte(kind === 'transfer' ? 1 : 0)
-  writeAdvances(writer, vector)
-  writeAdvances(writer, collected)
-  return writer.bytes(cursor).take()
-}
-
-function decodeStageRecord (bytes: Buffer): StageRecord {
-  const reader = new ByteReader(bytes)
-  const phase = reader.byte() === 1 ? 'applying' : 'staging'
-  const kind = reader.byte() === 1 ? 'transfer' : 'catch-up'
-  return { phase, kind, vector: readAdvances(reader), collected: readAdvances(reader), cursor: reader.bytes(bytes.length) }
 }

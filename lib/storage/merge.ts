@@ -6,10 +6,12 @@
  * together with the advance of the vector.
  */
 import { holdsPut, indexOfDot, mergeSiblings, noSiblings, type Sibling, type SiblingSet } from '../core/siblings.ts'
-import { observe } from '../core/hlc.ts'
+import { observe, type Hlc } from '../core/hlc.ts'
+import type { LogId } from '../core/ids.ts'
 import type { Context } from '../core/version-vector.ts'
 import { malformed } from '../codec/bytes.ts'
 import type { Entry } from '../codec/entry.ts'
+import type { EntryScan } from '../codec/entry-scan.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { Version } from '../types.ts'
 import type { Derivation, SiblingValues } from './derive.ts'
@@ -41,6 +43,7 @@ export class Merger {
   readonly #batch: InnerBatch
   readonly #derivation: Derivation
   readonly #report: MergeReport | undefined
+  readonly #added = new LogPairs()
   /** State of keys as this batch leaves them. */
   readonly #keys = new Map<string, KeyState>()
   /** Keys whose sibling values come or go with this batch. */
@@ -55,17 +58,47 @@ export class Merger {
 
   /** Merges entries that were taken at one moment of their sender, whose vector was `context`. */
   async merge (entries: readonly Entry[], context: Context): Promise<void> {
-    const added = new LogPairs()
     if (entries.length < readAheadMin) {
-      for (const entry of entries) this.#mergeEntry(entry, context, undefined, added)
+      for (const entry of entries) this.#mergeEntry(entry, context, undefined)
     } else {
       for (let start = 0; start < entries.length; start += readAheadMax) {
         const slice = entries.slice(start, start + readAheadMax)
         const records = await this.#readVersions(slice)
-        for (let index = 0; index < slice.length; index++) this.#mergeEntry(slice[index]!, context, { record: records[index] }, added)
+        for (let index = 0; index < slice.length; index++) this.#mergeEntry(slice[index]!, context, { record: records[index] })
       }
     }
-    for (const pairs of added.groups()) this.#writeLogRecord(pairs)
+    this.writeLog()
+  }
+
+  /** Merges one entry of a key that this batch has not changed yet, whose version record is at hand; `writeLog` has to follow. */
+  mergeOne (entry: Entry, context: Context, record: Buffer | undefined): void {
+    this.#mergeEntry(entry, context, { record })
+  }
+
+  /** The same, of the entry that a scan stands at. */
+  mergeScanned (scan: EntryScan, context: Context, record: Buffer | undefined): void {
+    if (record !== undefined || scan.entry !== undefined || this.#report !== undefined || this.#batch.recordsUnit) this.#mergeEntry(scan.decoded(), context, { record })
+    else if (!this.#batch.covers(scan.log, scan.sequence)) this.#putNew(scan)
+  }
+
+  /** A key that is new here, with one version: what came is what is written. */
+  #putNew (scan: EntryScan): void {
+    const batch = this.#batch
+    const { bytes, log, sequence, hlc } = scan
+    if (!scan.put && this.#state.collected.covers(log, sequence)) return
+    batch.setKeyPart(bytes, scan.keyStart, scan.keyEnd)
+    batch.putVersionRecord(bytes.subarray(scan.keyEnd, scan.setEnd))
+    if (scan.put) batch.putData(bytes.subarray(scan.valueStart, scan.end))
+    this.#state.hlc = observe(this.#state.hlc, hlc)
+    this.#added.add(log, hlc, { sequence, type: scan.put ? 'put' : 'del', bytes, start: scan.keyStart, end: scan.keyEnd })
+  }
+
+  /** Writes the log records of what was merged. */
+  writeLog (): void {
+    for (const [log, byTime] of this.#added.transactions) {
+      for (const [hlc, pairs] of byTime) this.#writeLogRecord(log, hlc, pairs)
+    }
+    this.#added.transactions.clear()
   }
 
   /** To be called when the batch is committed. */
@@ -80,7 +113,7 @@ export class Merger {
     return await this.#state.engine.getMany(entries.map(({ key }) => inKeyspace(keyspace.version, key)), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Array<Buffer | undefined>
   }
 
-  #mergeEntry (entry: Entry, context: Context, read: { record: Buffer | undefined } | undefined, added: LogPairs): void {
+  #mergeEntry (entry: Entry, context: Context, read: { record: Buffer | undefined } | undefined): void {
     const batch = this.#batch
     batch.setKey(entry.key)
     const keyText = batch.keyText
@@ -95,7 +128,7 @@ export class Merger {
       if (indexOfDot(ours, sibling) !== -1) continue
       news++
       this.#state.hlc = observe(this.#state.hlc, sibling.hlc)
-      added.add(sibling, entry.key)
+      this.#added.add(sibling.log, sibling.hlc, { sequence: sibling.sequence, type: sibling.type, bytes: entry.key, start: 0, end: entry.key.length })
     }
     batch.setKey(entry.key)
     batch.putVersion(merged)
@@ -178,42 +211,34 @@ export class Merger {
     return kept.length === siblings.length ? siblings : kept
   }
 
-  #writeLogRecord (pairs: readonly LogPair[]): void {
+  #writeLogRecord (log: LogId, hlc: Hlc, pairs: LogPair[]): void {
+    if (pairs.length > 1) pairs.sort((a, b) => a.sequence - b.sequence)
     const batch = this.#batch
-    const { log, sequence, hlc } = pairs[0]!.sibling
+    const first = pairs[0]!.sequence
     batch.beginLog(hlc)
-    for (const pair of pairs) {
-      batch.setKey(pair.key)
-      batch.addToLog(pair.sibling.sequence - sequence, pair.sibling.type)
-    }
-    batch.endLog(log, sequence)
+    for (const { sequence, type, bytes, start, end } of pairs) batch.addPartToLog(sequence - first, type, bytes, start, end)
+    batch.endLog(log, first)
   }
 }
 
+/** A dot and, as a part of some bytes, its key. */
 interface LogPair {
-  readonly sibling: Sibling
-  readonly key: Buffer
+  readonly sequence: number
+  readonly type: Sibling['type']
+  readonly bytes: Buffer
+  readonly start: number
+  readonly end: number
 }
 
-/** New dots, to be grouped by the transaction that wrote them. */
+/** New dots, by the transaction that wrote them: what of a log has one time. */
 class LogPairs {
-  readonly #pairs: LogPair[] = []
+  readonly transactions = new Map<LogId, Map<Hlc, LogPair[]>>()
 
-  add (sibling: Sibling, key: Buffer): void {
-    this.#pairs.push({ sibling, key })
-  }
-
-  * groups (): Generator<LogPair[]> {
-    this.#pairs.sort((a, b) => a.sibling.log === b.sibling.log ? a.sibling.sequence - b.sibling.sequence : a.sibling.log < b.sibling.log ? -1 : 1)
-    let group: LogPair[] = []
-    for (const pair of this.#pairs) {
-      const before = group[0]?.sibling
-      if (before !== undefined && (before.log !== pair.sibling.log || before.hlc !== pair.sibling.hlc)) {
-        yield group
-        group = []
-      }
-      group.push(pair)
-    }
-    if (group.length > 0) yield group
+  add (log: LogId, hlc: Hlc, pair: LogPair): void {
+    let byTime = this.transactions.get(log)
+    if (byTime === undefined) this.transactions.set(log, byTime = new Map())
+    const pairs = byTime.get(hlc)
+    if (pairs === undefined) byTime.set(hlc, [pair])
+    else pairs.push(pair)
   }
 }

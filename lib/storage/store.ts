@@ -24,9 +24,11 @@ import { Intake } from './intake.ts'
 import { inKeyspace, keyspace, meta, siblingKey, wholeKeyspace } from './keyspaces.ts'
 import type { Operation } from './local.ts'
 import { Members } from './members.ts'
+import { LogSource } from './log-source.ts'
 import type { MergeReport } from './merge.ts'
+import { ScanSource } from './scan-source.ts'
 import { openState } from './opening.ts'
-import { CatchUpSource, TransferSource, type Source } from './source.ts'
+import type { Source } from './source.ts'
 import type { ReplicaState } from './state.ts'
 import { checkTransactionBytes, transactionBytes, Writer } from './writer.ts'
 
@@ -48,6 +50,9 @@ export interface StoreOptions {
   /** What became visible that others wrote. */
   readonly onReport: (report: MergeReport) => void
 }
+
+/** Looking a key up costs as much as scanning so many. */
+const scanWorth = 4
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
@@ -170,8 +175,8 @@ export class Store {
       const missing = vector.operationsBeyond(base)
       const options = { engine, snapshot: engine.snapshot(), vector, collected: this.#state.collected.clone(), base, entries: missing, feedNumber: this.feed.end }
       const fenced = !base.dominates(this.#state.collected)
-      const most = missing * 4 > vector.operationsBeyond(new VersionVector())
-      source = fenced || most ? new TransferSource(options) : new CatchUpSource(options)
+      const most = missing * scanWorth > this.#state.tally.liveMax
+      source = fenced ? new ScanSource('transfer', options) : most ? new ScanSource('catch-up', options) : new LogSource(options)
       return false
     })
     return source!

@@ -14,7 +14,7 @@ import { newDirectory } from '../support/directory.ts'
 import { rejection } from '../support/rejection.ts'
 import { del, exchange, newMemory, openReplica, pull, put, sourceOf, type Kind, type TestReplica } from '../support/store.ts'
 
-const kinds: Kind[] = ['catch-up', 'transfer']
+const kinds: Kind[] = ['catch-up', 'scan', 'transfer']
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 const big = 'x'.repeat(innerBatchBytesMax / 16)
 
@@ -49,16 +49,16 @@ test('a source sends each key once, with values for what the receiver lacks only
   for (const kind of kinds) {
     const source = await sourceOf(a, b.store.vector.clone(), kind)
     const chunk = await source.next()
-    assert.is(chunk!.entries, kind === 'catch-up' ? 1 : 3)
+    assert.is(chunk!.entries, kind === 'transfer' ? 3 : 1)
     assert.is(await source.next(), undefined)
     await source.close()
   }
 })
 
-test('who lacks much gets a transfer, who lacks little a catch-up, who lacks nothing an empty one', async () => {
+test('who lacks everything gets it, who lacks little gets that, who lacks nothing an empty catch-up', async () => {
   const [a, b] = [await openReplica(), await openReplica()]
   for (let index = 0; index < 20; index++) await a.put(`k${index}`, '1')
-  assert.is((await pull(b, a)).kind, 'transfer')
+  assert.is((await pull(b, a)).entries, 20)
   await a.put('k', '1')
   const second = await pull(b, a)
   assert.equal([second.kind, second.entries], ['catch-up', 1])
@@ -75,7 +75,7 @@ test('a source shows the moment of its opening, whatever is written while it is 
     const first = await source.next()
     assert.ok(first!.bytes.length >= chunkBytes)
     await a.store.commit([put('k1999', `later ${kind}`), del('k1998'), put('zzz', 'new')], false)
-    const delivery = b.store.intake.begin(kind, [...source.vector], [], source.entries)
+    const delivery = b.store.intake.begin(source.kind, [...source.vector], [], source.entries)
     let entries = 0
     for (let chunk = first; chunk !== undefined; chunk = await source.next()) {
       entries += chunk.entries
@@ -103,7 +103,7 @@ for (const kind of kinds) {
   test(`what a ${kind} brings is no part of the state before its end`, async () => {
     const [a, b] = await apart()
     const source = await sourceOf(a, b.store.vector.clone(), kind)
-    const delivery = b.store.intake.begin(kind, [...source.vector], [], source.entries)
+    const delivery = b.store.intake.begin(source.kind, [...source.vector], [], source.entries)
     const before = await b.data()
     for (let chunk = await source.next(); chunk !== undefined; chunk = await source.next()) await delivery.add(chunk.bytes)
     assert.equal(await b.data(), before)
@@ -119,7 +119,7 @@ for (const kind of kinds) {
   test(`a ${kind} that an unclean end left unfinished is dropped at the next open`, async () => {
     const [a, b] = await apart()
     const source = await sourceOf(a, b.store.vector.clone(), kind)
-    const delivery = b.store.intake.begin(kind, [...source.vector], [], source.entries)
+    const delivery = b.store.intake.begin(source.kind, [...source.vector], [], source.entries)
     for (let chunk = await source.next(); chunk !== undefined; chunk = await source.next()) await delivery.add(chunk.bytes)
     await source.close()
     const again = await b.reopened()
@@ -153,7 +153,7 @@ for (const kind of kinds) {
     for (let after = 0; ; after += after < 4 ? 1 : 5) {
       const [a, b] = await apart()
       const source = await sourceOf(a, b.store.vector.clone(), kind)
-      const delivery = b.store.intake.begin(kind, [...source.vector], [], source.entries)
+      const delivery = b.store.intake.begin(source.kind, [...source.vector], [], source.entries)
       let entries = 0
       for (let chunk = await source.next(); chunk !== undefined; chunk = await source.next()) {
         entries += chunk.entries
@@ -292,7 +292,7 @@ test('all of it on classic-level too: staged, closed abruptly in the apply phase
   for (const kind of kinds) {
     const [a, b] = await apart(open)
     const source = await sourceOf(a, b.store.vector.clone(), kind)
-    const delivery = b.store.intake.begin(kind, [...source.vector], [], source.entries)
+    const delivery = b.store.intake.begin(source.kind, [...source.vector], [], source.entries)
     let entries = 0
     for (let chunk = await source.next(); chunk !== undefined; chunk = await source.next()) {
       entries += chunk.entries

@@ -13,7 +13,9 @@ import type { Engine } from '../../lib/storage/engine.ts'
 import type { Identity, IdentityStore } from '../../lib/storage/identity.ts'
 import type { Operation } from '../../lib/storage/local.ts'
 import type { MergeReport } from '../../lib/storage/merge.ts'
-import { CatchUpSource, TransferSource, type Source } from '../../lib/storage/source.ts'
+import { LogSource } from '../../lib/storage/log-source.ts'
+import { ScanSource } from '../../lib/storage/scan-source.ts'
+import type { Source } from '../../lib/storage/source.ts'
 import { Store, type StoreOptions } from '../../lib/storage/store.ts'
 import type { Version } from '../../lib/types.ts'
 import { VirtualSystem } from './virtual-system.ts'
@@ -177,19 +179,20 @@ export function del (key: string): Operation {
   return { type: 'del', key: Buffer.from(key, 'latin1') }
 }
 
-export type Kind = Source['kind']
+/** What a source sends, and how it finds it: a catch-up by the log, the same by a scan, or a transfer. */
+export type Kind = 'catch-up' | 'scan' | 'transfer'
 
 /** A source of a given kind, of a store that is at rest; or of the kind that it chooses itself. */
 export async function sourceOf (from: TestReplica, base: ReadonlyVersionVector, kind?: Kind): Promise<Source> {
   const chosen = await from.store.openSource(base, new VersionVector())
-  if (kind === undefined || kind === chosen.kind) return chosen
+  if (kind === undefined) return chosen
   await chosen.close()
   const options = { engine: from.engine, snapshot: from.engine.snapshot(), vector: from.store.vector.clone(), collected: new VersionVector(), base, entries: chosen.entries, feedNumber: chosen.feedNumber }
-  return kind === 'transfer' ? new TransferSource(options) : new CatchUpSource(options)
+  return kind === 'catch-up' ? new LogSource(options) : new ScanSource(kind === 'scan' ? 'catch-up' : kind, options)
 }
 
 /** Hands everything that `to` lacks from one store to the other, through the bytes of the protocol. */
-export async function pull (to: TestReplica, from: TestReplica, kind?: Kind): Promise<{ kind: Kind, entries: number, feedNumber: number, vector: VersionVector }> {
+export async function pull (to: TestReplica, from: TestReplica, kind?: Kind): Promise<{ kind: Source['kind'], entries: number, feedNumber: number, vector: VersionVector }> {
   const source = await sourceOf(from, to.store.vector.clone(), kind)
   try {
     const begin = passed({ type: 'begin', kind: source.kind, vector: [...source.vector], collected: [...source.collected], entries: source.entries })

@@ -1,0 +1,140 @@
+/**
+ * The apply phase of a staged delivery: staged sets are merged in key order, in bounded batches behind a cursor.
+ *
+ * The versions that this replica holds are read beside the staged ones, by an iterator over the same keys, within the
+ * writer's turn, so that nothing changes meanwhile. So a replica that holds nothing looks nothing up, and in a state
+ * transfer the keys show that the source no longer has. Where many keys are held and few are staged, each is looked up.
+ */
+import { EntryScan } from '../codec/entry-scan.ts'
+import { noSiblings } from '../core/siblings.ts'
+import { VersionVector } from '../core/version-vector.ts'
+import { applyBatchBytes, MiB } from '../limits.ts'
+import type { Engine } from './engine.ts'
+import type { InnerBatch } from './inner-batch.ts'
+import { inKeyspace, keyspace, wholeKeyspace } from './keyspaces.ts'
+import type { Merger } from './merge.ts'
+import { StageReader, type StagedChunk, type StageRecord } from './stage.ts'
+
+const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
+
+/** Held versions that are read at once, beside one chunk. */
+const heldMax = 4096
+/** Chunks for which keys are looked up before it is tried again whether reading along is the better way. */
+const sparseChunks = 16
+/** Keys that are looked up together, which lets other work of the process have its turn between. */
+const keysAtOnce = 512
+
+export class ApplyPhase {
+  readonly #engine: Engine
+  readonly #reader: StageReader
+  readonly #deletes: boolean
+  readonly #context: VersionVector
+  #cursor: Buffer | undefined
+  #chunk: StagedChunk | undefined
+  /** Whether the scan of the chunk stands at an entry. */
+  #atEntry = false
+  #begun = false
+  #sparse = 0
+
+  private constructor (engine: Engine, reader: StageReader, cursor: Buffer | undefined, context: VersionVector, deletes: boolean) {
+    this.#engine = engine
+    this.#reader = reader
+    this.#cursor = cursor
+    this.#context = context
+    this.#deletes = deletes
+  }
+
+  /** @param deletes whether what this replica holds and the source has no more was deleted. */
+  static async open (engine: Engine, { cursor, vector }: StageRecord, deletes: boolean): Promise<ApplyPhase> {
+    return new ApplyPhase(engine, await StageReader.open(engine, cursor), cursor, new VersionVector(vector), deletes)
+  }
+
+  /** The last key that has been merged. */
+  get cursor (): Buffer | undefined {
+    return this.#cursor
+  }
+
+  /** Merges a batch; false if nothing was left. In the writer's turn. */
+  async step (merger: Merger, batch: InnerBatch): Promise<boolean> {
+    this.#chunk ??= await this.#nextChunk()
+    if (this.#chunk === undefined) return false
+    if (this.#deletes || this.#sparse === 0) {
+      const held = await this.#readHeld(this.#chunk.end)
+      const complete = held.length <= heldMax
+      if (this.#deletes || complete) {
+        if (this.#mergeInStep(merger, batch, this.#chunk.scan, held, complete)) this.#chunk = undefined
+        merger.writeLog()
+        return true
+      }
+      this.#sparse = sparseChunks
+    }
+    await this.#mergeLookedUp(merger, this.#chunk.scan)
+    merger.writeLog()
+    this.#chunk = undefined
+    return true
+  }
+
+  async close (): Promise<void> {
+    await this.#reader.close()
+  }
+
+  async #nextChunk (): Promise<StagedChunk | undefined> {
+    if (this.#sparse > 0) this.#sparse--
+    const chunk = await this.#reader.next()
+    this.#atEntry = chunk !== undefined
+    const first = !this.#begun
+    this.#begun = true
+    // Of a source that has nothing left: all was deleted.
+    return chunk ?? (first && this.#deletes ? { scan: new EntryScan(Buffer.alloc(0)), end: undefined } : undefined)
+  }
+
+  /** One more than `heldMax` if there are more. */
+  async #readHeld (end: Buffer | undefined): Promise<Array<[Buffer, Buffer]>> {
+    const { gte, lt } = wholeKeyspace(keyspace.version)
+    return await this.#engine.iterator<Buffer, Buffer>({
+      ...(this.#cursor === undefined ? { gte } : { gt: inKeyspace(keyspace.version, this.#cursor) }),
+      lt: end === undefined ? lt : inKeyspace(keyspace.version, end),
+      limit: heldMax + 1,
+      fillCache: false,
+      highWaterMarkBytes: MiB,
+      ...buffers
+    } as object).all() as unknown as Array<[Buffer, Buffer]>
+  }
+
+  /** Merges staged and held in key order; false if something of the chunk is left. */
+  #mergeInStep (merger: Merger, batch: InnerBatch, scan: EntryScan, held: ReadonlyArray<[Buffer, Buffer]>, complete: boolean): boolean {
+    let index = 0
+    while (batch.bytes < applyBatchBytes) {
+      const head = held[index]
+      if (head === undefined && !complete) return false
+      if (!this.#atEntry && (head === undefined || !this.#deletes)) return true
+      const order = head === undefined ? -1 : this.#atEntry ? scan.compareKey(head[0], 1) : 1
+      if (order >= 0) index++
+      if (order <= 0) {
+        merger.mergeScanned(scan, this.#context, order === 0 ? head![1] : undefined)
+        this.#passEntry(scan)
+      } else if (this.#deletes) {
+        const key = this.#cursor = head![0].subarray(1)
+        merger.mergeOne({ key, siblings: noSiblings, values: [] }, this.#context, head![1])
+      }
+    }
+    return false
+  }
+
+  async #mergeLookedUp (merger: Merger, scan: EntryScan): Promise<void> {
+    while (this.#atEntry) {
+      const keys: Buffer[] = []
+      const ahead = new EntryScan(scan.bytes, scan.start)
+      while (keys.length < keysAtOnce && ahead.next()) keys.push(inKeyspace(keyspace.version, ahead.key))
+      for (const record of await this.#engine.getMany(keys, buffers) as Array<Buffer | undefined>) {
+        merger.mergeScanned(scan, this.#context, record)
+        this.#passEntry(scan)
+      }
+    }
+  }
+
+  #passEntry (scan: EntryScan): void {
+    this.#cursor = scan.key
+    this.#atEntry = scan.next()
+  }
+}

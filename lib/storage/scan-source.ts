@@ -1,0 +1,69 @@
+/**
+ * Sources that go through all versions in key order: every state transfer, and the catch-up of a receiver that lacks
+ * much.
+ *
+ * Versions and data are both in key order, so that two iterators move forward in step. A stretch that is passed over is
+ * jumped over in data.
+ */
+import { inKeyspace, keyspace, wholeKeyspace } from './keyspaces.ts'
+import { SnapshotSource, type Pages, type SourceOptions } from './source.ts'
+
+/** So many keys passed over are worth a jump. */
+const jumpMin = 256
+
+export class ScanSource extends SnapshotSource {
+  readonly #versions: Pages
+  readonly #data: Pages
+  #passedOver = 0
+
+  constructor (kind: 'catch-up' | 'transfer', options: SourceOptions) {
+    super(kind, options)
+    this.#versions = this.iterate(wholeKeyspace(keyspace.version))
+    this.#data = this.iterate(wholeKeyspace(keyspace.data))
+  }
+
+  protected async pack (): Promise<boolean> {
+    if (this.#versions.drained) await this.#versions.fill()
+    let head = this.#versions.head
+    if (head === undefined) return false
+    for (; head !== undefined && !this.full; head = this.#versions.head) {
+      this.#versions.shift()
+      const [key, record] = head
+      const lacking = this.lacks(record)
+      if (!lacking && this.kind === 'catch-up') this.#passedOver++
+      else if (record[0] !== 1) await this.packSiblings(key, record)
+      else if (!lacking || record[1] === 0) this.packSingle(key, record, undefined)
+      else this.packSingle(key, record, this.#valueInPage(key) ?? await this.#valueAt(key))
+    }
+    return true
+  }
+
+  async #valueAt (key: Buffer): Promise<Buffer> {
+    if (this.#passedOver >= jumpMin) await this.#data.jump(inKeyspace(keyspace.data, key.subarray(1)))
+    this.#passedOver = 0
+    while (!this.#data.ended) {
+      await this.#data.fill()
+      const value = this.#valueInPage(key)
+      if (value !== undefined) return value
+    }
+    throw new Error(`The value of key ${key.toString('hex', 1)} is missing`)
+  }
+
+  /** Passes over what is before the key; undefined if the page ends before it. */
+  #valueInPage (key: Buffer): Buffer | undefined {
+    for (let head = this.#data.head; head !== undefined; head = this.#data.head) {
+      const order = compareKeys(head[0], key)
+      if (order > 0) throw new Error(`The value of key ${key.toString('hex', 1)} is missing`)
+      this.#data.shift()
+      if (order === 0) return head[1]
+    }
+    return undefined
+  }
+}
+
+/** Of keys in two keyspaces. */
+function compareKeys (a: Buffer, b: Buffer): number {
+  const length = Math.min(a.length, b.length)
+  for (let index = 1; index < length; index++) if (a[index] !== b[index]) return a[index]! - b[index]!
+  return a.length - b.length
+}
