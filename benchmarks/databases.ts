@@ -29,3 +29,8 @@ export function makeDatabase ({ engine, directory, encoding, port, peers = [] }:
 export function isReplica (database: Database | undefined): database is Database & Replica {
   return database instanceof ReplicatedLevel
 }
+
+/** Operations that a replica knows of, its own and those of others. */
+export function operationsKnown (replica: Replica): number {
+  return Object.values(replica.replication.status().vector).reduce((sum, sequence) => sum + sequence, 0)
+}

@@ -2,66 +2,7 @@
  * Benchmarks of ReplicatedLevel against classic-level, on this machine, in one run.
  *
  *     npm run bench -- [--rounds n] [--entries n] [--only name] [--encoding utf8|buffer] [--json file] [--floors]
- *
- * This file compiles library and benchmarks to plain JavaScript, and runs `main` from there: what a loader adds to
- * TypeScript (tsx names every closure when it is made) must not be measured. All that a run makes, processes and
- * directories, ends with it, also if it hangs: then at `--limit` seconds (default 300), with exit status 1.
  */
-import { spawn, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { launch } from './launch.ts'
 
-const limitDefaultSeconds = 300
-
-const root = fileURLToPath(new URL('..', import.meta.url))
-const args = process.argv.slice(2)
-
-// Inside the repository, so that packages are found; named at random, so that two runs do not meet.
-mkdirSync(join(root, 'tmp'), { recursive: true })
-const built = mkdtempSync(join(root, 'tmp', 'benchmarks-'))
-const data = mkdtempSync(join(tmpdir(), 'replicated-level-benchmarks-'))
-process.once('exit', () => {
-  for (const directory of [built, data]) rmSync(directory, { recursive: true, force: true, maxRetries: 5 })
-})
-
-const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc')
-const build = spawnSync(process.execPath, [tsc, '-p', join(root, 'benchmarks'), '--outDir', built], { stdio: 'inherit' })
-
-if (build.status === 0) {
-  const main = spawn(process.execPath, [join(built, 'benchmarks', 'main.js'), ...args], {
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    detached: process.platform !== 'win32',
-    env: { ...process.env, BENCHMARKS_DIRECTORY: data }
-  })
-  const kill = (): void => {
-    try {
-      if (process.platform === 'win32') main.kill('SIGKILL')
-      else process.kill(-main.pid!, 'SIGKILL')
-    } catch {
-      // It has ended already.
-    }
-  }
-  const limit = setTimeout(() => {
-    console.error(`Not done after ${limitSeconds()} s: stopped`)
-    kill()
-  }, limitSeconds() * 1000)
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, kill)
-  main.once('error', (error) => { console.error(error.message) })
-  main.once('close', (code) => {
-    clearTimeout(limit)
-    // Its own workers end when it does; the group is killed in case one hangs.
-    kill()
-    process.exitCode = code ?? 1
-  })
-} else {
-  process.exitCode = 1
-}
-
-function limitSeconds (): number {
-  const index = args.indexOf('--limit')
-  const seconds = index === -1 ? limitDefaultSeconds : Number(args[index + 1])
-  return seconds > 0 ? seconds : limitDefaultSeconds
-}
+launch('main', 300)

@@ -4,12 +4,12 @@
  * Exit status: 0, 1 if a check failed or a floor was missed, 2 for bad usage.
  */
 import { writeFileSync } from 'node:fs'
-import { cpus } from 'node:os'
 import { connected } from './connected.ts'
 import { convergence } from './convergence.ts'
 import { figureOf, type Figure, type Measurement } from './figures.ts'
 import { firstSync } from './first-sync.ts'
 import { latency } from './latency.ts'
+import { machine, machineText } from './machine.ts'
 import { parseOptions, type Options } from './options.ts'
 import { reconnect } from './reconnect.ts'
 import { single } from './single.ts'
@@ -47,8 +47,7 @@ for (const name of names) {
   console.error(`${name}: ${((performance.now() - startMs) / 1000).toFixed(1)} s`)
 }
 
-const machine = { node: process.version, platform: process.platform, cpu: cpus()[0]?.model, cores: cpus().length }
-console.log(`\nNode ${machine.node}, ${machine.cores} x ${machine.cpu}; ${rounds} rounds, ${entries} entries of 16 + 100 bytes, ${encoding}\n`)
+console.log(`\n${machineText}; ${rounds} rounds, ${entries} entries of 16 + 100 bytes, ${encoding}\n`)
 console.log(table(figures))
 if (json !== undefined) writeFileSync(json, JSON.stringify({ date: new Date().toISOString(), ...machine, rounds, entries, encoding, figures }, null, 2))
 

@@ -10,10 +10,17 @@ export const windowSize = 1000
 
 export const writeNames = ['sequential put', 'concurrent put', 'batch'] as const
 export const readNames = ['get', 'getSync', 'getMany', 'iterator.all', 'for await'] as const
-export type OperationName = typeof writeNames[number] | typeof readNames[number]
+export type WriteName = typeof writeNames[number]
+export type OperationName = WriteName | typeof readNames[number]
 
-export interface Task {
-  readonly operation: OperationName
+/** What writes are made to. */
+export interface Writable {
+  put (key: Datum, value: Datum): Promise<unknown>
+  batch (puts: Put[]): Promise<unknown>
+}
+
+export interface Task<Name extends OperationName = OperationName> {
+  readonly operation: Name
   /** Index of the first entry, and how many. Iterators take all there are: then they begin at 0. */
   readonly from: number
   readonly count: number
@@ -28,9 +35,18 @@ export interface Timing {
 }
 
 /** Does one task, and says how long it took. */
-export async function time (database: Database, { operation, from, count }: Task, encoding: Encoding): Promise<Timing> {
+export async function time (database: Database, task: Task, encoding: Encoding): Promise<Timing> {
+  return await timeRun((puts) => operations[task.operation](database, puts), task, encoding)
+}
+
+/** As {@link time}, of whatever can be written to. */
+export async function timeWrites (database: Writable, task: Task<WriteName>, encoding: Encoding): Promise<Timing> {
+  return await timeRun((puts) => writes[task.operation](database, puts), task, encoding)
+}
+
+async function timeRun (prepare: (puts: Put[]) => Run, { from, count }: Task, encoding: Encoding): Promise<Timing> {
   const puts = putsOf(from, count, encoding)
-  const run = operations[operation](database, puts)
+  const run = prepare(puts)
   const cpu = process.cpuUsage()
   const start = process.hrtime.bigint()
   const results = await run()
@@ -43,8 +59,10 @@ export async function time (database: Database, { operation, from, count }: Task
 /** What was read: values in the order of their index, or all entries in the order of their key. */
 type Results = Array<Datum | undefined | [Datum, Datum]>
 
+type Run = () => Promise<Results | undefined>
+
 /** Each prepares its data, and returns what is to be timed. */
-const operations: Record<OperationName, (database: Database, puts: Put[]) => () => Promise<Results | undefined>> = {
+const writes: Record<WriteName, (database: Writable, puts: Put[]) => Run> = {
   'sequential put': (database, puts) => async () => {
     for (const { key, value } of puts) await database.put(key, value)
     return undefined
@@ -62,7 +80,11 @@ const operations: Record<OperationName, (database: Database, puts: Put[]) => () 
       for (const window of windows) await database.batch(window)
       return undefined
     }
-  },
+  }
+}
+
+const operations: Record<OperationName, (database: Database, puts: Put[]) => Run> = {
+  ...writes,
   get: (database, puts) => async () => {
     const results: Results = []
     for (const { key } of puts) results.push(await database.get(key))

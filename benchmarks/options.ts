@@ -36,11 +36,11 @@ export function parseOptions (args: string[], directory: string): Options {
   })
   const { encoding, json, only, floors } = values
   if (encoding !== 'utf8' && encoding !== 'buffer') throw new TypeError(`--encoding has to be utf8 or buffer; received ${encoding}`)
-  numberFrom('limit', values.limit, 1)
-  return { rounds: numberFrom('rounds', values.rounds, 1), entries: numberFrom('entries', values.entries, 100), only, encoding, json, floors, directory }
+  integerFrom('limit', values.limit, 1)
+  return { rounds: integerFrom('rounds', values.rounds, 1), entries: integerFrom('entries', values.entries, 100), only, encoding, json, floors, directory }
 }
 
-function numberFrom (name: string, text: string, min: number): number {
+export function integerFrom (name: string, text: string, min: number): number {
   const number = Number(text)
   if (!Number.isInteger(number) || number < min) throw new TypeError(`--${name} has to be an integer, ${min} or more; received ${text}`)
   return number

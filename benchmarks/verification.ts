@@ -1,7 +1,6 @@
 /**
  * No figure without proof that the work was done: counts of everything, and what samples read as.
  */
-import type { Database } from './databases.ts'
 import { keyOf, valueOf, type Datum, type Encoding } from './data.ts'
 
 /** What was looked at, and found right. */
@@ -12,6 +11,12 @@ export interface Checked {
   readonly samples: number
 }
 
+/** What can be counted and read. */
+export interface Readable {
+  keys (): AsyncIterable<unknown>
+  get (key: Datum): Promise<Datum | undefined>
+}
+
 export const samplesMax = 500
 
 /**
@@ -19,7 +24,7 @@ export const samplesMax = 500
  *
  * @throws Error if one is missing, wrong or too many
  */
-export async function verify (database: Database, encoding: Encoding, total: number): Promise<Checked> {
+export async function verify (database: Readable, encoding: Encoding, total: number): Promise<Checked> {
   let entries = 0
   for await (const _ of database.keys()) entries++
   if (entries !== total) throw new Error(`${entries} entries, expected ${total}`)

@@ -5,12 +5,13 @@
  */
 import { once } from 'node:events'
 import { assertSame, verify, type Checked } from './verification.ts'
-import { isReplica, makeDatabase, type Database, type DatabaseOptions, type Replica } from './databases.ts'
+import { isReplica, makeDatabase, operationsKnown, type Database, type DatabaseOptions, type Replica } from './databases.ts'
 import { keyOf, putsOf, valueOf, windowsOf, type Encoding } from './data.ts'
 import { openEcho, probe, watchArrivals, type Arrivals, type ProbeOptions, type Probes } from './latency-probe.ts'
 import { peakMemoryBytes, resetPeakMemory } from './memory.ts'
 import { nowMs } from './clock.ts'
 import { time, windowSize, type Task, type Timing } from './operations.ts'
+import { serve } from './serve.ts'
 import { resetWireBytes, wireBytes } from './wire.ts'
 
 /** How often it looks whether it has caught up. */
@@ -31,14 +32,9 @@ function replica (): Database & Replica {
   return database
 }
 
-/** Operations that this replica knows of, its own and those of others. */
-function known (): number {
-  return Object.values(replica().replication.status().vector).reduce((sum, sequence) => sum + sequence, 0)
-}
-
 /** Waits until a number of operations, of all replicas together, has come. */
 async function untilKnown (operations: number): Promise<number> {
-  while (known() < operations) await new Promise((resolve) => { setTimeout(resolve, pollMs) })
+  while (operationsKnown(replica()) < operations) await new Promise((resolve) => { setTimeout(resolve, pollMs) })
   return nowMs()
 }
 
@@ -162,14 +158,6 @@ export const commands = {
   }
 }
 
-export type Commands = typeof commands
+export type WorkerCommands = typeof commands
 
-process.on('message', ({ id, name, argument }: { id: number, name: keyof Commands, argument: never }) => {
-  const run = commands[name] as (argument: never) => Promise<unknown>
-  run(argument).then(
-    (result) => { process.send!({ id, result }) },
-    (error) => { process.send!({ id, error: String((error as Error).stack) }) }
-  )
-})
-// With whoever forked it, it ends.
-process.once('disconnect', () => { process.exit() })
+serve(commands)

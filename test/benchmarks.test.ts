@@ -3,28 +3,47 @@
  */
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { setImmediate } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { assertCount, assertSame, verify } from '../benchmarks/verification.ts'
 import { makeDatabase } from '../benchmarks/databases.ts'
 import { putsOf } from '../benchmarks/data.ts'
 import { figureOf, type Figure } from '../benchmarks/figures.ts'
+import { Expectation } from '../benchmarks/peers/expectation.ts'
+import { units } from '../benchmarks/peers/jobs.ts'
 import { newDirectory } from './support/directory.ts'
 
 const rounds = 1
 const entries = 1000
 
 function bench (...args: string[]): { status: number | null, output: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', 'benchmarks/index.ts', '--limit', '60', ...args], { encoding: 'utf8' })
+  return run('benchmarks/index.ts', args)
+}
+
+function benchPeers (...args: string[]): { status: number | null, output: string } {
+  return run('benchmarks/peers/index.ts', args)
+}
+
+function run (program: string, args: string[]): { status: number | null, output: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', program, '--limit', '60', ...args], { encoding: 'utf8' })
   return { status, output: stdout + stderr }
+}
+
+function figuresIn (file: string): Figure[] {
+  return (JSON.parse(readFileSync(file, 'utf8')) as { figures: Figure[] }).figures
+}
+
+function namesOf (figures: Figure[]): string[] {
+  return figures.map(({ benchmark, name }) => `${benchmark}: ${name}`)
 }
 
 test('a run gives all figures, each with its samples and what was checked', () => {
   const file = newDirectory()
   const { status, output } = bench('--rounds', String(rounds), '--entries', String(entries), '--json', file)
   assert.is(status, 0, output)
-  const { figures } = JSON.parse(readFileSync(file, 'utf8')) as { figures: Figure[] }
-  assert.equal(figures.map(({ benchmark, name }) => `${benchmark}: ${name}`), [
+  const figures = figuresIn(file)
+  assert.equal(namesOf(figures), [
     ...['sequential put', 'concurrent put', 'batch', 'get', 'getSync', 'getMany', 'iterator.all', 'for await'].map((name) => `single process: ${name}`),
     ...['sequential put', 'concurrent put', 'batch'].map((name) => `live peer: ${name}`),
     ...['rate', 'wire', 'peak memory of sender', 'peak memory of receiver'].map((name) => `first sync: ${name}`),
@@ -51,8 +70,60 @@ test('a run gives all figures, each with its samples and what was checked', () =
 })
 
 test('bad usage is told apart from a failure', () => {
-  const { status, output } = bench('--only', 'nothing of this name')
-  assert.is(status, 2, output)
+  for (const { status, output } of [bench('--only', 'nothing of this name'), benchPeers('--peers', 'nothing of this name')]) {
+    assert.is(status, 2, output)
+  }
+})
+
+test('a comparison gives all figures, those of another database beside ours, and installs nothing that it does not need', () => {
+  const file = newDirectory()
+  const { status, output } = benchPeers('--rounds', String(rounds), '--entries', String(entries), '--peers', 'classic-level', '--json', file)
+  assert.is(status, 0, output)
+  assert.not.match(output, /Installing/)
+  const figures = figuresIn(file)
+  assert.equal(namesOf(figures), [
+    ...Object.keys(units).map((name) => `ReplicatedLevel: ${name}`),
+    ...['sequential put', 'concurrent put', 'batch', 'disk of sender'].map((name) => `against classic-level: ${name}`)
+  ])
+  for (const figure of figures) {
+    const what = `${figure.benchmark}: ${figure.name}`
+    assert.is(figure.samples.length, rounds, what)
+    assert.ok(figure.min > 0 && figure.min <= figure.median && figure.median <= figure.max, what)
+    assert.is(figure.ratio !== undefined, figure.benchmark !== 'ReplicatedLevel', what)
+    assert.ok(output.includes(figure.name), `${what} is not in the table`)
+  }
+  const written = { synced: entries, single: 50, both: 2 * entries / 5 + 2 }
+  assert.is(figures[0]!.checked.entries, written.synced + written.synced + written.single + 2 * written.both)
+  assert.is(figures.at(-1)!.checked.entries, entries)
+})
+
+test('a peer that fails or takes too long keeps nobody from being measured, and fails the run', () => {
+  const file = newDirectory()
+  const { status, output } = benchPeers('--rounds', '1', '--entries', '100000', '--round-limit', '1', '--peers', 'classic-level', '--json', file)
+  assert.is(status, 1, output)
+  assert.match(output, /replicated-level, round 1: Not done after 1 s/)
+  assert.match(output, /Round 1, classic-level/)
+})
+
+test('a value is seen when it is read, not when something changes', async () => {
+  const values = new Map([['a', 'old']])
+  const expectation = new Expectation({ get: async (key) => values.get(key) })
+  expectation.begin([{ type: 'put', key: 'a', value: 'new' }, { type: 'put', key: 'b', value: 'new' }])
+  let met = false
+  expectation.met.then(() => { met = true })
+  const look = async (key?: string): Promise<void> => {
+    expectation.look(key)
+    await setImmediate()
+  }
+  await look('a')
+  values.set('b', 'new')
+  await look()
+  assert.is(met, false)
+  values.set('a', 'new')
+  await look('b')
+  assert.is(met, false)
+  await look('a')
+  assert.is(met, true)
 })
 
 test('a check fails if an entry is missing, too many or wrong', async () => {

@@ -284,7 +284,7 @@ function readRepository (): Map<string, string> {
     if (!files.delete(folder)) continue
     for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
       const path = posix.join(entry.parentPath.replaceAll('\\', '/'), entry.name)
-      if (entry.isFile()) files.set(path, path.endsWith('.ts') ? readFileSync(path, 'utf8') : '')
+      if (entry.isFile() && !path.includes('/node_modules/')) files.set(path, path.endsWith('.ts') ? readFileSync(path, 'utf8') : '')
     }
   }
   return files
