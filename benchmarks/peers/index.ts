@@ -15,16 +15,15 @@ import { isInstalled } from './packages.ts'
 const folder = fileURLToPath(new URL('.', import.meta.url))
 process.env.BENCHMARKS_PEERS = folder
 
-function needed (): boolean {
-  try {
-    return parseOptions(process.argv.slice(2)).peers.some((name) => kinds[name]!.packages.length > 0)
-  } catch {
-    // Bad usage is told where it is run.
-    return false
-  }
+let peers: readonly string[]
+try {
+  peers = parseOptions(process.argv.slice(2)).peers
+} catch (error) {
+  console.error((error as Error).message)
+  process.exit(2)
 }
 
-if (needed() && !isInstalled(folder)) {
+if (peers.some((name) => kinds[name]!.packages.length > 0) && !isInstalled(folder)) {
   console.error(`Installing what is compared with, in ${folder}`)
   const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm'
   const { status } = spawnSync(npm, ['ci'], { cwd: folder, stdio: ['ignore', 'inherit', 'inherit'], shell: process.platform === 'win32' })

@@ -2,7 +2,7 @@
  * Runs all jobs with all peers, one after another in every round, prints how ReplicatedLevel compares with each, and
  * writes it as JSON.
  *
- * Exit status: 0, 1 if a peer failed or a check did, 2 for bad usage. A peer that fails does not keep the others
+ * Exit status: 0, or 1 if a peer failed or a check did. A peer that fails does not keep the others
  * from being measured, and one that is missing here is named.
  */
 import { writeFileSync } from 'node:fs'
@@ -12,26 +12,18 @@ import { Directories } from '../processes.ts'
 import { table } from '../table.ts'
 import { runJobs, units, type JobName, type Outcome } from './jobs.ts'
 import { kinds, ours } from './kinds.ts'
-import { parseOptions, type Options } from './options.ts'
+import { parseOptions } from './options.ts'
 import { versionOf } from './packages.ts'
 
 process.once('disconnect', () => { process.exit(1) })
 
-let options: Options
-try {
-  options = parseOptions(process.argv.slice(2))
-} catch (error) {
-  console.error((error as Error).message)
-  process.exit(2)
-}
-
-const { rounds, entries, json, roundLimitMs } = options
+const { rounds, entries, peers, json, roundLimitMs } = parseOptions(process.argv.slice(2))
 const skipped: Record<string, string> = {}
-for (const name of options.peers) {
+for (const name of peers) {
   const missing = kinds[name]!.missing?.()
   if (missing !== undefined) skipped[name] = missing
 }
-const names = options.peers.filter((name) => skipped[name] === undefined)
+const names = peers.filter((name) => skipped[name] === undefined)
 for (const [name, reason] of Object.entries(skipped)) console.error(`Skipped: ${name}, since ${reason}`)
 
 /** By peer, round by round; undefined if it failed. */
@@ -52,11 +44,11 @@ console.log(table(figures))
 console.log()
 for (const name of names) console.log(`${kinds[name]!.title}: ${kinds[name]!.layout}; written to: ${kinds[name]!.durability}`)
 if (json !== undefined) {
-  const peers = Object.fromEntries(names.map((name) => {
+  const described = Object.fromEntries(names.map((name) => {
     const { title, layout, durability, packages } = kinds[name]!
     return [name, { title, layout, durability, versions: Object.fromEntries(packages.map((name) => [name, versionOf(name)])) }]
   }))
-  writeFileSync(json, JSON.stringify({ date: new Date().toISOString(), ...machine, rounds, entries, peers, skipped, failed, figures }, null, 2))
+  writeFileSync(json, JSON.stringify({ date: new Date().toISOString(), ...machine, rounds, entries, peers: described, skipped, failed, figures }, null, 2))
 }
 if (failed.length > 0) console.log(`\nFailed:\n${failed.join('\n')}`)
 process.exit(failed.length > 0 ? 1 : 0)
