@@ -115,8 +115,8 @@ export class Link {
     switch (effect.type) {
       case 'send': return this.#send(effect.frame)
       case 'greeted': return this.#owner.greeted(this, effect.hello)
-      case 'request-turn': return this.#owner.requestTurn(this)
-      case 'release-turn': return this.#owner.releaseTurn(this)
+      case 'request-turn': return this.#afterDeliveries(() => { this.#owner.requestTurn(this) })
+      case 'release-turn': return this.#afterDeliveries(() => { this.#owner.releaseTurn(this) })
       case 'live': return this.#owner.live(this, effect.live)
       case 'caught-up': return this.#owner.caughtUp(this)
       case 'warn': return this.#owner.warn(effect.error)
@@ -173,6 +173,11 @@ export class Link {
     }).catch((error) => { this.end(toReplicationError(error)) })
   }
 
+  /** The store takes in one delivery at a time: nobody else has the turn before the last one here is over. */
+  #afterDeliveries (act: () => void): void {
+    this.#deliveries = this.#deliveries.then(act)
+  }
+
   #abandonDelivery (): void {
     const delivery = this.#delivery
     this.#delivery = undefined
@@ -200,6 +205,7 @@ export class Link {
     this.#owner.system.setTimer(() => { this.#connection.close() }, farewellMs)
     this.#closeSource()
     this.#abandonDelivery()
+    this.#afterDeliveries(() => { this.#owner.releaseTurn(this) })
     this.#owner.ended(this, error)
   }
 

@@ -103,11 +103,18 @@ export class Mesh implements LinkOwner {
   changed (): void {
     for (const link of this.#links) link.handle({ type: 'changed' })
     this.#wake()
-    if (this.#links.size > 0) {
-      this.#flushTimer ??= this.system.setTimer(() => {
-        this.flush().catch((error) => { this.#options.onError(toReplicationError(error)) })
-      }, acknowledgeDelayMs)
-    }
+    this.#flushSoon()
+  }
+
+  /** What is not durable yet will be, and be acknowledged, soon after it came, or after somebody came who wants to know. */
+  #flushSoon (): void {
+    if (this.#links.size === 0 || this.store.durable.dominates(this.store.vector)) return
+    this.#flushTimer ??= this.system.setTimer(() => {
+      this.flush().catch((error) => {
+        this.#options.onError(toReplicationError(error))
+        this.#flushSoon()
+      })
+    }, acknowledgeDelayMs)
   }
 
   /** Makes everything durable, and tells all links. Calls that come together share one write. */
@@ -235,6 +242,7 @@ export class Mesh implements LinkOwner {
     }
     if (!this.#hasRoomFor(link)) return link.end(tooMany('This replica has as many links as it may have'))
     this.store.members.add(hello.replica)
+    this.#flushSoon()
     this.#options.onGreeted(link, hello)
     this.#wake()
   }
@@ -279,7 +287,6 @@ export class Mesh implements LinkOwner {
     if (!this.#links.delete(link)) return
     this.#lobby.leave(link)
     if (this.#links.size === 0) this.store.feed.close()
-    this.releaseTurn(link)
     this.live()
     this.#options.onEnded(link, error)
     this.#wake()

@@ -45,6 +45,7 @@ export class Delivery {
   #bytes = 0
   #received = 0
   #staged = false
+  #applying = false
   #lastKey: Buffer | undefined
 
   constructor (target: DeliveryTarget, record: StageRecord, total: number) {
@@ -83,13 +84,14 @@ export class Delivery {
   async end (entries: number): Promise<void> {
     if (entries !== this.#received) throw new ReplicationError(`${this.#received} entries of ${entries} have come`, { code: 'REPLICATION_PROTOCOL' })
     if (!this.#staged && this.#record.kind === 'transfer' && this.#target.mayDelete(this.#record)) await this.#spill()
+    this.#applying = true
     if (this.#staged) await this.#target.applyStage(this.#record)
     else await this.#target.applyAtOnce(this.#record, this.#collected.map(({ chunk }) => chunk))
   }
 
-  /** The source is gone before the end. */
+  /** The source is gone before the end. An apply phase that has begun needs it no more, and must not be given up. */
   async abandon (): Promise<void> {
-    if (this.#staged) await this.#target.dropStage()
+    if (this.#staged && !this.#applying) await this.#target.dropStage()
   }
 }
 

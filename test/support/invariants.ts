@@ -129,7 +129,7 @@ function sequenceBytes (sequence: number): string {
 }
 
 /** The last checkpoint, and what the journal says since. */
-function vectorOf (metas: Map<string, Buffer>): VersionVector {
+export function vectorOf (metas: Map<string, Buffer>): VersionVector {
   const vector = new VersionVector()
   const [first] = meta.vector(logIdFrom(new Uint8Array(8))).toString('latin1').split('\0')
   for (const [key, value] of metas) {

@@ -67,6 +67,17 @@ export class MemoryNetwork {
     for (const connection of this.#between(hostA, hostB)) connection.break()
   }
 
+  /** Every end of a connection that is open. */
+  get connections (): ReadonlySet<MemoryConnection> {
+    return this.#connections
+  }
+
+  /** A machine's process is dead: what it listened on is free, its ends are gone, and nobody has been told. */
+  vanish (host: string): void {
+    for (const key of [...this.#listeners.keys()]) if (key.startsWith(`${host}:`)) this.#listeners.delete(key)
+    for (const connection of [...this.#connections]) if (connection.host === host) connection.break()
+  }
+
   /** While on: nothing arrives, nobody notices, dials hang until they time out. */
   partition (hostA: string, hostB: string, on: boolean): void {
     if (on) this.#partitions.add(pairOf(hostA, hostB))
@@ -239,7 +250,7 @@ class Pipe {
   }
 }
 
-class MemoryConnection implements Connection {
+export class MemoryConnection implements Connection {
   readonly host: string
   readonly remote: Address
   readonly listensFirst = false
