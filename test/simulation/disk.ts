@@ -1,0 +1,222 @@
+/**
+ * A machine's disk: what LevelDB holds, what of it would survive a power loss, and batches that fail when told to.
+ *
+ * memory-level's tree is immutable, so that a state of the disk is one reference, and saving or restoring it costs
+ * nothing. A batch is never torn. A killed process loses nothing; a power loss goes back to the last synced batch,
+ * or to any batch after it.
+ */
+import { MemoryLevel } from 'memory-level'
+import type { Identity, IdentityStore } from '../../lib/storage/identity.ts'
+import type { Dice } from './dice.ts'
+import type { Scheduler } from './scheduler.ts'
+
+export interface Tree {
+  get (key: Buffer): Buffer | undefined
+  readonly keys: Buffer[]
+  forEach (visit: (key: Buffer, value: Buffer) => void): void
+  find (key: Buffer): { readonly valid: boolean, update (value: Buffer): Tree, remove (): Tree }
+  insert (key: Buffer, value: Buffer): Tree
+}
+
+export interface RawOperation {
+  readonly type: 'put' | 'del'
+  readonly key: Buffer
+  readonly value?: Buffer
+}
+
+/** Sees every batch at the moment at which it is there. */
+export type BatchObserver = (operations: readonly RawOperation[], before: Tree, after: Tree, sync: boolean) => void
+
+interface PrivateMemory {
+  _get (key: Buffer, options: object): Promise<Buffer | undefined>
+  _getSync (key: Buffer, options: object): Buffer | undefined
+  _getMany (keys: Buffer[], options: object): Promise<Array<Buffer | undefined>>
+  _has (key: Buffer, options: object): Promise<boolean>
+  _hasMany (keys: Buffer[], options: object): Promise<boolean[]>
+  _iterator (options: object): unknown
+  _keys (options: object): unknown
+  _values (options: object): unknown
+  _snapshot (options: object): Record<symbol, Tree>
+}
+
+const memory = MemoryLevel.prototype as unknown as PrivateMemory
+const pristine = memory._snapshot.call(new MemoryLevel(), { owner: new MemoryLevel() })
+const [treeSymbol] = Object.getOwnPropertySymbols(pristine) as [symbol]
+export const emptyTree: Tree = pristine[treeSymbol]!
+
+export class Disk {
+  tree: Tree = emptyTree
+  identity: Identity | undefined
+  bootId = 'boot 1'
+  /** Batches, from now on, that fail. */
+  failures = 0
+  /** How often the identity file was replaced. */
+  renewals = 0
+  #synced: Tree = emptyTree
+  #afterSync: Tree[] = []
+
+  get synced (): Tree {
+    return this.#synced
+  }
+
+  /** Another directory with the same content. */
+  static copyOf ({ tree, identity }: Pick<Disk, 'tree' | 'identity'>, number: number): Disk {
+    const disk = new Disk()
+    disk.restore({ tree, identity }, number)
+    return disk
+  }
+
+  write (operations: readonly RawOperation[], sync: boolean): Tree {
+    const before = this.tree
+    this.tree = applied(before, operations)
+    if (sync) this.settle()
+    else this.#afterSync.push(this.tree)
+    return before
+  }
+
+  /** Everything is on the medium. */
+  settle (): void {
+    this.#synced = this.tree
+    this.#afterSync = []
+  }
+
+  losePower (dice: Dice): void {
+    this.tree = dice.pick([this.#synced, ...this.#afterSync])
+    this.settle()
+    this.bootId = `boot ${dice.below(1e9)}`
+  }
+
+  /** Puts back a copy, as new files. */
+  restore ({ tree, identity }: Pick<Disk, 'tree' | 'identity'>, number: number): void {
+    this.tree = tree
+    this.identity = identity === undefined ? undefined : { ...identity, inode: `copy ${number}`, birthTime: `copied ${number}`, changeTime: `copied ${number}` }
+    this.settle()
+  }
+}
+
+export function applied (tree: Tree, operations: readonly RawOperation[]): Tree {
+  for (const { type, key, value } of operations) {
+    const found = tree.find(key)
+    if (type === 'del') tree = found.valid ? found.remove() : tree
+    else tree = found.valid ? found.update(value!) : tree.insert(key, value!)
+  }
+  return tree
+}
+
+/** The identity file of the directory that a disk holds. */
+export class DiskIdentity implements IdentityStore {
+  readonly #disk: Disk
+
+  constructor (disk: Disk) {
+    this.#disk = disk
+  }
+
+  async read (): Promise<Identity | undefined> {
+    const { identity, bootId } = this.#disk
+    return identity === undefined ? undefined : { ...identity, bootId }
+  }
+
+  async renew (nonce: string): Promise<Identity> {
+    const number = String(++this.#disk.renewals)
+    this.#disk.identity = { nonce, inode: number, birthTime: '1', changeTime: number, bootId: this.#disk.bootId }
+    return this.#disk.identity
+  }
+}
+
+/** The engine of one process. Once it is dead, nothing that it asked for comes. */
+export class SimulatedLevel extends MemoryLevel<Buffer, Buffer> {
+  readonly #disk: Disk
+  readonly #scheduler: Scheduler
+  readonly #dice: Dice
+  readonly #observe: BatchObserver
+  readonly #pauseMs: number
+  dead = false
+
+  constructor (disk: Disk, scheduler: Scheduler, dice: Dice, observe: BatchObserver) {
+    super({ keyEncoding: 'buffer', valueEncoding: 'buffer', storeEncoding: 'buffer' })
+    this.#disk = disk
+    this.#scheduler = scheduler
+    this.#dice = dice
+    this.#observe = observe
+    this.#pauseMs = dice.pick([0.1, 1, 10])
+  }
+
+  #at<T extends { snapshot?: object }> (options: T): T {
+    return options.snapshot === undefined ? { ...options, snapshot: { ref () {}, unref () {}, [treeSymbol]: this.#disk.tree } } : options
+  }
+
+  async _get (key: Buffer, options: object): Promise<Buffer | undefined> {
+    return await this.#alive(memory._get.call(this, key, this.#at(options)))
+  }
+
+  _getSync (key: Buffer, options: object): Buffer | undefined {
+    return memory._getSync.call(this, key, this.#at(options))
+  }
+
+  async _getMany (keys: Buffer[], options: object): Promise<Array<Buffer | undefined>> {
+    const values = memory._getMany.call(this, keys, this.#at(options))
+    if (this.#dice.chance(0.1)) await this.#pause()
+    return await this.#alive(values)
+  }
+
+  async _has (key: Buffer, options: object): Promise<boolean> {
+    return await this.#alive(memory._has.call(this, key, this.#at(options)))
+  }
+
+  async _hasMany (keys: Buffer[], options: object): Promise<boolean[]> {
+    return await this.#alive(memory._hasMany.call(this, keys, this.#at(options)))
+  }
+
+  _iterator (options: object): unknown {
+    return memory._iterator.call(this, this.#at(options))
+  }
+
+  _keys (options: object): unknown {
+    return memory._keys.call(this, this.#at(options))
+  }
+
+  _values (options: object): unknown {
+    return memory._values.call(this, this.#at(options))
+  }
+
+  _snapshot (options: object): object {
+    const snapshot = memory._snapshot.call(this, options)
+    snapshot[treeSymbol] = this.#disk.tree
+    return snapshot
+  }
+
+  async _batch (operations: RawOperation[], { sync = false }: { sync?: boolean }): Promise<void> {
+    await this.#alive(this.#pause())
+    if (this.#disk.failures > 0) {
+      this.#disk.failures--
+      throw new Error('simulated: no space left on device')
+    }
+    this.#write(operations, sync)
+    if (this.#dice.chance(0.3)) await this.#alive(this.#pause())
+  }
+
+  /** LevelDB deletes a range in several batches; nothing depends on where they end. */
+  async _clear ({ gt, gte, lt, lte, limit, reverse, snapshot }: Record<string, unknown>): Promise<void> {
+    const range = Object.fromEntries(Object.entries({ gt, gte, lt, lte, limit, reverse, snapshot }).filter(([, value]) => value !== undefined))
+    const keys = await this.keys({ ...range, keyEncoding: 'buffer' }).all() as Buffer[]
+    while (keys.length > 0) {
+      await this.#alive(this.#pause())
+      this.#write(keys.splice(0, this.#dice.between(1, 100)).map((key) => ({ type: 'del', key })), false)
+    }
+  }
+
+  #write (operations: readonly RawOperation[], sync: boolean): void {
+    const before = this.#disk.write(operations, sync)
+    this.#observe(operations, before, this.#disk.tree, sync)
+  }
+
+  async #pause (): Promise<void> {
+    await this.#scheduler.pause(this.#dice.exponential(this.#pauseMs))
+  }
+
+  async #alive<T> (result: Promise<T>): Promise<T> {
+    const value = await result
+    if (this.dead) await new Promise(() => {})
+    return value
+  }
+}

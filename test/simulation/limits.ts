@@ -1,0 +1,30 @@
+/** Limits small enough to matter in a run of a hundred writes. Only possible where `patch.mjs` has loaded lib. */
+import * as limits from '../../lib/limits.ts'
+import type { Dice } from './dice.ts'
+
+type Limits = Partial<Record<keyof typeof limits, number>>
+
+export function setLimits (values: Limits): void {
+  const { setLimits: set } = limits as unknown as { setLimits?: (values: Limits) => void }
+  if (set === undefined) throw new Error('lib was not loaded by test/simulation/patch.mjs: its limits cannot be set')
+  set(values)
+}
+
+export function chooseLimits (dice: Dice): Limits {
+  const size = dice.pick(['tiny', 'small', 'real'])
+  const journal = dice.chance(0.5) ? { checkpointInterval: 4, journalSlots: 16 } : {}
+  if (size === 'real') return journal
+  const [least, most] = size === 'tiny' ? [60, 400] : [400, 4000]
+  return {
+    ...journal,
+    chunkBytes: dice.between(least, most),
+    fragmentBytes: dice.between(least, most),
+    innerBatchBytesMax: dice.between(least, most * 2),
+    applyBatchBytes: dice.between(least, most),
+    creditWindowBytes: dice.between(most * 2, most * 8),
+    feedBytesMax: dice.between(least, most * 10),
+    outputBytesMax: dice.between(most * 50, most * 100),
+    siblingKeysMax: dice.between(0, 3),
+    transferStallMs: dice.between(1000, 10_000)
+  }
+}

@@ -1,0 +1,205 @@
+/**
+ * One replica: a machine with a disk and a clock, and at times a process that runs the real store and the real
+ * replication on it.
+ *
+ * What a user asks for is told to the oracle when its batch reaches the disk, in the order in which it was asked for,
+ * so that the oracle decides by itself which operation has to be there, and in which place.
+ */
+import { bytesEncodings } from '../../lib/encodings.ts'
+import type { ReplicationError } from '../../lib/errors.ts'
+import { Replicator } from '../../lib/network/replicator.ts'
+import type { Engine } from '../../lib/storage/engine.ts'
+import { Store } from '../../lib/storage/store.ts'
+import type { Dice } from './dice.ts'
+import { DiskIdentity, SimulatedLevel, Disk, type RawOperation, type Tree } from './disk.ts'
+import { ProcessSystem, type WallClock } from './scheduler.ts'
+import { Transactions, type TextOperation } from './transactions.ts'
+import { Witness } from './witness.ts'
+import type { World } from './world.ts'
+
+export const port = 9000
+
+/** One run of the database: it dies with the process. */
+class Process {
+  readonly system: ProcessSystem
+  readonly engine: SimulatedLevel
+  readonly transactions: Transactions
+  readonly witness: Witness
+  /** The writes that a power loss cannot take. */
+  syncedSeen: bigint
+  store: Store | undefined
+  replicator: Replicator | undefined
+  /** Whether it accepts writes. */
+  ready = false
+  closing = false
+
+  constructor (system: ProcessSystem, engine: SimulatedLevel, transactions: Transactions, witness: Witness) {
+    this.system = system
+    this.engine = engine
+    this.transactions = transactions
+    this.witness = witness
+    this.syncedSeen = 0n
+  }
+}
+
+export class Machine {
+  readonly name: string
+  readonly world: World
+  readonly disk: Disk
+  readonly clock: WallClock
+  readonly dice: Dice
+  peers: string[]
+  process: Process | undefined
+  /** A copy of the directory, to be put back or opened elsewhere. */
+  saved: Pick<Disk, 'tree' | 'identity'> | undefined
+  /** It was restored or cloned, or somebody has dropped it: outside exact conflicts where deletes were collected. */
+  special = false
+  /** Switched off until it is switched on by hand. */
+  away = false
+  /** For good. */
+  gone = false
+
+  constructor (world: World, name: string, peers: string[], disk = new Disk()) {
+    this.world = world
+    this.name = name
+    this.peers = peers
+    this.disk = disk
+    this.dice = world.dice.fork()
+    this.clock = { offsetMs: 0 }
+  }
+
+  get ready (): boolean {
+    return this.process?.ready === true
+  }
+
+  /** The writes that it has on its disk. */
+  get seen (): bigint {
+    return (this.process?.witness ?? this.#witness(() => {})).seen
+  }
+
+  #witness (onOwnDots: Transactions['place']): Witness {
+    const { world } = this
+    return new Witness({ name: this.name, oracle: world.oracle, resolver: world.resolver, onOwnDots, onCount: (what) => { world.count(what) } }, this.disk.tree)
+  }
+
+  /** Opens the database. Resolves when it accepts writes, or has failed to open. */
+  async start (): Promise<void> {
+    const { world } = this
+    const system = new ProcessSystem(world.scheduler, this.clock, this.dice.fork())
+    const engine = new SimulatedLevel(this.disk, world.scheduler, this.dice.fork(), (operations, before, after, sync) => {
+      world.guard(() => { this.#committed(operations, before, after, sync) })
+    })
+    const witness = this.#witness((dots, before) => { transactions.place(dots, before) })
+    const transactions: Transactions = new Transactions({ world, name: this.name, disk: this.disk, witness, isSpecial: () => this.special, store: () => process.store! })
+    const process = this.process = new Process(system, engine, transactions, witness)
+    world.network.reset(this.name)
+    world.log(`${this.name} opens`)
+    try {
+      await this.#open(process)
+      if (system.dead) return
+      process.ready = true
+      world.log(`${this.name} accepts writes`)
+    } catch (error) {
+      if (system.dead) return
+      world.count(`failed to open: ${(error as ReplicationError).code ?? (error as Error).message}`)
+      world.log(`${this.name} failed to open: ${(error as Error).message}`)
+      this.kill()
+    }
+  }
+
+  async #open (process: Process): Promise<void> {
+    const { world, name } = this
+    const { system, engine } = process
+    const options = {
+      system,
+      resolverVersion: '',
+      transactionBytesMax: world.transactionBytesMax,
+      onError: (error: ReplicationError) => { world.guard(() => { world.error(name, error) }) }
+    }
+    const changed = (): void => { process.replicator?.mesh.changed() }
+    await engine.open()
+    const store = process.store = await Store.open({
+      ...options,
+      engine: engine as unknown as Engine,
+      identity: new DiskIdentity(this.disk),
+      encodings: bytesEncodings('utf8', 'utf8'),
+      resolver: world.resolver,
+      onCommit: changed,
+      onApplying: changed,
+      reports: () => world.reports,
+      onReport: () => {}
+    })
+    if (!process.witness.vector.equals(store.vector)) world.fail('vector', `${name} opens with another vector than is on its disk`)
+    process.replicator = new Replicator({
+      ...options,
+      store,
+      transport: world.network.transport(name, () => system.dead),
+      protection: undefined,
+      group: 'simulation',
+      host: name,
+      port,
+      portIsPreference: false,
+      peers: () => this.peers.map((peer) => `${peer}:${port}`),
+      initialSyncMs: world.initialSyncMs,
+      emit: (event) => { world.count(`event ${event}`) }
+    })
+    await process.replicator.open()
+  }
+
+  #committed (operations: readonly RawOperation[], before: Tree, after: Tree, sync: boolean): void {
+    const { process, world } = this
+    if (process === undefined) return
+    process.transactions.batches++
+    if (world.diskTrace === this.name) for (const operation of operations) world.log(describeRecord(operation))
+    if (sync) process.transactions.synced = process.transactions.batches
+    process.witness.observe(operations, before, after)
+    if (sync) process.syncedSeen = process.witness.seen
+    world.log(() => `${this.name} has written ${operations.length} records${sync ? ', synced' : ''}: ${[...process.witness.vector].map(({ log, sequence }) => `${Buffer.from(log, 'latin1').toString('hex', 0, 2)}:${sequence}`).join(' ')}`)
+    const early = process.store === undefined ? 0n : world.bitsOf(process.store.durable) & ~process.syncedSeen
+    if (early !== 0n) world.fail('durable', `${this.name} calls durable what is not synced: ${world.oracle.names(early)}`)
+  }
+
+  /** The process is gone from one moment to the next. */
+  kill ({ told = true }: { told?: boolean } = {}): void {
+    const { process } = this
+    if (process === undefined) return
+    if (process.witness.applying !== undefined) this.world.count('crashes in an apply phase')
+    process.system.dead = process.engine.dead = true
+    this.process = undefined
+    this.world.network.vanish(this.name, told)
+  }
+
+  losePower (): void {
+    const durable = this.process?.store?.durable
+    const claimed = durable === undefined ? 0n : this.world.bitsOf(durable)
+    this.kill({ told: this.dice.chance(0.3) })
+    this.disk.losePower(this.dice)
+    const lost = claimed & ~this.seen
+    if (lost !== 0n) this.world.fail('durable-lost', `${this.name} lost what it called durable: ${this.world.oracle.names(lost)}`)
+  }
+
+  async stop (): Promise<void> {
+    const { process } = this
+    if (process === undefined || process.closing) return
+    process.closing = true
+    process.ready = false
+    await process.replicator?.close()
+    await process.store?.close()
+    if (process.system.dead) return
+    this.disk.settle()
+    this.kill()
+  }
+
+  write (operations: readonly TextOperation[], sync: boolean): void {
+    this.process?.transactions.write(operations, sync)
+  }
+
+  clear (from: string, to: string): void {
+    this.process?.transactions.clear(from, to)
+  }
+}
+
+function describeRecord ({ type, key, value }: RawOperation): string {
+  const text = key.toString('latin1').replace(/[^ -~]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`)
+  return `  ${type} ${text}${value === undefined ? '' : ` = ${value.toString('hex')}`}`
+}

@@ -1,0 +1,110 @@
+/**
+ * What has happened in truth: every write with all writes that its author had seen.
+ *
+ * It knows no merge. A set of writes is a bit set (a bigint), so that "what is left of these when everything that one of
+ * them had seen is taken away" is a handful of operations.
+ */
+import { formatLogId, type LogId } from '../../lib/core/ids.ts'
+
+export interface Write {
+  readonly index: number
+  readonly bit: bigint
+  readonly log: LogId
+  readonly sequence: number
+  readonly hlc: number
+  readonly key: string
+  readonly type: 'put' | 'del'
+  readonly value: string | undefined
+  /** The replica that wrote it, by id and by the machine's name. */
+  readonly replica: string
+  readonly author: string
+  /** Whether its author was restored, cloned, or dropped by somebody before. */
+  readonly special: boolean
+  /** All writes of its transaction, itself included; known when the transaction is complete. */
+  together: bigint
+  /** All writes that its author had seen. */
+  readonly past: bigint
+  /** Those of the same key. */
+  readonly superseded: bigint
+}
+
+export interface NewWrite {
+  readonly log: LogId
+  readonly sequence: number
+  readonly hlc: number
+  readonly key: string
+  readonly type: 'put' | 'del'
+  readonly value: string | undefined
+  readonly replica: string
+  readonly author: string
+  readonly special: boolean
+}
+
+export class Oracle {
+  readonly writes: Write[] = []
+  readonly #byDot = new Map<LogId, Map<number, Write>>()
+  readonly #byKey = new Map<string, Write[]>()
+  readonly #maskByKey = new Map<string, bigint>()
+  /** Tombstones that somebody has forgotten, and what they had superseded. */
+  collected = 0n
+  collectedSuperseded = 0n
+
+  get keys (): Iterable<string> {
+    return this.#byKey.keys()
+  }
+
+  write (fresh: NewWrite, past: bigint): Write {
+    const bit = 1n << BigInt(this.writes.length)
+    const mask = this.mask(fresh.key)
+    const write: Write = { ...fresh, index: this.writes.length, bit, together: bit, past, superseded: past & mask }
+    this.writes.push(write)
+    let log = this.#byDot.get(fresh.log)
+    if (log === undefined) this.#byDot.set(fresh.log, log = new Map())
+    log.set(fresh.sequence, write)
+    let ofKey = this.#byKey.get(fresh.key)
+    if (ofKey === undefined) this.#byKey.set(fresh.key, ofKey = [])
+    ofKey.push(write)
+    this.#maskByKey.set(fresh.key, mask | bit)
+    return write
+  }
+
+  at (log: LogId, sequence: number): Write | undefined {
+    return this.#byDot.get(log)?.get(sequence)
+  }
+
+  /** All writes to a key. */
+  mask (key: string): bigint {
+    return this.#maskByKey.get(key) ?? 0n
+  }
+
+  of (key: string): readonly Write[] {
+    return this.#byKey.get(key) ?? []
+  }
+
+  /** The writes of a log from one sequence, excluded, to another, included. */
+  range (log: LogId, from: number, to: number): bigint {
+    const writes = this.#byDot.get(log)
+    let bits = 0n
+    if (writes !== undefined) for (let sequence = from + 1; sequence <= to; sequence++) bits |= writes.get(sequence)?.bit ?? 0n
+    return bits
+  }
+
+  /** What true causality leaves of a key for somebody who has seen these writes. */
+  siblings (key: string, seen: bigint): bigint {
+    let left = seen & this.mask(key)
+    if (left !== 0n) for (const write of this.of(key)) if ((write.bit & seen) !== 0n) left &= ~write.superseded
+    return left
+  }
+
+  list (bits: bigint): Write[] {
+    return this.writes.filter(({ bit }) => (bits & bit) !== 0n)
+  }
+
+  names (bits: bigint): string {
+    return this.list(bits).map(dotOf).join(', ')
+  }
+}
+
+export function dotOf ({ author, log, sequence, type, key }: Write): string {
+  return `${author}/${formatLogId(log).slice(0, 4)}:${sequence} (${type} ${key})`
+}

@@ -1,0 +1,61 @@
+/**
+ * What must hold when everything has been exchanged: all replicas are equal, nothing that one of them had is lost,
+ * nothing that was superseded is back, and what is there for a while only is gone.
+ */
+import { keyspace } from '../../lib/storage/keyspaces.ts'
+import type { Group } from './group.ts'
+import type { Machine } from './machine.ts'
+import { dotOf } from './oracle.ts'
+import { dataOf, setOf } from './witness.ts'
+import type { World } from './world.ts'
+
+/** Whether all know the same, have made it durable, and owe each other nothing. */
+export function atRest ({ living: machines }: Group): boolean {
+  const first = machines[0]?.process?.witness
+  return first !== undefined && machines.every(({ ready, process }) => ready &&
+    process!.witness.vector.equals(first.vector) &&
+    process!.witness.collected.equals(first.collected) &&
+    process!.witness.applying === undefined &&
+    process!.store!.durable.equals(first.vector))
+}
+
+export function checkRest ({ world, living }: Group, alive: bigint): void {
+  const { oracle } = world
+  const [first, ...others] = living
+  for (const machine of living) machine.process!.witness.checkAll(machine.disk.tree)
+  const state = (machine: Machine): string => JSON.stringify([...oracle.keys].map((key) => [key, dataOf(machine.disk.tree, key), setOf(machine.disk.tree, key)]))
+  for (const other of others) {
+    if (state(other) !== state(first!)) world.fail('no-convergence', `${first!.name} and ${other.name} differ: ${state(first!)} and ${state(other)}`)
+  }
+  const lost = alive & ~first!.seen
+  if (lost !== 0n) world.fail('lost', `nobody has ${oracle.names(lost)}`)
+  for (const key of oracle.keys) checkKey(world, key, first!)
+  for (const machine of living) checkLeftovers(world, machine)
+}
+
+/** Exact conflicts: the one exemption is a delete that was collected, and a write of somebody who was not counted. */
+function checkKey (world: World, key: string, { seen, disk }: Machine): void {
+  const { oracle } = world
+  const left = oracle.list(oracle.siblings(key, seen))
+  const found = new Set(setOf(disk.tree, key).map(({ log, sequence }) => oracle.at(log, sequence)))
+  const collected = left.filter((write) => !found.has(write))
+  const puts = left.filter(({ type }) => type === 'put')
+  if (collected.length === 0 || puts.length === 0) return
+  if ([...collected, ...puts].some(({ special }) => special)) return world.count('exempt conflicts')
+  world.fail('conflict-lost', `${key}: ${collected.map(dotOf).join(', ')} was collected while concurrent with ${puts.map(dotOf).join(', ')}`)
+}
+
+function checkLeftovers (world: World, { name, disk }: Machine): void {
+  let staged = 0
+  let siblings = 0
+  disk.tree.forEach((key) => {
+    if (key[0] === keyspace.stage) staged++
+    if (key[0] === keyspace.sibling) siblings++
+  })
+  if (staged > 0) world.fail('stage', `${name} still has ${staged} staged entries`)
+  const expected = [...world.oracle.keys].reduce((sum, key) => {
+    const set = setOf(disk.tree, key)
+    return sum + (set.length < 2 ? 0 : set.filter(({ type }) => type === 'put').length)
+  }, 0)
+  if (siblings !== expected) world.fail('siblings', `${name} has ${siblings} sibling values, and ${expected} siblings`)
+}

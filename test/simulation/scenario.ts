@@ -1,0 +1,183 @@
+/**
+ * One run: a group lives through faults; then all faults end, and it has to come to rest in a bounded time.
+ */
+import { Group } from './group.ts'
+import type { Machine } from './machine.ts'
+import { atRest, checkRest } from './rest.ts'
+import { randomOperations } from './transactions.ts'
+import { World, type TraceOptions } from './world.ts'
+
+/** Faults are over: so long may it take, of virtual time, until all are equal and silent. */
+const restMs = 60_000
+
+export interface Outcome {
+  readonly seed: number
+  readonly violation: Error | undefined
+  readonly hash: string
+  readonly counts: Readonly<Record<string, number>>
+  readonly trace: readonly string[] | undefined
+}
+
+export async function simulate (seed: number, options: TraceOptions = {}): Promise<Outcome> {
+  const world = new World(seed, options)
+  const group = new Group(world)
+  try {
+    await live(group)
+    await heal(group)
+  } catch (error) {
+    world.violation ??= error as Error
+  }
+  for (const machine of group.machines) machine.kill()
+  world.counts.events = world.scheduler.events
+  world.counts.writes = world.oracle.writes.length
+  return { seed, violation: world.violation, hash: world.hash, counts: world.counts, trace: world.trace }
+}
+
+const calm = { write: 40, burst: 4, clear: 1, cut: 6, block: 4, slow: 2, kill: 1, power: 1, restart: 1, disk: 0.5, copy: 1, restore: 0.4, clone: 0.2, away: 1.5, gone: 0.1, clock: 1 }
+const rough = { write: 25, burst: 3, clear: 1, cut: 14, block: 8, slow: 4, kill: 5, power: 4, restart: 2, disk: 2, copy: 2, restore: 1.5, clone: 0.6, away: 4, gone: 0.3, clock: 2 }
+
+async function live (group: Group): Promise<void> {
+  const { world, machines } = group
+  const { dice } = world
+  for (const machine of machines) switchOn(machine, dice.chance(0.7) ? 0 : dice.below(20_000))
+  const weights = dice.pick([calm, rough])
+  const pauseMs = dice.pick([20, 100, 300])
+  const steps = dice.between(80, 200)
+  for (let step = 0; step < steps; step++) {
+    await world.pass(dice.exponential(pauseMs))
+    act(group, dice.weighted(weights))
+  }
+}
+
+function act (group: Group, what: keyof typeof calm): void {
+  const { world, machines, ready } = group
+  const { dice, network } = world
+  if (ready.length === 0) return
+  const machine = dice.pick(ready)
+  world.count(what)
+  if (what === 'write') return write(world, machine, dice.chance(0.3) ? dice.between(2, 6) : 1)
+  switch (what) {
+    case 'burst':
+      for (let count = dice.between(2, 12); count > 0; count--) write(world, machine, dice.between(1, 3))
+      return
+    case 'clear': return machine.clear(dice.pick(world.keys), `${dice.pick(world.keys)}~`)
+    case 'cut': return world.log(`the connection ${network.cutOne() ?? 'of nobody'} breaks`)
+    case 'block': return block(group, machine)
+    case 'slow': {
+      const other = dice.pick(machines)
+      const delayMs = dice.between(300, 3000)
+      world.log(`${machine.name} to ${other.name} takes ${delayMs} ms`)
+      return network.setDelay(machine.name, other.name, delayMs)
+    }
+    case 'kill':
+      world.log(`${machine.name} is killed`)
+      machine.kill()
+      return switchOn(machine, dice.exponential(1000))
+    case 'power':
+      machine.losePower()
+      world.log(`${machine.name} has lost power`)
+      return switchOn(machine, dice.exponential(3000))
+    case 'restart':
+      world.log(`${machine.name} is closed`)
+      void machine.stop().then(() => { switchOn(machine, dice.exponential(500)) }, (error) => { world.violation ??= error })
+      return
+    case 'disk':
+      world.faultyDisks = true
+      machine.disk.failures = dice.between(1, 3)
+      return world.log(`the disk of ${machine.name} fails ${machine.disk.failures} times`)
+    case 'copy':
+      machine.saved = { tree: machine.disk.tree, identity: machine.disk.identity }
+      return world.log(`${machine.name} is copied`)
+    case 'restore':
+      if (machine.saved === undefined) return
+      machine.kill()
+      group.restore(machine)
+      world.log(`${machine.name} is restored`)
+      return switchOn(machine, dice.exponential(1000))
+    case 'clone':
+      if (machines.length > 7) return
+      world.log(`${machine.name} is cloned`)
+      return switchOn(group.clone(machine), dice.exponential(1000))
+    case 'away':
+      world.log(`${machine.name} is switched off`)
+      machine.away = true
+      machine.kill({ told: dice.chance(0.5) })
+      world.scheduler.after(dice.between(1000, 40_000), () => { machine.away = false; switchOn(machine, 0) })
+      return
+    case 'gone':
+      if (group.living.length < 4) return
+      world.log(`${machine.name} is gone for good`)
+      return group.remove(machine)
+    case 'clock':
+      machine.clock.offsetMs = Math.round((dice.roll() - 0.5) * 60 * 86_400_000)
+      return world.log(`the clock of ${machine.name} is off by ${machine.clock.offsetMs} ms`)
+  }
+}
+
+function write (world: World, machine: Machine, operations: number): void {
+  const { dice } = world
+  const sync = dice.chance(0.1)
+  const padding = dice.chance(0.1) ? dice.below(600) : dice.below(20)
+  machine.write(randomOperations(dice, world.keys, operations, () => `${world.oracle.writes.length}${machine.name}${dice.below(1000)}${'x'.repeat(padding)}`), sync)
+}
+
+/** One way or both, from one or from all, for a while. */
+function block ({ world, machines }: Group, machine: Machine): void {
+  const { dice, network } = world
+  const others = dice.chance(0.3) ? machines : [dice.pick(machines)]
+  const directions = others.filter((other) => other !== machine).flatMap((other) => {
+    const pair: Array<[string, string]> = [[machine.name, other.name], [other.name, machine.name]]
+    return dice.chance(0.3) ? [dice.pick(pair)] : pair
+  })
+  const forMs = dice.pick([500, 5000, 20_000])
+  world.log(`blocked for ${forMs} ms: ${directions.map((pair) => pair.join('>')).join(', ')}`)
+  for (const [from, to] of directions) network.setBlocked(from, to, true)
+  world.scheduler.after(forMs, () => { for (const [from, to] of directions) network.setBlocked(from, to, false) })
+}
+
+function switchOn (machine: Machine, afterMs: number): void {
+  const { world } = machine
+  world.scheduler.after(afterMs, () => {
+    if (machine.process !== undefined || machine.away || machine.gone) return
+    machine.start().then(() => {
+      if (machine.process === undefined) switchOn(machine, 1000)
+    }, (error) => { world.violation ??= error })
+  })
+}
+
+async function heal (group: Group): Promise<void> {
+  const { world, machines } = group
+  const { network } = world
+  world.log('all faults end')
+  network.heal()
+  for (const machine of machines) {
+    machine.disk.failures = 0
+    machine.away = false
+    switchOn(machine, 0)
+  }
+  await world.pass(1000)
+  const alive = group.living.reduce((bits, machine) => bits | machine.seen, 0n)
+  await rest(group, alive)
+  for (const machine of group.ready) write(world, machine, 2)
+  await world.pass(100)
+  await rest(group, alive)
+}
+
+async function rest (group: Group, alive: bigint): Promise<void> {
+  const { world } = group
+  const { scheduler } = world
+  const begunMs = scheduler.elapsedMs
+  while (!atRest(group)) {
+    if (scheduler.elapsedMs - begunMs > restMs) world.fail('no-rest', `not at rest after ${restMs} ms: ${group.machines.map(describe).join('; ')}`)
+    await world.pass(250)
+  }
+  world.log(`at rest after ${Math.round(scheduler.elapsedMs - begunMs)} ms`)
+  checkRest(group, alive)
+}
+
+function describe (machine: Machine): string {
+  const { process, name } = machine
+  if (process === undefined) return `${name} is off`
+  const links = process.replicator?.peers().map(({ address, state, direction }) => `${direction} ${address.host} ${state}`).join(', ')
+  return `${name}${process.ready ? '' : ' is not ready'}${process.witness.applying === undefined ? '' : ' is applying'} [${links}]`
+}

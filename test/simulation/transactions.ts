@@ -1,0 +1,213 @@
+/**
+ * What the user of one process asked for, in that order, and what came of it.
+ *
+ * The transactions of a batch have to be the next ones, each whole, each operation in its place; a `del` is there if
+ * and only if a put was among the siblings at its place. A promise resolves only for what has been committed, and was
+ * synced if that was asked.
+ */
+import type { Store } from '../../lib/storage/store.ts'
+import type { Dice } from './dice.ts'
+import type { Disk, Tree } from './disk.ts'
+import type { Write } from './oracle.ts'
+import { dataOf, setOf, type OwnDot, type Witness } from './witness.ts'
+import type { World } from './world.ts'
+
+export type TextOperation =
+  | { readonly type: 'put', readonly key: string, readonly value: string }
+  | { readonly type: 'del', readonly key: string }
+
+interface Transaction {
+  readonly operations: readonly TextOperation[]
+  readonly sync: boolean
+  /** The number of its batch; 0 if it was none, undefined while it waits. */
+  batch: number | undefined
+}
+
+interface Clear {
+  readonly from: string
+  readonly to: string
+  readonly seen: bigint
+}
+
+export interface TransactionsOptions {
+  readonly world: World
+  readonly name: string
+  readonly disk: Disk
+  readonly witness: Witness
+  readonly isSpecial: () => boolean
+  readonly store: () => Store
+}
+
+export class Transactions {
+  readonly #options: TransactionsOptions
+  readonly #waiting: Transaction[] = []
+  readonly #clears = new Set<Clear>()
+  batches = 0
+  synced = 0
+  #hlc = 0
+
+  constructor (options: TransactionsOptions) {
+    this.#options = options
+  }
+
+  write (operations: readonly TextOperation[], sync: boolean): void {
+    const { world, name, store } = this.#options
+    const transaction: Transaction = { operations, sync, batch: undefined }
+    this.#waiting.push(transaction)
+    world.log(() => `${name} is asked for ${operations.map(({ type, key }) => `${type} ${key}`).join(', ')}${sync ? ', synced' : ''}`)
+    const encoded = operations.map((operation) => operation.type === 'put'
+      ? { type: 'put' as const, key: Buffer.from(operation.key, 'latin1'), value: Buffer.from(operation.value, 'latin1') }
+      : { type: 'del' as const, key: Buffer.from(operation.key, 'latin1') })
+    store().commit(encoded, sync).then(() => {
+      world.guard(() => { this.#acknowledged(transaction) })
+    }, (error: Error) => {
+      const index = this.#waiting.indexOf(transaction)
+      if (index !== -1) this.#waiting.splice(index, 1)
+      else world.guard(() => { world.fail('rejected', `${name} rejects a transaction that it has committed: ${error.message}`) })
+      world.count('writes rejected')
+    })
+  }
+
+  clear (from: string, to: string): void {
+    const { world, name, store, witness } = this.#options
+    const clear: Clear = { from, to, seen: witness.seen }
+    this.#clears.add(clear)
+    world.log(`${name} clears from ${from} to ${to}`)
+    store().clear({ gte: Buffer.from(from, 'latin1'), lt: Buffer.from(to, 'latin1'), keyEncoding: 'buffer' }).then(() => {
+      this.#clears.delete(clear)
+      world.guard(() => { this.#cleared(clear) })
+    }, () => {
+      this.#clears.delete(clear)
+      world.count('clears rejected')
+    })
+  }
+
+  #acknowledged (transaction: Transaction): void {
+    const { world, name, disk } = this.#options
+    if (transaction.batch === undefined) {
+      // It wrote nothing, or nothing of it is on the disk.
+      const overlay = new Map<string, 'put' | 'del'>()
+      while (this.#waiting.length > 0) {
+        const first = this.#waiting[0]!
+        if (effective(first, disk.tree, overlay).length > 0) world.fail('acknowledged-early', `${name} acknowledges ${describe(first)} before it is committed`)
+        this.#waiting.shift()
+        if (first === transaction) return
+      }
+      return
+    }
+    world.count('writes acknowledged')
+    if (transaction.sync && transaction.batch > this.synced) world.fail('acknowledged-early', `${name} acknowledges ${describe(transaction)} before it is synced`)
+  }
+
+  #cleared ({ from, to, seen }: Clear): void {
+    const { world, name, disk } = this.#options
+    for (const key of world.oracle.keys) {
+      if (key < from || key >= to || dataOf(disk.tree, key) === undefined) continue
+      const left = setOf(disk.tree, key).map(({ log, sequence }) => world.oracle.at(log, sequence)!)
+      if (left.every(({ bit }) => (bit & seen) !== 0n)) world.fail('clear', `${name} has cleared from ${from} to ${to}, and ${key} is still there`)
+    }
+  }
+
+  /** A batch holds these operations of the machine's own log. */
+  place (dots: readonly OwnDot[], before: Tree): void {
+    const { world, name } = this.#options
+    const overlay = new Map<string, 'put' | 'del'>()
+    let earlier = 0n
+    for (let index = 0; index < dots.length;) {
+      const next = this.#next(dots, index, before, overlay)
+      if (next === undefined) {
+        earlier |= this.#write(dots[index]!, this.#unasked(dots[index]!, before), earlier).bit
+        index++
+        continue
+      }
+      const { transaction, operations } = next
+      transaction.batch = this.batches
+      const writes = operations.map((operation, offset) => {
+        const dot = dots[index + offset]!
+        if (dot.hlc !== dots[index]!.hlc || dot.sequence !== dots[index]!.sequence + offset) world.fail('transaction', `${name} gives ${describe(transaction)} times or sequences that do not belong together`)
+        const write = this.#write(dot, operation, earlier)
+        earlier |= write.bit
+        return write
+      })
+      const together = writes.reduce((bits, { bit }) => bits | bit, 0n)
+      for (const write of writes) write.together = together
+      index += operations.length
+      if (dots[index - 1]!.hlc <= this.#hlc) world.fail('clock', `${name} gives a second transaction the time ${this.#hlc}`)
+      this.#hlc = dots[index - 1]!.hlc
+    }
+  }
+
+  /** The first transaction that waits and writes something, if its operations are the ones at `index`. */
+  #next (dots: readonly OwnDot[], index: number, before: Tree, overlay: Map<string, 'put' | 'del'>): { transaction: Transaction, operations: TextOperation[] } | undefined {
+    for (const [skipped, transaction] of this.#waiting.entries()) {
+      const after = new Map(overlay)
+      const operations = effective(transaction, before, after)
+      if (operations.length === 0) continue
+      if (!operations.every((operation, offset) => this.#isAt(dots[index + offset], operation))) return undefined
+      for (const nothing of this.#waiting.splice(0, skipped + 1)) nothing.batch = 0
+      for (const [key, type] of after) overlay.set(key, type)
+      return { transaction, operations }
+    }
+    return undefined
+  }
+
+  #isAt (dot: OwnDot | undefined, { type, key }: TextOperation): boolean {
+    if (dot?.key !== key) return false
+    const there = setOf(this.#options.disk.tree, key).find(({ log, sequence }) => log === dot.log && sequence === dot.sequence)
+    return there === undefined || there.type === type
+  }
+
+  /** A tombstone of `clear`, or the outcome of a conflict, written by the store itself. */
+  #unasked (dot: OwnDot, before: Tree): TextOperation {
+    const { world, name, disk } = this.#options
+    const { key } = dot
+    const cleared = [...this.#clears].some(({ from, to }) => key >= from && key < to)
+    const now = setOf(disk.tree, key)
+    const type = now.length === 1 && now[0]!.sequence === dot.sequence ? now[0]!.type : undefined
+    if (cleared && type === 'del' && dataOf(before, key) !== undefined) return { type, key }
+    if (setOf(before, key).length > 1 && type !== undefined) {
+      world.count('conflicts settled')
+      return type === 'del' ? { type, key } : { type, key, value: dataOf(disk.tree, key)! }
+    }
+    const next = this.#waiting[0]
+    return world.fail('unasked', `${name} writes ${key} at ${dot.sequence}, and nobody asked for it; next would be ${next === undefined ? 'nothing' : describe(next)}`)
+  }
+
+  #write (dot: OwnDot, operation: TextOperation, earlier: bigint): Write {
+    const { world, name, witness, isSpecial, store } = this.#options
+    const past = witness.contextOf(dot.key) | earlier
+    const old = world.oracle.at(dot.log, dot.sequence)
+    if (old !== undefined && world.isReachable(old)) world.fail('one-dot-two-contents', `${name} writes ${operation.type} ${operation.key} at ${dot.sequence}, which is ${old.type} ${old.key} already`)
+    for (const { hlc, log } of world.oracle.list(past & world.oracle.mask(dot.key))) if (hlc > dot.hlc || (hlc === dot.hlc && log !== dot.log)) world.fail('clock', `${name} writes ${dot.key} at a time that is not after what it has seen`)
+    return world.oracle.write({
+      ...dot,
+      type: operation.type,
+      value: operation.type === 'put' ? operation.value : undefined,
+      replica: store().replica,
+      author: name,
+      special: isSpecial()
+    }, past)
+  }
+}
+
+/** The operations of a transaction that write something, at their place. */
+function effective ({ operations }: Transaction, before: Tree, overlay: Map<string, 'put' | 'del'>): TextOperation[] {
+  return operations.filter(({ type, key }) => {
+    const holdsPut = overlay.has(key) ? overlay.get(key) === 'put' : setOf(before, key).some((sibling) => sibling.type === 'put')
+    if (type === 'del' && !holdsPut) return false
+    overlay.set(key, type)
+    return true
+  })
+}
+
+function describe ({ operations }: Transaction): string {
+  return operations.map(({ type, key }) => `${type} ${key}`).join(', ')
+}
+
+/** A transaction of one to a few operations. */
+export function randomOperations (dice: Dice, keys: readonly string[], count: number, valueOf: () => string): TextOperation[] {
+  return Array.from({ length: count }, () => {
+    const key = dice.pick(keys)
+    return dice.chance(0.35) ? { type: 'del', key } : { type: 'put', key, value: valueOf() }
+  })
+}

@@ -1,0 +1,235 @@
+/**
+ * Follows one replica by the raw batches that reach its disk, and holds each of them against the truth.
+ *
+ * After every batch, for every key that it may have changed: the sibling set is precisely what true causality leaves
+ * of the writes that the replica's vector claims (so that nothing is claimed that the state lacks, nothing covered is
+ * kept, nothing comes back); what is read is the fold of it; and, in live mode, no write is there without its whole
+ * transaction and everything that its author had seen.
+ */
+import { readAdvance } from '../../lib/codec/advances.ts'
+import { ByteReader } from '../../lib/codec/bytes.ts'
+import { decodeLogRecord } from '../../lib/codec/log-record.ts'
+import { decodeSiblings } from '../../lib/codec/sibling-set.ts'
+import { logIdFrom, type LogId } from '../../lib/core/ids.ts'
+import type { SiblingSet } from '../../lib/core/siblings.ts'
+import { VersionVector } from '../../lib/core/version-vector.ts'
+import { decodeStageRecord } from '../../lib/storage/stage.ts'
+import { inKeyspace, keyspace, meta, readSequence, siblingKey } from '../../lib/storage/keyspaces.ts'
+import type { Resolver, Version } from '../../lib/types.ts'
+import { vectorOf } from '../support/invariants.ts'
+import type { RawOperation, Tree } from './disk.ts'
+import { dotOf, type Oracle, type Write } from './oracle.ts'
+import { Violation } from './violation.ts'
+
+/** A new operation of the replica's own log, as its log record names it. */
+export interface OwnDot {
+  readonly log: LogId
+  readonly sequence: number
+  readonly hlc: number
+  readonly key: string
+}
+
+export interface WitnessOptions {
+  readonly name: string
+  readonly oracle: Oracle
+  readonly resolver: Resolver
+  /** Tells the oracle of local writes, in their order; `before` is the state that they were decided on. */
+  readonly onOwnDots: (dots: readonly OwnDot[], before: Tree, after: Tree) => void
+  readonly onCount: (what: string) => void
+}
+
+export function setOf (tree: Tree, key: string): SiblingSet {
+  const record = tree.get(inKeyspace(keyspace.version, Buffer.from(key, 'latin1')))
+  return record === undefined ? [] : decodeSiblings(record)
+}
+
+export function dataOf (tree: Tree, key: string): string | undefined {
+  return tree.get(inKeyspace(keyspace.data, Buffer.from(key, 'latin1')))?.toString('latin1')
+}
+
+export class Witness {
+  readonly #options: WitnessOptions
+  /** What the replica claims to know. */
+  readonly vector = new VersionVector()
+  readonly collected = new VersionVector()
+  /** The writes that the vector covers. */
+  seen = 0n
+  ownLog: LogId | undefined
+  /** An apply phase: what it brings, and how far it is. */
+  applying: { readonly seen: bigint, readonly cursor: string | undefined } | undefined
+
+  constructor (options: WitnessOptions, tree: Tree) {
+    this.#options = options
+    const metas = new Map<string, Buffer>()
+    tree.forEach((key, value) => { if (key[0] === keyspace.meta) metas.set(key.toString('latin1'), value) })
+    this.#advance(vectorOf(metas))
+    for (const [key, value] of metas) this.#meta(Buffer.from(key, 'latin1'), value)
+  }
+
+  /** The writes that are the context of a key. */
+  contextOf (key: string): bigint {
+    const { applying } = this
+    return applying?.cursor !== undefined && key <= applying.cursor ? this.seen | applying.seen : this.seen
+  }
+
+  observe (operations: readonly RawOperation[], before: Tree, after: Tree): void {
+    const seenBefore = this.seen
+    const wasApplying = this.applying
+    const touched = new Set<string>()
+    const own: OwnDot[] = []
+    const advances: VersionVector = new VersionVector()
+    for (const { type, key, value } of operations) {
+      switch (key[0]) {
+        case keyspace.version: touched.add(key.toString('latin1', 1)); break
+        case keyspace.data: touched.add(key.toString('latin1', 1)); break
+        case keyspace.log: if (type === 'put') own.push(...this.#ownDots(key, value!)); break
+        case keyspace.meta:
+          if (type === 'put' && key[1] === journalLetter) advances.join(journalAdvances(value!))
+          else this.#meta(key, value)
+      }
+    }
+    if (own.length > 0) this.#options.onOwnDots(own.sort((a, b) => a.sequence - b.sequence), before, after)
+    this.#advance(advances)
+
+    const added: Write[] = []
+    const phase = wasApplying !== undefined || this.applying !== undefined
+    const claimed = this.seen & ~seenBefore
+    for (const key of this.#options.oracle.keys) {
+      const changed = touched.has(key)
+      if (!changed && !phase && (claimed & this.#options.oracle.mask(key)) === 0n) continue
+      added.push(...this.#checkKey(key, before, after, changed))
+    }
+    for (const key of touched) if (this.#options.oracle.mask(key) === 0n) this.#fail('made-up', `${key} was never written`)
+    if (!phase) this.#checkWhole(added)
+    else this.#options.onCount('batches of apply phases')
+  }
+
+  /** All keys, for instance after a restart. */
+  checkAll (tree: Tree): void {
+    for (const key of this.#options.oracle.keys) this.#checkKey(key, tree, tree, true)
+  }
+
+  #ownDots (key: Buffer, value: Buffer): OwnDot[] {
+    const log = logIdFrom(key.subarray(1, 9))
+    if (log !== this.ownLog) return []
+    const { hlc, operations } = decodeLogRecord(readSequence(key, 9), value)
+    return operations
+      .filter(({ sequence }) => !this.vector.covers(log, sequence))
+      .map(({ sequence, key }) => ({ log, sequence, hlc, key: key.toString('latin1') }))
+  }
+
+  #meta (key: Buffer, value: Buffer | undefined): void {
+    const { oracle } = this.#options
+    if (key.equals(meta.ownLog)) {
+      this.ownLog = logIdFrom(value!)
+    } else if (key.equals(meta.stage)) {
+      const record = value === undefined ? undefined : decodeStageRecord(value)
+      if (record?.phase !== 'applying') {
+        this.applying = undefined
+      } else {
+        let seen = 0n
+        for (const { log, sequence } of record.vector) seen |= oracle.range(log, 0, sequence)
+        this.applying = { seen, cursor: record.cursor?.toString('latin1') }
+      }
+    } else if (key[1] === collectedLetter && value !== undefined) {
+      const reader = new ByteReader(value)
+      const hlc = reader.hlc()
+      this.collected.advance({ log: logIdFrom(key.subarray(2)), hlc, sequence: reader.varint() })
+    }
+  }
+
+  #advance (advances: VersionVector): void {
+    for (const advance of advances) {
+      this.seen |= this.#options.oracle.range(advance.log, this.vector.sequenceOf(advance.log), advance.sequence)
+      this.vector.advance(advance)
+    }
+  }
+
+  /** The writes that have come to this key. */
+  #checkKey (key: string, before: Tree, after: Tree, changed: boolean): Write[] {
+    const { oracle } = this.#options
+    const set = setOf(after, key)
+    let found = 0n
+    const writes: Write[] = []
+    for (const { log, sequence, type, hlc } of set) {
+      const write = oracle.at(log, sequence)
+      if (write === undefined || write.key !== key || write.type !== type || write.hlc !== hlc) this.#fail('made-up', `${key} holds ${log}:${sequence}, which was never written so`)
+      writes.push(write)
+      found |= write.bit
+    }
+    const context = this.contextOf(key)
+    const expected = oracle.siblings(key, context)
+    const where = `${key} holds {${writes.map(dotOf).join(', ')}}`
+    if ((found & ~context) !== 0n) this.#fail('not-covered', `${where}; the vector does not cover ${oracle.names(found & ~context)}`)
+    if ((found & ~expected) !== 0n) this.#fail('superseded-kept', `${where}; superseded in truth: ${oracle.names(found & ~expected)}`)
+    for (const write of oracle.list(expected & ~found)) {
+      if (write.type !== 'del' || !this.collected.covers(write.log, write.sequence)) this.#fail('claims-too-much', `${where}; it claims, and lacks, ${dotOf(write)}`)
+      if ((oracle.collected & write.bit) === 0n) this.#options.onCount('tombstones collected')
+      oracle.collected |= write.bit
+      oracle.collectedSuperseded |= write.superseded
+    }
+    for (const write of writes) if (write.type === 'del' && this.collected.covers(write.log, write.sequence)) this.#fail('collected-kept', `${where}; ${dotOf(write)} is collected`)
+    if (!changed) return []
+    this.#checkData(key, writes, after)
+    const was = setOf(before, key)
+    if (writes.length > 1 && was.length < 2) this.#options.onCount('conflicts')
+    return writes.filter(({ log, sequence }) => !was.some((sibling) => sibling.log === log && sibling.sequence === sequence))
+  }
+
+  #checkData (key: string, writes: readonly Write[], tree: Tree): void {
+    const bytes = Buffer.from(key, 'latin1')
+    if (writes.length > 1) {
+      for (const write of writes) {
+        const stored = tree.get(siblingKey(bytes, write.log, write.sequence))?.toString('latin1')
+        if (stored !== write.value) this.#fail('value', `${dotOf(write)} is stored as ${stored}, and was ${write.value}`)
+      }
+    }
+    const expected = folded(writes, this.#options.resolver)
+    const found = dataOf(tree, key)
+    if (found !== expected) this.#fail('data', `${key} reads ${found}, and the fold of {${writes.map(dotOf).join(', ')}} is ${expected}`)
+  }
+
+  #checkWhole (added: readonly Write[]): void {
+    const { oracle } = this.#options
+    const forgotten = oracle.collected | oracle.collectedSuperseded
+    for (const write of added) {
+      const torn = write.together & ~this.seen
+      if (torn !== 0n) this.#fail('torn', `${dotOf(write)} is visible without ${oracle.names(torn)} of its transaction`)
+      const cause = write.past & ~this.seen & ~forgotten
+      if (cause !== 0n) this.#fail('effect-before-cause', `${dotOf(write)} is visible before ${oracle.names(cause)}, which its author had seen`)
+    }
+  }
+
+  #fail (kind: string, message: string): never {
+    throw new Violation(kind, `${this.#options.name}: ${message}`)
+  }
+}
+
+const journalLetter = 'J'.charCodeAt(0)
+const collectedLetter = 'C'.charCodeAt(0)
+
+function journalAdvances (value: Buffer): VersionVector {
+  const reader = new ByteReader(value)
+  reader.varint()
+  const advances = new VersionVector()
+  while (reader.remaining > 0) advances.advance(readAdvance(reader))
+  return advances
+}
+
+/** What a key reads as: the oldest first, by time, log and sequence. Written anew, so as not to share a mistake. */
+export function folded (writes: readonly Write[], resolver: Resolver): string | undefined {
+  if (writes.every(({ type }) => type === 'del')) return undefined
+  const versions = [...writes]
+    .sort((a, b) => a.hlc - b.hlc || (a.log < b.log ? -1 : a.log > b.log ? 1 : a.sequence - b.sequence))
+    .map(({ key, type, value }) => ({ key, type, value }) as unknown as Version<string, string | undefined>)
+  return versions.reduce((accepted, challenger) => {
+    try {
+      const answer = resolver(accepted, challenger)
+      if (typeof answer === 'boolean') return answer ? challenger : accepted
+      if ('value' in answer) return { ...challenger, type: 'put', value: String(answer.value) }
+      return { ...challenger, type: 'del', value: undefined }
+    } catch {
+      return challenger
+    }
+  }).value
+}

@@ -1,0 +1,130 @@
+/**
+ * One simulated group: machines, network, time, and the truth about all of it.
+ *
+ * Everything follows from the seed. What happens is put into a trace, whose hash says whether two runs were the same.
+ */
+import type { ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
+import type { ReplicationError } from '../../lib/errors.ts'
+import type { Resolver } from '../../lib/types.ts'
+import { Dice } from './dice.ts'
+import { chooseLimits, setLimits } from './limits.ts'
+import { SimulatedNetwork } from './network.ts'
+import { Oracle, type Write } from './oracle.ts'
+import { resolvers } from './resolvers.ts'
+import { Scheduler } from './scheduler.ts'
+import { Violation } from './violation.ts'
+
+/** What must never happen between replicas none of which is malicious. */
+const impossible = new Set(['REPLICATION_PROTOCOL', 'REPLICATION_FRAME_TOO_LARGE', 'REPLICATION_CORRUPT', 'REPLICATION_GROUP_MISMATCH', 'REPLICATION_CLOCK_IMPOSSIBLE'])
+
+/** A replica, or what is left of it. */
+export interface Replica {
+  readonly name: string
+  /** For good. */
+  readonly gone: boolean
+  /** The writes that it has on its disk. */
+  readonly seen: bigint
+}
+
+export interface TraceOptions {
+  /** Keep what happens, to be printed. */
+  readonly trace?: boolean
+  /** The machine whose records are to be in the trace too. */
+  readonly disk?: string | undefined
+}
+
+export class World {
+  readonly seed: number
+  readonly dice: Dice
+  readonly scheduler = new Scheduler()
+  readonly network: SimulatedNetwork
+  readonly oracle = new Oracle()
+  readonly replicas: Replica[] = []
+  readonly keys: readonly string[]
+  readonly resolver: Resolver<any, any>
+  readonly transactionBytesMax = 64 * 1024
+  readonly initialSyncMs: number
+  readonly reports: boolean
+  readonly counts: Record<string, number> = {}
+  violation: Error | undefined
+  /** Batches failed lately, so that errors inside are to be expected. */
+  faultyDisks = false
+  readonly trace: string[] | undefined
+  readonly diskTrace: string | undefined
+  #hash = 0x811c9dc5
+
+  constructor (seed: number, { trace = false, disk }: TraceOptions = {}) {
+    this.seed = seed
+    this.diskTrace = disk
+    this.trace = trace ? [] : undefined
+    const dice = this.dice = new Dice(seed)
+    const limits = chooseLimits(dice)
+    setLimits(limits)
+    this.network = new SimulatedNetwork(this.scheduler, dice.fork(), {
+      delayMs: dice.pick([1, 10, 50, 200]),
+      fragmentBytes: dice.pick([100, 1000, 65_536]),
+      windowBytes: dice.pick([500, 5000, 65_536])
+    })
+    const keyCount = dice.pick([2, 3, 5, 8, 40])
+    this.keys = Array.from({ length: keyCount }, (_, index) => `key${String(index).padStart(2, '0')}`)
+    this.resolver = resolvers[dice.pick(Object.keys(resolvers) as Array<keyof typeof resolvers>)]
+    this.initialSyncMs = dice.pick([0, 100, 1000])
+    this.reports = dice.chance(0.3)
+    this.log(`seed ${seed}: ${keyCount} keys, ${JSON.stringify(limits)}`)
+  }
+
+  get hash (): string {
+    return (this.#hash >>> 0).toString(16).padStart(8, '0')
+  }
+
+  count (what: string): void {
+    this.counts[what] = (this.counts[what] ?? 0) + 1
+  }
+
+  log (what: string | (() => string)): void {
+    const line = `${this.scheduler.elapsedMs.toFixed(1).padStart(9)}  ${typeof what === 'string' ? what : what()}`
+    for (let index = 0; index < line.length; index++) this.#hash = Math.imul(this.#hash ^ line.charCodeAt(index), 0x01000193)
+    this.trace?.push(line)
+  }
+
+  fail (kind: string, message: string): never {
+    throw new Violation(kind, message)
+  }
+
+  /** Does something that may find a promise broken, from where nobody could catch it. */
+  guard (act: () => void): void {
+    try {
+      act()
+    } catch (error) {
+      this.violation ??= error as Error
+    }
+  }
+
+  error (name: string, error: ReplicationError): void {
+    const { code, message } = error
+    this.count(`error ${code}`)
+    this.log(`${name}: ${code} ${message}`)
+    if (impossible.has(code)) this.fail('error', `${name}: ${code} ${message}`)
+    if (code === 'REPLICATION_INTERNAL' && !this.faultyDisks) this.fail('error', `${name}: ${message}: ${String((error.cause as Error | undefined)?.stack)}`)
+  }
+
+  bitsOf (vector: ReadonlyVersionVector): bigint {
+    let bits = 0n
+    for (const { log, sequence } of vector) bits |= this.oracle.range(log, 0, sequence)
+    return bits
+  }
+
+  /** Whether any replica, or copy of one, still has it. */
+  isReachable (write: Write): boolean {
+    return this.replicas.some(({ gone, seen }) => !gone && (seen & write.bit) !== 0n)
+  }
+
+  /** Lets so much time pass. */
+  async pass (ms: number): Promise<void> {
+    const end = this.scheduler.after(ms, () => {})
+    while (this.scheduler.elapsedMs < end.atMs) {
+      await this.scheduler.step()
+      if (this.violation !== undefined) throw this.violation
+    }
+  }
+}
