@@ -17,10 +17,11 @@ const copiedByHandMax = 32
 
 export class ByteWriter {
   #buffer: Buffer
+  #view: Buffer
   #length = 0
 
   constructor (capacity = 256) {
-    this.#buffer = Buffer.allocUnsafe(capacity)
+    this.#buffer = this.#view = Buffer.allocUnsafe(capacity)
   }
 
   get length (): number {
@@ -35,7 +36,9 @@ export class ByteWriter {
 
   /** What was written. Valid until the next write or reset. */
   view (): Buffer {
-    return this.#buffer.subarray(0, this.#length)
+    // Small records, written one after another, mostly have the length of the one before.
+    if (this.#view.length !== this.#length) this.#view = this.#buffer.subarray(0, this.#length)
+    return this.#view
   }
 
   /** What was written, as bytes of its own. The writer is empty afterwards. */
@@ -51,7 +54,7 @@ export class ByteWriter {
     if (needed <= this.#buffer.length) return
     const grown = Buffer.allocUnsafe(Math.max(needed, this.#buffer.length * 2))
     this.#buffer.copy(grown, 0, 0, this.#length)
-    this.#buffer = grown
+    this.#buffer = this.#view = grown
   }
 
   byte (value: number): this {

@@ -8,7 +8,7 @@
 import { MiB } from '../limits.ts'
 import type { Engine } from './engine.ts'
 import { dataEnd, dataPrefix, inKeyspace, keyspace } from './keyspaces.ts'
-import { addTransaction, type LocalGroup, type Operation } from './local.ts'
+import { addTransaction, newGroup, type Operation } from './local.ts'
 import type { ReplicaState } from './state.ts'
 import type { Writer } from './writer.ts'
 
@@ -53,7 +53,7 @@ export async function clearRange (state: ReplicaState, writer: Writer, options: 
   let more = true
   try {
     while (more) {
-      const group: LocalGroup = { putByKey: new Map(), tracksKeys: true, settled: [] }
+      const group = newGroup(true)
       await writer.runInOrder(async (batch) => {
         snapshot ??= engine.snapshot()
         keys ??= engine.keys<Buffer>({ ...bytesRange(options), snapshot: options.snapshot ?? snapshot, fillCache: false } as object)

@@ -16,7 +16,7 @@ import type { Sibling, SiblingSet } from '../core/siblings.ts'
 import type { Advance, Context } from '../core/version-vector.ts'
 import { checkpointInterval, journalSlots } from '../limits.ts'
 import type { Bytes, EngineBatch } from './engine.ts'
-import { keyspace, logKey, meta, siblingKey } from './keyspaces.ts'
+import { keyspace, logKey, meta, siblingKey, writeDot } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
 
 /** What a committed inner batch did, for live streams. */
@@ -26,7 +26,8 @@ export interface Unit {
   readonly body: Buffer | undefined
 }
 
-const scratch = { key: Buffer.allocUnsafe(1024), version: new ByteWriter(64), log: new ByteWriter(1024), number: new ByteWriter(64) }
+/** Bytes on their way into the engine's batch, which copies them. */
+const scratch = { key: Buffer.allocUnsafe(1024), version: new ByteWriter(64), log: new ByteWriter(1024), logKey: logKey('' as LogId, 0), number: new ByteWriter(64), journalKey: meta.journal(0) }
 
 /** Views of the beginning of `scratch.key`, by their length: most keys are of a few lengths. */
 let keyViews: Buffer[] = []
@@ -40,13 +41,16 @@ const singleViews = Array.from({ length: 9 }, (_, bytes) => single.subarray(0, s
 export class InnerBatch implements Context {
   readonly #state: ReplicaState
   readonly #batch: EngineBatch
-  readonly #advances = new Map<LogId, Advance>()
+  readonly #changes: Advance[] = []
+  /** Where the change of each log stands, once there are several. */
+  #indexOfLog: Map<LogId, number> | undefined
   readonly #entries: ByteWriter | undefined
   /** Where the entry of each key begins and ends, so that a unit names each key once. */
   #entryOfKey: Map<string, { start: number, end: number }> | undefined
   #keyLength = 0
   #keyView: Buffer = scratch.key
   #repeated = false
+  #body: Buffer | undefined
   /** Operations added to the log, and how many of them are deletes. */
   #logged = 0
   #loggedDeletes = 0
@@ -65,20 +69,26 @@ export class InnerBatch implements Context {
 
   /** Whether this batch, or what was committed before it, has the write. */
   covers (log: LogId, sequence: number): boolean {
-    return (this.#advances.get(log)?.sequence ?? 0) >= sequence || this.#state.vector.covers(log, sequence)
+    const index = this.#indexOf(log)
+    return (index !== undefined && this.#changes[index]!.sequence >= sequence) || this.#state.vector.covers(log, sequence)
+  }
+
+  #indexOf (log: LogId): number | undefined {
+    if (this.#indexOfLog !== undefined) return this.#indexOfLog.get(log)
+    return this.#changes[0]?.log === log ? 0 : undefined
   }
 
   /** Whether it advances nothing. */
   get empty (): boolean {
-    return this.#advances.size === 0
-  }
-
-  get advances (): Iterable<Advance> {
-    return this.#advances.values()
+    return this.#changes.length === 0
   }
 
   advance (entry: Advance): void {
-    if (!this.covers(entry.log, entry.sequence)) this.#advances.set(entry.log, entry)
+    if (this.covers(entry.log, entry.sequence)) return
+    const index = this.#indexOf(entry.log) ?? this.#changes.length
+    this.#changes[index] = entry
+    if (index === 1) this.#indexOfLog ??= new Map([[this.#changes[0]!.log, 0]])
+    this.#indexOfLog?.set(entry.log, index)
   }
 
   /** Makes `key` the one that the following calls are about. */
@@ -203,7 +213,8 @@ export class InnerBatch implements Context {
   }
 
   endLog (log: LogId, first: number): void {
-    this.#batch.put(logKey(log, first), scratch.log.view())
+    writeDot(scratch.logKey, 1, log, first)
+    this.#batch.put(scratch.logKey, scratch.log.view())
     this.bytes += scratch.log.length
   }
 
@@ -232,45 +243,53 @@ export class InnerBatch implements Context {
   }
 
   /**
-   * Writes it, and lets the replica's vector follow.
-   *
-   * @throws what LevelDB throws; then the replica's state is what it was, but for the log's end. The number is used
+   * Hands it to the engine. {@link committed} is to follow when that has succeeded; if it fails, the number is used
    * again: a gap would betray a batch that was lost.
    */
-  async write (): Promise<Unit> {
-    const state = this.#state
-    const changes = [...this.#advances.values()]
-    const number = state.batchNumber + 1
+  write (): Promise<void> {
+    const number = this.#state.batchNumber + 1
     const record = scratch.number.reset().varint(number)
-    for (const advance of changes) writeAdvance(record, advance)
-    this.#batch.put(meta.journal(number % journalSlots), record.view())
-    state.tally.wrote(this.#logged, this.#loggedDeletes)
-    const checkpoint = this.last || number % checkpointInterval === 0
-    if (checkpoint) this.#checkpoint(number)
-    const body = this.#entries === undefined ? undefined : this.#encodeUnit(changes)
-    await this.#batch.write(this.sync)
-    state.batchNumber = number
+    for (const advance of this.#changes) writeAdvance(record, advance)
+    scratch.journalKey.writeUInt16BE(number % journalSlots, scratch.journalKey.length - 2)
+    this.#batch.put(scratch.journalKey, record.view())
+    this.#state.tally.wrote(this.#logged, this.#loggedDeletes)
+    if (this.#isCheckpoint(number)) this.#checkpoint(number)
+    const written = this.#batch.write(this.sync)
+    // While LevelDB's thread is at work.
+    if (this.#entries !== undefined) this.#body = this.#encodeUnit(this.#entries)
+    return written
+  }
+
+  /** Lets the replica's state follow. */
+  committed (): Unit {
+    const state = this.#state
+    const changes = this.#changes
+    const number = ++state.batchNumber
     state.vector.join(changes)
-    if (checkpoint) state.uncheckpointed.clear()
+    if (this.#isCheckpoint(number)) state.uncheckpointed.clear()
     else for (const { log } of changes) state.uncheckpointed.add(log)
-    return { changes, body }
+    return { changes, body: this.#body }
+  }
+
+  #isCheckpoint (number: number): boolean {
+    return this.last || number % checkpointInterval === 0
   }
 
   /** Writes the vector as of the end of this batch, so that the journal up to it is not needed again. */
   #checkpoint (number: number): void {
-    const { uncheckpointed, vector } = this.#state
-    for (const log of new Set([...uncheckpointed, ...this.#advances.keys()])) {
-      const { hlc, sequence } = this.#advances.get(log) ?? vector.get(log)!
+    const vector = this.#state.vector.clone()
+    vector.join(this.#changes)
+    for (const log of new Set([...this.#state.uncheckpointed, ...this.#changes.map(({ log }) => log)])) {
+      const { hlc, sequence } = vector.get(log)!
       this.#batch.put(meta.vector(log), scratch.number.reset().hlc(hlc).varint(sequence).view())
     }
     this.#batch.put(meta.tally, this.#state.tally.encode())
     this.#batch.put(meta.checkpoint, scratch.number.reset().varint(number).view())
   }
 
-  #encodeUnit (changes: readonly Advance[]): Buffer {
-    const entries = this.#entries!
-    const body = new ByteWriter(entries.length + 32 * changes.length + 8)
-    writeAdvances(body, changes)
+  #encodeUnit (entries: ByteWriter): Buffer {
+    const body = new ByteWriter(entries.length + 32 * this.#changes.length + 8)
+    writeAdvances(body, this.#changes)
     if (!this.#repeated) body.raw(entries.view())
     else for (const { start, end } of this.#entryOfKey!.values()) body.raw(entries.view().subarray(start, end))
     return body.take()

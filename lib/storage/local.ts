@@ -21,11 +21,14 @@ export type Operation =
 
 /** What a group of transactions has to remember of its own earlier operations. */
 export interface LocalGroup {
-  /** Whether the last operation on a key in this group was a put; only filled if the group has a `del`. */
-  readonly putByKey: Map<string, boolean>
-  readonly tracksKeys: boolean
+  /** Whether the last operation on a key in this group was a put; only kept if the group has a `del`. */
+  readonly putByKey: Map<string, boolean> | undefined
   /** Keys whose sibling values go with this batch. */
   readonly settled: string[]
+}
+
+export function newGroup (hasDel: boolean): LocalGroup {
+  return { putByKey: hasDel ? new Map() : undefined, settled: [] }
 }
 
 /** Adds one transaction to a batch. Synchronous, so that the caller's bytes are copied before it returns. */
@@ -58,13 +61,12 @@ export function addTransaction (state: ReplicaState, batch: InnerBatch, group: L
 
 /** Looks at what the key holds, if that is needed. Returns false if there is nothing to write. */
 function prepareKey (state: ReplicaState, batch: InnerBatch, group: LocalGroup, type: 'put' | 'del'): boolean {
-  if (!group.tracksKeys && state.siblingKeys.none) return true
+  const { putByKey } = group
+  if (putByKey === undefined && state.siblingKeys.none) return true
   const key = batch.keyText
-  const earlier = group.putByKey.get(key)
-  if (group.tracksKeys) {
-    if (type === 'del' && earlier === false) return false
-    group.putByKey.set(key, type === 'put')
-  }
+  const earlier = putByKey?.get(key)
+  if (type === 'del' && earlier === false) return false
+  putByKey?.set(key, type === 'put')
   if (earlier !== undefined || (type === 'put' && !state.siblingKeys.mayHold(key))) return true
   const siblings = readVersion(state, batch)
   if (type === 'del' && !holdsPut(siblings)) return false

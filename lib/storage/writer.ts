@@ -13,7 +13,7 @@ import { ReplicationError } from '../errors.ts'
 import { innerBatchBytesMax } from '../limits.ts'
 import { openBatch, type EngineBatch } from './engine.ts'
 import { InnerBatch, type Unit } from './inner-batch.ts'
-import { addTransaction, type LocalGroup, type Operation } from './local.ts'
+import { addTransaction, newGroup, type Operation } from './local.ts'
 import type { ReplicaState } from './state.ts'
 
 /**
@@ -23,8 +23,12 @@ import type { ReplicaState } from './state.ts'
 export type Job = (batch: InnerBatch) => boolean | Promise<boolean>
 
 interface Transaction {
-  operations: readonly Operation[]
+  readonly operations: readonly Operation[]
   readonly sync: boolean
+}
+
+interface QueuedTransaction extends Transaction {
+  /** A rough count. */
   readonly bytes: number
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
@@ -47,7 +51,7 @@ export class Writer {
   readonly #state: ReplicaState
   readonly #options: WriterOptions
   /** What has to keep the order in which it was handed in. */
-  #ordered: Array<Transaction | QueuedJob> = []
+  #ordered: Array<QueuedTransaction | QueuedJob> = []
   readonly #jobs: QueuedJob[] = []
   #engineBatch: EngineBatch | undefined
   #running = false
@@ -64,11 +68,12 @@ export class Writer {
    * @param bytes a rough count, to bound the batch that it joins.
    */
   commit (operations: readonly Operation[], sync: boolean, bytes: number): Promise<void> {
+    if (!this.#running) {
+      this.#running = true
+      return this.#commit([{ operations, sync }], true)
+    }
     return new Promise((resolve, reject) => {
-      const transaction = { operations, sync, bytes, resolve, reject }
-      this.#ordered.push(transaction)
-      if (this.#running) transaction.operations = operations.map(copyOperation)
-      else this.#start()
+      this.#ordered.push({ operations: operations.map(copyOperation), sync, bytes, resolve, reject })
     })
   }
 
@@ -82,21 +87,18 @@ export class Writer {
     return this.#enqueue(this.#ordered, job)
   }
 
-  #enqueue (queue: Array<Transaction | QueuedJob>, job: Job): Promise<void> {
+  #enqueue (queue: Array<QueuedTransaction | QueuedJob>, job: Job): Promise<void> {
     return new Promise((resolve, reject) => {
       queue.push({ job, resolve, reject })
-      if (!this.#running) this.#start()
+      if (this.#running) return
+      this.#running = true
+      void this.#drain()
     })
   }
 
   /** Resolves when everything handed in so far, and what follows from it, is done. */
   async drained (): Promise<void> {
     if (this.#running) await new Promise<void>((resolve) => { this.#idle.push(resolve) })
-  }
-
-  #start (): void {
-    this.#running = true
-    void this.#drain()
   }
 
   async #drain (): Promise<void> {
@@ -111,15 +113,20 @@ export class Writer {
       const queued = this.#jobs.shift()
       if (queued !== undefined) await this.#runJob(queued)
     }
+    this.#rest()
+  }
+
+  #rest (): void {
     this.#running = false
+    if (this.#idle.length === 0) return
     const idle = this.#idle
     this.#idle = []
     for (const resolve of idle) resolve()
   }
 
   /** The transactions at the head of the queue that one inner batch takes. */
-  #nextGroup (): Transaction[] {
-    const group: Transaction[] = []
+  #nextGroup (): QueuedTransaction[] {
+    const group: QueuedTransaction[] = []
     let bytes = 0
     for (const item of this.#ordered) {
       if ('job' in item || (group.length > 0 && bytes + item.bytes > innerBatchBytesMax)) break
@@ -131,28 +138,44 @@ export class Writer {
     return group
   }
 
-  async #commitGroup (transactions: Transaction[]): Promise<void> {
+  async #commitGroup (transactions: readonly QueuedTransaction[]): Promise<void> {
+    try {
+      await this.#commit(transactions)
+    } catch (error) {
+      for (const { reject } of transactions) reject(error)
+      return
+    }
+    for (const { resolve } of transactions) resolve()
+  }
+
+  /**
+   * Commits transactions in one inner batch, which is with the engine when this returns: the bytes are copied.
+   *
+   * @param alone whether nobody but this call goes on with what has come meanwhile: a write that meets no other takes
+   * one promise, and no queue.
+   */
+  async #commit (transactions: readonly Transaction[], alone = false): Promise<void> {
     let batch: InnerBatch | undefined
     try {
       batch = this.#newBatch()
-      const group: LocalGroup = { putByKey: new Map(), tracksKeys: transactions.some(hasDel), settled: [] }
+      const group = newGroup(transactions.some(hasDel))
       const nowMs = this.#options.nowMs()
       for (const { operations, sync } of transactions) {
         addTransaction(this.#state, batch, group, operations, nowMs)
         batch.sync ||= sync
       }
       if (!batch.empty || batch.sync) {
-        const unit = await batch.write()
+        await batch.write()
         for (const key of group.settled) this.#state.siblingKeys.delete(key)
-        this.#options.onCommit(unit, true)
+        this.#options.onCommit(batch.committed(), true)
       }
-    } catch (error) {
-      for (const { reject } of transactions) reject(error)
-      return
     } finally {
       this.#recycle(batch)
+      if (alone) {
+        if (this.#ordered.length > 0 || this.#jobs.length > 0) void this.#drain()
+        else this.#rest()
+      }
     }
-    for (const { resolve } of transactions) resolve()
   }
 
   #newBatch (): InnerBatch {
@@ -175,7 +198,10 @@ export class Writer {
     try {
       batch = this.#newBatch()
       const filled = job(batch)
-      if (filled === true || (filled !== false && await filled)) this.#options.onCommit(await batch.write(), false)
+      if (filled === true || (filled !== false && await filled)) {
+        await batch.write()
+        this.#options.onCommit(batch.committed(), false)
+      }
     } catch (error) {
       reject(error)
       return
