@@ -15,6 +15,7 @@ import type { Delivery, Progress } from '../storage/delivery.ts'
 import type { Source } from '../storage/source.ts'
 import type { Store } from '../storage/store.ts'
 import type { Address, System } from '../types.ts'
+import { formatAddress } from './addresses.ts'
 import type { Connection } from './transport.ts'
 
 /** How long the last bytes may take to leave. */
@@ -206,7 +207,12 @@ export class Link {
     this.#closeSource()
     this.#abandonDelivery()
     this.#afterDeliveries(() => { this.#owner.releaseTurn(this) })
-    this.#owner.ended(this, error)
+    this.#owner.ended(this, error === undefined ? undefined : this.#named(error))
+  }
+
+  /** The error, with the peer's address. */
+  #named (error: ReplicationError): ReplicationError {
+    return new ReplicationError(`${formatAddress(this.address)}: ${error.message}`, { code: error.code, cause: error.cause })
   }
 
   async #write (): Promise<void> {
