@@ -229,15 +229,18 @@ export class Link {
     const reader = new FrameReader(frameBytesMax)
     let frames = 0
     try {
-      for await (const chunk of this.#connection.source) {
-        for (const frame of reader.read(chunk.subarray())) {
-          if (this.#ended) break
+      // Not `for await`, which closes the connection when it is left: a farewell may be on its way.
+      const chunks = this.#connection.source[Symbol.asyncIterator]()
+      for (let next = await chunks.next(); next.done !== true; next = await chunks.next()) {
+        for (const frame of reader.read(next.value.subarray())) {
+          if (this.#ended) return
           this.handle({ type: 'received', frame: decodeFrame(frame), timeMs: system.nowMs() })
           if (++frames % burstFrames === 0) await system.yield()
         }
-        if (this.#ended) break
+        if (this.#ended) return
       }
-      this.#lost(new ReplicationError(`The connection was closed by the peer${reader.isInside ? ' in the middle of a frame' : ''}`, { code: 'REPLICATION_DISCONNECTED' }))
+      const when = this.session.peer === undefined ? ' before it greeted: it may want another secret or certificate' : reader.isInside ? ' in the middle of a frame' : ''
+      this.#lost(new ReplicationError(`The connection was closed by the peer${when}`, { code: 'REPLICATION_DISCONNECTED' }))
     } catch (error) {
       this.#lost(error)
     }
@@ -246,8 +249,8 @@ export class Link {
   /** The connection is gone, or what came over it makes no sense. */
   #lost (thrown: unknown): void {
     const error = thrown instanceof ReplicationError ? thrown : new ReplicationError(`The connection broke: ${(thrown as Error).message}`, { code: 'REPLICATION_DISCONNECTED', cause: thrown })
-    if (error.code === 'REPLICATION_DISCONNECTED') this.#close(error)
-    else this.end(error)
+    if (error.code !== 'REPLICATION_DISCONNECTED') return this.end(error)
+    this.#close(error)
     this.#connection.close()
   }
 }

@@ -51,7 +51,7 @@ function expected (dialler: string, listener: string): { dialler?: string, liste
   }
   if (dialler === listener) return 'greeted'
   if (isBare(dialler) && isBare(listener)) return { dialler: 'REPLICATION_GROUP_MISMATCH', listener: 'REPLICATION_GROUP_MISMATCH' }
-  return { dialler: refused, listener: refused }
+  return isBare(dialler) ? { listener: refused } : { dialler: refused, listener: refused }
 }
 
 const pairs = suite('strangers: every pair')
@@ -62,7 +62,7 @@ pairs.before(async () => {
   for (const [kind, options] of Object.entries(kinds)) {
     listeners.set(kind, await openDatabase({ ...options, host: '127.0.0.1' }))
     diallers.set(kind, await openDatabase({ ...options, port: false }))
-    await listeners.get(kind)!.put('key', 'of the listener')
+    await listeners.get(kind)!.put(kind, 'a value')
   }
 })
 pairs.after(closeAll)
@@ -80,7 +80,7 @@ for (const from of Object.keys(kinds)) {
       const outcome = expected(from, to)
       if (outcome === 'greeted') {
         await eventually(() => greetings.length === 2)
-        await eventually(async () => await dialler.get('key') === 'of the listener')
+        await eventually(async () => await dialler.get(to) === 'a value')
       } else {
         for (const [db, code] of [[dialler, outcome.dialler], [listener, outcome.listener]] as const) {
           if (code === undefined) continue
@@ -88,7 +88,7 @@ for (const from of Object.keys(kinds)) {
           assert.match(error!.message, db === dialler ? address : /127\.0\.0\.1:\d+/)
         }
         assert.equal(greetings, [])
-        assert.is(await dialler.get('key'), undefined)
+        assert.is(await dialler.get(to), undefined)
         // In TLS 1.2 the types of records are in the clear; in 1.3 see below.
         if (!isBare(from) && !hasCertificate(from)) assert.not(recordTypes(Buffer.concat(proxy.fromDialler)).includes(23), 'data of the dialler')
         if (!isBare(to) && !hasCertificate(to)) assert.not(recordTypes(Buffer.concat(proxy.fromListener)).includes(23), 'data of the listener')
@@ -129,12 +129,12 @@ async function rogueServer (options: TlsOptions): Promise<{ address: string, hea
 }
 
 /** A client of TLS that says a frame as soon as it may, and tells what it hears until it is shut out. */
-async function rogueClient (db: Database, options: ConnectionOptions): Promise<Buffer> {
+async function rogueClient (db: Database, options: ConnectionOptions, words = '\x01\x07'): Promise<Buffer> {
   const heard: Buffer[] = []
   const socket = connect({ port: db.replication.address!.port, host: '127.0.0.1', checkServerIdentity: () => undefined, rejectUnauthorized: false, ...options })
   open.push(socket)
   socket.on('data', (bytes) => { heard.push(bytes) })
-  socket.on('secureConnect', () => { socket.write('\x01\x07') })
+  socket.on('secureConnect', () => { socket.write(words) })
   socket.on('error', () => {})
   await new Promise((resolve) => { socket.once('close', resolve) })
   return Buffer.concat(heard)
@@ -198,7 +198,7 @@ for (const [name, [options, client]] of Object.entries(rogueClients)) {
 attacks('the rogues are as able as they have to be: with the right key, and with the right certificate, they hear the hello', async () => {
   const [bySecret, byCertificate] = [await openDatabase({ secret }), await openDatabase(presenting(good))]
   for (const [db, options] of [[bySecret, psk(right, key)], [byCertificate, trusted]] as const) {
-    assert.ok((await rogueClient(db, options)).includes('default'), 'it heard the hello')
+    assert.ok((await rogueClient(db, options, '')).includes('default'), 'it heard the hello')
   }
 })
 
@@ -270,10 +270,13 @@ attacks('renegotiation is refused', async () => {
   const db = await openDatabase({ secret })
   const socket = connect({ port: db.replication.address!.port, host: '127.0.0.1', checkServerIdentity: () => undefined, ...psk(right, key), secureOptions: constants.SSL_OP_LEGACY_SERVER_CONNECT })
   open.push(socket)
-  socket.on('error', () => {})
+  socket.resume().on('error', () => {})
   await new Promise((resolve) => { socket.once('secureConnect', resolve) })
-  const outcome = await new Promise<Error | null>((resolve) => { socket.renegotiate({}, resolve) })
-  assert.ok(outcome instanceof Error, 'it did not succeed')
+  const outcome = await new Promise<Error | null | 'closed'>((resolve) => {
+    socket.once('close', () => { resolve('closed') })
+    socket.renegotiate({}, resolve)
+  })
+  assert.ok(outcome !== null, 'it did not succeed')
 })
 
 attacks.run()
