@@ -60,9 +60,9 @@ export const housekeepingDelayMs = 2000
 /** And how long after a failure it is tried again. */
 export const housekeepingPauseMs = 60_000
 
-/** Running numbers kept of inner batches, to find holes; a checkpoint of the vector every so many. */
+/** Running numbers kept of inner batches, to find holes; a checkpoint of the vector after every so many. */
 export const journalSlots = 65_536
-export const checkpointInterval = 1024
+export const checkpointInterval = 32_768
 
 /** Links that are greeted: in all, and with one host. */
 export const linksMax = 256
@@ -82,6 +82,9 @@ export const lateMs = 3000
 
 /** A source closes its snapshot when the receiver has given no credit for so long. */
 export const transferStallMs = 60_000
+
+/** How long peers have to bring what this replica has lost, before it writes again what it still has. */
+export const repairMs = 10_000
 
 /** A peer that is asked and does not begin lets others have their turn after so long. */
 export const turnMs = 10_000

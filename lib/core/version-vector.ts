@@ -3,7 +3,8 @@
  *
  * A vector is the causal context of every key that the replica holds (node-wide context), so it must never claim
  * what the state lacks. Entries stand at the ends of transactions, and carry the timestamp of that transaction, by
- * which the owner of a log recognises a history that is not its own. Vectors only grow.
+ * which the owner of a log recognises a history that is not its own.
+ * Vectors only grow, except where a loss is made up for (`storage/holes`).
  *
  * Sources: Parker et al. 1983; Gonçalves, Almeida, Baquero, Fonte, "Concise Server-Wide Causality Management for
  * Eventually Consistent Data Stores", DAIS 2015.
@@ -70,6 +71,11 @@ export class VersionVector implements ReadonlyVersionVector {
   /** Takes one entry in, if it is higher. */
   advance (entry: Advance): void {
     if (entry.sequence > this.sequenceOf(entry.log)) this.#entries.set(entry.log, entry)
+  }
+
+  /** Forgets a log, which has then to be taken in anew. */
+  remove (log: LogId): void {
+    this.#entries.delete(log)
   }
 
   /** Takes in everything that `other` knows. */

@@ -10,7 +10,7 @@ import type { Hello } from '../codec/message.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import type { ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError, toReplicationError } from '../errors.ts'
-import { acknowledgeDelayMs, linksMax, linksPerHostMax, strangersMax } from '../limits.ts'
+import { acknowledgeDelayMs, linksMax, linksPerHostMax, repairMs, strangersMax } from '../limits.ts'
 import type { Store } from '../storage/store.ts'
 import type { LocalReplica } from '../sync/events.ts'
 import type { Address, ErrorListener, System, Timer } from '../types.ts'
@@ -49,6 +49,8 @@ export class Mesh implements LinkOwner {
   #flushTimer: Timer | undefined
   #flushing: Promise<void> | undefined
   readonly #waiting = new Set<() => void>()
+  /** Since when there has been a peer that may make up for a hole. */
+  #repairableMs: number | undefined
   #closed = false
 
   constructor (options: MeshOptions) {
@@ -69,6 +71,7 @@ export class Mesh implements LinkOwner {
       get collected () { return store.collected },
       get durable () { return store.durable },
       get applying () { return store.applying },
+      get repairing () { return store.repairing },
       get feedEnd () { return store.feed.end },
       get members () { return store.members },
       get directLogs () { return directLogs() }
@@ -215,8 +218,18 @@ export class Mesh implements LinkOwner {
   #tick (): void {
     this.#tickTimer = this.system.setTimer(() => {
       for (const link of this.#links) link.handle({ type: 'tick' })
+      if (this.store.repairing) this.#endRepairInTime()
       this.#tick()
     }, tickMs)
+  }
+
+  /** Peers have had time to bring what was lost. */
+  #endRepairInTime (): void {
+    const greeted = this.#greeted()
+    if (greeted.length > 0) this.#repairableMs ??= this.system.monotonicMs()
+    if (this.#repairableMs === undefined || this.system.monotonicMs() - this.#repairableMs < repairMs) return
+    if (greeted.some(({ session }) => session.receiving === 'asked' || session.receiving === 'delivering')) return
+    this.store.endRepair().catch((error) => { this.#options.onError(toReplicationError(error)) })
   }
 
   async close (): Promise<void> {

@@ -2,19 +2,17 @@
  * One inner batch: the atomic LevelDB write in which data, version, sibling, log and vector change together.
  *
  * It is filled by local transactions or by remote units, never by both. What it advances is its context for what
- * is added to it later; the replica's own vector follows when it is committed. Every inner batch writes a journal
- * record with its running number and its advances: the vector on disk is the last checkpoint plus the journal, and
- * a gap in the numbers betrays a batch that LevelDB lost.
+ * is added to it later; the replica's own vector follows when it is committed. Every inner batch has a record in the
+ * journal, which says what it advances.
  */
 import { ByteWriter } from '../codec/bytes.ts'
-import { writeAdvance, writeAdvances } from '../codec/advances.ts'
+import { writeAdvances } from '../codec/advances.ts'
 import { writeSiblings } from '../codec/sibling-set.ts'
 import { writeEntryBody } from '../codec/entry.ts'
 import { encodeLogOffset } from '../codec/log-record.ts'
 import type { LogId } from '../core/ids.ts'
 import type { Sibling, SiblingSet } from '../core/siblings.ts'
 import type { Advance, Context } from '../core/version-vector.ts'
-import { checkpointInterval, journalSlots } from '../limits.ts'
 import type { Bytes, EngineBatch } from './engine.ts'
 import { keyspace, logKey, meta, siblingKey, writeDot } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
@@ -27,7 +25,7 @@ export interface Unit {
 }
 
 /** Bytes on their way into the engine's batch, which copies them. */
-const scratch = { key: Buffer.allocUnsafe(1024), version: new ByteWriter(64), log: new ByteWriter(1024), logKey: logKey('' as LogId, 0), number: new ByteWriter(64), journalKey: meta.journal(0) }
+const scratch = { key: Buffer.allocUnsafe(1024), version: new ByteWriter(64), log: new ByteWriter(1024), logKey: logKey('' as LogId, 0) }
 
 /** Views of the beginning of `scratch.key`, by their length: most keys are of a few lengths. */
 let keyViews: Buffer[] = []
@@ -54,11 +52,11 @@ export class InnerBatch implements Context {
   /** Operations added to the log, and how many of them are deletes. */
   #logged = 0
   #loggedDeletes = 0
+  /** Keys that change without a log record. */
+  #unlogged: Buffer[] | undefined
   /** A rough count of bytes, to bound the batch. */
   bytes = 0
   sync = false
-  /** Whether a checkpoint is due whatever the number: the last batch before a clean close, the end of a sweep. */
-  last = false
 
   /** @param batch an empty one. */
   constructor (state: ReplicaState, batch: EngineBatch, recordUnit: boolean) {
@@ -69,6 +67,11 @@ export class InnerBatch implements Context {
 
   /** Whether this batch, or what was committed before it, has the write. */
   covers (log: LogId, sequence: number): boolean {
+    return this.reaches(log, sequence) || this.#state.survivors.covers(log, sequence)
+  }
+
+  /** Whether it has that write and all before it in its log. */
+  reaches (log: LogId, sequence: number): boolean {
     const index = this.#indexOf(log)
     return (index !== undefined && this.#changes[index]!.sequence >= sequence) || this.#state.vector.covers(log, sequence)
   }
@@ -84,7 +87,7 @@ export class InnerBatch implements Context {
   }
 
   advance (entry: Advance): void {
-    if (this.covers(entry.log, entry.sequence)) return
+    if (this.reaches(entry.log, entry.sequence)) return
     const index = this.#indexOf(entry.log) ?? this.#changes.length
     this.#changes[index] = entry
     if (index === 1) this.#indexOfLog ??= new Map([[this.#changes[0]!.log, 0]])
@@ -218,6 +221,12 @@ export class InnerBatch implements Context {
     this.bytes += scratch.log.length
   }
 
+  /** Notes that the key changes without a log record. */
+  changeUnlogged (): void {
+    this.#unlogged ??= []
+    this.#unlogged.push(Buffer.from(this.#keyView.subarray(1)))
+  }
+
   /** Adds the key to the unit that live streams will get: its whole set, and the values that are new. */
   addToUnit (siblings: SiblingSet, values: ReadonlyArray<Uint8Array | undefined>): void {
     const entries = this.#entries
@@ -247,13 +256,10 @@ export class InnerBatch implements Context {
    * again: a gap would betray a batch that was lost.
    */
   write (): Promise<void> {
-    const number = this.#state.batchNumber + 1
-    const record = scratch.number.reset().varint(number)
-    for (const advance of this.#changes) writeAdvance(record, advance)
-    scratch.journalKey.writeUInt16BE(number % journalSlots, scratch.journalKey.length - 2)
-    this.#batch.put(scratch.journalKey, record.view())
-    this.#state.tally.wrote(this.#logged, this.#loggedDeletes)
-    if (this.#isCheckpoint(number)) this.#checkpoint(number)
+    const { journal, tally } = this.#state
+    tally.wrote(this.#logged, this.#loggedDeletes)
+    if (journal.writesCheckpoint) this.#batch.put(meta.tally, tally.encode())
+    journal.add(this.#batch, this.#changes, this.#unlogged)
     const written = this.#batch.write(this.sync)
     // While LevelDB's thread is at work.
     if (this.#entries !== undefined) this.#body = this.#encodeUnit(this.#entries)
@@ -262,29 +268,10 @@ export class InnerBatch implements Context {
 
   /** Lets the replica's state follow. */
   committed (): Unit {
-    const state = this.#state
     const changes = this.#changes
-    const number = ++state.batchNumber
-    state.vector.join(changes)
-    if (this.#isCheckpoint(number)) state.uncheckpointed.clear()
-    else for (const { log } of changes) state.uncheckpointed.add(log)
+    this.#state.journal.committed(changes)
+    this.#state.vector.join(changes)
     return { changes, body: this.#body }
-  }
-
-  #isCheckpoint (number: number): boolean {
-    return this.last || number % checkpointInterval === 0
-  }
-
-  /** Writes the vector as of the end of this batch, so that the journal up to it is not needed again. */
-  #checkpoint (number: number): void {
-    const vector = this.#state.vector.clone()
-    vector.join(this.#changes)
-    for (const log of new Set([...this.#state.uncheckpointed, ...this.#changes.map(({ log }) => log)])) {
-      const { hlc, sequence } = vector.get(log)!
-      this.#batch.put(meta.vector(log), scratch.number.reset().hlc(hlc).varint(sequence).view())
-    }
-    this.#batch.put(meta.tally, this.#state.tally.encode())
-    this.#batch.put(meta.checkpoint, scratch.number.reset().varint(number).view())
   }
 
   #encodeUnit (entries: ByteWriter): Buffer {

@@ -101,7 +101,7 @@ export class Intake implements DeliveryTarget {
 
   async #mergeUnit (merger: Merger, batch: InnerBatch, { stream, before, changes, entries }: RemoteUnit): Promise<void> {
     for (const { log, sequence } of before) {
-      if (!batch.covers(log, sequence)) throw new ReplicationError('A unit came before what it depends on', { code: 'REPLICATION_PROTOCOL' })
+      if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit came before what it depends on', { code: 'REPLICATION_PROTOCOL' })
     }
     stream.join(before)
     stream.join(changes)

@@ -84,6 +84,7 @@ export const meta = {
   checkpoint: metaKey('P'),
   stage: metaKey('S'),
   tally: metaKey('T'),
+  hole: metaKey('H'),
   vector: (log: LogId) => metaKey('V', Buffer.from(log, 'latin1')),
   collected: (log: LogId) => metaKey('C', Buffer.from(log, 'latin1')),
   member: (replica: string) => metaKey('M', Buffer.from(replica, 'hex')),

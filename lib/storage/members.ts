@@ -43,6 +43,12 @@ export class Members {
     this.#unsaved.add(replica)
   }
 
+  /** Takes back what a member has lost. */
+  rewind (replica: ReplicaId, vector: ReadonlyVersionVector): void {
+    this.#acknowledged.set(replica, vector.clone())
+    this.#unsaved.add(replica)
+  }
+
   /** Adds what changed to a batch. */
   save (batch: InnerBatch): void {
     for (const replica of this.#unsaved) {

@@ -5,9 +5,11 @@
  * are the log's end and the clock, which run ahead so that nothing is ever numbered twice.
  */
 import type { Hlc } from '../core/hlc.ts'
+import type { DotSet } from '../core/dot-set.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import type { VersionVector } from '../core/version-vector.ts'
 import type { Engine } from './engine.ts'
+import type { Journal } from './journal.ts'
 import type { LogTally } from './log-tally.ts'
 import type { SiblingKeys } from './sibling-keys.ts'
 
@@ -23,10 +25,9 @@ export interface ReplicaState {
   readonly vector: VersionVector
   /** Tombstones up to here have been forgotten. */
   readonly collected: VersionVector
-  /** Running number of the last inner batch. */
-  batchNumber: number
-  /** Logs that have advanced since the last checkpoint of the vector. */
-  readonly uncheckpointed: Set<LogId>
+  readonly journal: Journal
+  /** While LevelDB's loss of some batches is being made up for: writes that are here, and above the vector. */
+  readonly survivors: DotSet
   readonly siblingKeys: SiblingKeys
   readonly tally: LogTally
 }

@@ -15,7 +15,7 @@ import { ReplicationError } from '../errors.ts'
 import type { ErrorListener, Resolver, System, Version } from '../types.ts'
 import { clearRange, type RangeOptions } from './clear.ts'
 import { Derivation, type Encodings } from './derive.ts'
-import type { Engine } from './engine.ts'
+import { writeOut, type Engine } from './engine.ts'
 import { Feed } from './feed.ts'
 import { Housekeeping } from './housekeeping.ts'
 import type { IdentityStore } from './identity.ts'
@@ -28,6 +28,7 @@ import { LogSource } from './log-source.ts'
 import type { MergeReport } from './merge.ts'
 import { ScanSource } from './scan-source.ts'
 import { openState } from './opening.ts'
+import { Repair } from './repair.ts'
 import type { Source } from './source.ts'
 import type { ReplicaState } from './state.ts'
 import { checkTransactionBytes, transactionBytes, Writer } from './writer.ts'
@@ -43,7 +44,7 @@ export interface StoreOptions {
   readonly onError: ErrorListener
   /** A batch has been committed. */
   readonly onCommit: (unit: Unit, local: boolean) => void
-  /** An apply phase begins or ends. */
+  /** An apply phase begins or ends, or the repair of a hole has ended. */
   readonly onApplying: (applying: boolean) => void
   /** Whether {@link onReport} is wanted. */
   readonly reports: () => boolean
@@ -65,25 +66,29 @@ export class Store {
   readonly feed = new Feed()
   readonly intake: Intake
   readonly housekeeping: Housekeeping
+  readonly #repair: Repair
   readonly #durable = new VersionVector()
   /** Background work that has to end before the engine closes. */
   readonly #background = new Set<Promise<void>>()
   #closing = false
 
-  private constructor (options: StoreOptions, state: ReplicaState) {
+  private constructor (options: StoreOptions, state: ReplicaState, derivation: Derivation) {
     this.#options = options
     this.#state = state
-    this.#derivation = new Derivation(options)
+    this.#derivation = derivation
     this.#writer = new Writer(state, {
       nowMs: () => options.system.nowMs(),
       // What an apply phase writes is no unit: only its last batch advances the vector, for all of them.
-      recordsUnits: () => this.feed.hasReaders && !this.applying,
+      recordsUnits: () => this.feed.hasReaders && !this.applying && !this.repairing,
       onCommit: (unit, local) => {
         this.feed.push(unit)
+        if (state.journal.due) this.#inBackground(state.journal.take(state.engine, state.vector))
+        if (this.repairing && this.#repair.complete) this.#inBackground(this.endRepair())
         this.housekeeping.consider()
         if (unit.changes.length > 0) options.onCommit(unit, local)
       }
     })
+    this.#repair = new Repair(state, this.#writer, derivation)
     this.housekeeping = new Housekeeping({ state, writer: this.#writer, system: options.system, onError: options.onError })
     this.intake = new Intake({ state, writer: this.#writer, derivation: this.#derivation, reports: options.reports, onReport: options.onReport, onApplying: options.onApplying })
   }
@@ -94,16 +99,20 @@ export class Store {
    * @throws `REPLICATION_NOT_A_REPLICA`, `REPLICATION_FORMAT_UNKNOWN`, `REPLICATION_CORRUPT`
    */
   static async open (options: StoreOptions): Promise<Store> {
-    const { state, save } = await openState(options)
-    const store = new Store(options, state)
+    const derivation = new Derivation(options)
+    const { state, fresh, hole, save } = await openState({ ...options, derivation })
+    const store = new Store(options, state, derivation)
     await store.members.load(state.engine)
     store.members.add(state.replica)
+    if (hole !== undefined) store.members.rewind(state.replica, state.vector)
     await store.#writer.run((batch) => {
       save(batch)
       store.members.save(batch)
       return true
     })
+    if (fresh) await writeOut(state.engine)
     store.#durable.join(state.vector)
+    if (hole !== undefined) options.onError(new ReplicationError(`LevelDB has lost ${hole.lost} of the last ${hole.since} batches from its write-ahead log; peers are asked for them, and the others are written again if need be`, { code: 'REPLICATION_HOLE' }))
     const recovery = await store.intake.recover()
     store.#inBackground(recovery.done)
     store.#inBackground(store.#loadSiblings())
@@ -135,6 +144,17 @@ export class Store {
 
   get applying (): boolean {
     return this.intake.applying
+  }
+
+  /** Whether a hole is being made up for. Nothing may be sent. */
+  get repairing (): boolean {
+    return this.#repair.active
+  }
+
+  /** Makes up for the rest of a hole with what is here. */
+  async endRepair (): Promise<void> {
+    await this.#repair.end()
+    this.#options.onApplying(this.applying)
   }
 
   /**
@@ -258,9 +278,10 @@ export class Store {
     this.#closing = true
     await this.housekeeping.stop()
     await Promise.allSettled([...this.#background])
+    await this.#writer.drained()
     try {
+      await this.#state.journal.take(this.#state.engine, this.#state.vector)
       await this.#writer.run((batch) => {
-        batch.last = true
         batch.sync = true
         this.members.save(batch)
         batch.putRaw(meta.cleanClose, Buffer.of(1))

@@ -7,15 +7,16 @@
  * in a batch of its own, whatever has been written in between. What the vector does not cover (an apply phase is
  * under way) is left alone. A record without live operations goes; one at least half garbage is written anew without
  * it. A sweep is due when more has been written since the last one than that one found live, so that its cost is
- * constant per write, amortised; it holds no iterator across its steps.
+ * constant per write, amortised.
  */
 import { decodeLogRecord, encodeLogRecord, type LogOperation, type LogRecord } from '../codec/log-record.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { LogId } from '../core/ids.ts'
 import { indexOfDot } from '../core/siblings.ts'
+import type { VersionVector } from '../core/version-vector.ts'
 import { sweepOperationsMin } from '../limits.ts'
-import type { Engine } from './engine.ts'
-import { inKeyspace, keyspace, logKey, readSequence } from './keyspaces.ts'
+import { writeOut, type Engine } from './engine.ts'
+import { inKeyspace, keyspace, logKey, meta, readSequence } from './keyspaces.ts'
 import type { Operations } from './log-tally.ts'
 import type { ReplicaState } from './state.ts'
 import type { Writer } from './writer.ts'
@@ -27,6 +28,8 @@ export interface StoredLogRecord extends LogRecord {
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 const recordsPerStep = 500
+/** After so many steps garbage is looked for as of a later moment. */
+const stepsPerMoment = 200
 const lookUpsAtOnce = 512
 
 export interface SweeperOptions {
@@ -36,6 +39,15 @@ export interface SweeperOptions {
   readonly yield: () => Promise<void>
   /** Whether to stop at the next opportunity. */
   readonly stopped: () => boolean
+}
+
+/**
+ * A moment of the store, whatever led to it out of the write-ahead log. If LevelDB lost the write that superseded an
+ * operation, and not the removal of the operation's log record, nobody would ever be sent what is left.
+ */
+interface Moment {
+  readonly vector: VersionVector
+  readonly snapshot: ReturnType<Engine['snapshot']>
 }
 
 interface Change {
@@ -62,28 +74,49 @@ export class Sweeper {
     const before = { ...state.tally.written }
     const live: Operations = { all: 0, deletes: 0 }
     let removed = 0
-    for (const { log, sequence } of [...state.vector]) {
-      for (let from = 1; from <= sequence;) {
-        if (stopped()) return removed
-        const records = await readLogRecords(state.engine, log, from, sequence, recordsPerStep)
-        const last = records.at(-1)
-        if (last === undefined) break
-        from = readSequence(last.key, 9) + 1
-        removed += await this.#sweepRecords(log, records, live)
-        await this.#options.yield()
+    let steps = 0
+    let moment = await this.#takeMoment()
+    try {
+      for (const { log, sequence } of moment.vector.clone()) {
+        for (let from = 1; from <= sequence;) {
+          if (stopped()) return removed
+          if (++steps % stepsPerMoment === 0) {
+            await moment.snapshot.close()
+            moment = await this.#takeMoment()
+          }
+          const records = await readLogRecords(state.engine, log, from, sequence, recordsPerStep)
+          const last = records.at(-1)
+          if (last === undefined) break
+          from = readSequence(last.key, 9) + 1
+          removed += await this.#sweepRecords(moment, log, records, live)
+          await this.#options.yield()
+        }
       }
+    } finally {
+      await moment.snapshot.close()
     }
     await writer.run((batch) => {
       state.tally.swept(live, before)
-      batch.last = true
+      batch.putRaw(meta.tally, state.tally.encode())
       return true
     })
     return removed
   }
 
-  async #sweepRecords (log: LogId, records: readonly StoredLogRecord[], live: Operations): Promise<number> {
+  async #takeMoment (): Promise<Moment> {
+    const { state: { engine, vector }, writer } = this.#options
+    let moment: Moment | undefined
+    await writer.run(() => {
+      moment = { vector: vector.clone(), snapshot: engine.snapshot() }
+      return false
+    })
+    await writeOut(engine)
+    return moment!
+  }
+
+  async #sweepRecords (moment: Moment, log: LogId, records: readonly StoredLogRecord[], live: Operations): Promise<number> {
     const { state, writer } = this.#options
-    const garbage = await garbageOf(state, log, records.flatMap(({ operations }) => operations))
+    const garbage = await garbageOf(state.engine, moment, log, records.flatMap(({ operations }) => operations))
     const changes: Change[] = []
     let removed = 0
     for (const { key, hlc, operations } of records) {
@@ -112,13 +145,13 @@ export async function readLogRecords (engine: Engine, log: LogId, from: number, 
   return entries.map(([key, value]) => ({ key, ...decodeLogRecord(readSequence(key, 9), value) }))
 }
 
-/** Those operations of a log that are in no sibling set, and that the vector covers. */
-async function garbageOf ({ engine, vector }: ReplicaState, log: LogId, operations: readonly LogOperation[]): Promise<Set<LogOperation>> {
+/** Those operations of a log that are in no sibling set at a moment, and that its vector covers. */
+async function garbageOf (engine: Engine, { vector, snapshot }: Moment, log: LogId, operations: readonly LogOperation[]): Promise<Set<LogOperation>> {
   const garbage = new Set<LogOperation>()
   const covered = operations.filter(({ sequence }) => vector.covers(log, sequence))
   for (let start = 0; start < covered.length; start += lookUpsAtOnce) {
     const slice = covered.slice(start, start + lookUpsAtOnce)
-    const records = await engine.getMany(slice.map(({ key }) => inKeyspace(keyspace.version, key)), buffers) as Array<Buffer | undefined>
+    const records = await engine.getMany(slice.map(({ key }) => inKeyspace(keyspace.version, key)), { ...buffers, snapshot }) as Array<Buffer | undefined>
     for (let index = 0; index < slice.length; index++) {
       const record = records[index]
       if (record === undefined || indexOfDot(decodeSiblings(record), { log, sequence: slice[index]!.sequence }) === -1) garbage.add(slice[index]!)

@@ -102,7 +102,9 @@ export class Writer {
   }
 
   async #drain (): Promise<void> {
+    const { engine, journal, vector } = this.#state
     while (this.#ordered.length > 0 || this.#jobs.length > 0) {
+      if (journal.full) await journal.take(engine, vector).catch(() => {}) // what hinders it fails the batch too
       const head = this.#ordered[0]
       if (head !== undefined && 'job' in head) {
         this.#ordered.shift()

@@ -24,6 +24,8 @@ export interface LocalReplica {
   readonly collected: ReadonlyVersionVector
   readonly durable: ReadonlyVersionVector
   readonly applying: boolean
+  /** Whether lost data is being made up for: nothing may be sent. */
+  readonly repairing: boolean
   /** Number of the next unit of the feed. */
   readonly feedEnd: number
   readonly members: Iterable<[ReplicaId, ReadonlyVersionVector]>

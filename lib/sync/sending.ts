@@ -65,7 +65,7 @@ export class Sending {
   serve (base: VersionVector, collected: VersionVector): void {
     if (this.#state === 'opening' || this.#state === 'sending') return
     const { local } = this.#conversation
-    if (local.applying) {
+    if (local.applying || local.repairing) {
       this.#state = 'silent'
       this.#owesAgain = true
       this.#conversation.send({ type: 'later' })
@@ -169,7 +169,7 @@ export class Sending {
   /** Sends what credit allows, and asks for more to send. */
   proceed (): void {
     const { local } = this.#conversation
-    if (this.#owesAgain && !local.applying) {
+    if (this.#owesAgain && !local.applying && !local.repairing) {
       this.#owesAgain = false
       this.#conversation.send({ type: 'again' })
     }

@@ -6,7 +6,7 @@
  * keyspace holds the values of the puts of keys with two or more siblings, and nothing else.
  */
 import { ByteReader } from '../../lib/codec/bytes.ts'
-import { readAdvance } from '../../lib/codec/advances.ts'
+import { readAdvances } from '../../lib/codec/advances.ts'
 import { decodeLogRecord } from '../../lib/codec/log-record.ts'
 import { decodeSiblings } from '../../lib/codec/sibling-set.ts'
 import { formatLogId, logIdFrom, type LogId } from '../../lib/core/ids.ts'
@@ -145,7 +145,7 @@ export function vectorOf (metas: Map<string, Buffer>): VersionVector {
     if (record === undefined) return vector
     const reader = new ByteReader(record)
     if (reader.varint() !== number) return vector
-    while (reader.remaining > 0) vector.advance(readAdvance(reader))
+    vector.join(readAdvances(reader))
   }
 }
 

@@ -32,6 +32,7 @@ export class FakeReplica implements LocalReplica {
   readonly collected = new VersionVector()
   readonly durable = new VersionVector()
   applying = false
+  repairing = false
   readonly members = new Map<ReplicaId, ReadonlyVersionVector>()
   directLogs: ReadonlySet<LogId> = new Set()
   readonly #units: FakeUnit[] = []
