@@ -53,6 +53,8 @@ interface QueuedUnit {
 export class Intake implements DeliveryTarget {
   readonly #options: IntakeOptions
   readonly #units: QueuedUnit[] = []
+  /** What of a stream was handed on last: what follows depends on it, and does not name it again. */
+  readonly #handedOn = new WeakMap<VersionVector, readonly Advance[]>()
   #unitsQueued = false
   #applying = false
   /** Resolves when what an earlier stage left behind is gone. */
@@ -90,7 +92,12 @@ export class Intake implements DeliveryTarget {
       for (let bytes = 0; count < this.#units.length && (count === 0 || bytes < innerBatchBytesMax); count++) bytes += this.#units[count]!.unit.bytes
       taken = this.#units.splice(0, count)
       if (this.#units.length > 0) this.#queueUnits()
-      for (const { unit } of taken) await this.#mergeUnit(merger, batch, unit)
+      try {
+        for (const { unit } of taken) await this.#mergeUnit(merger, batch, unit)
+      } catch (error) {
+        for (const { unit: { stream, changes } } of taken) this.#handedOn.set(stream, [...this.#handedOn.get(stream) ?? [], ...changes])
+        throw error
+      }
       return true
     }).then(() => {
       for (const { resolve } of taken) resolve()
@@ -100,6 +107,9 @@ export class Intake implements DeliveryTarget {
   }
 
   async #mergeUnit (merger: Merger, batch: InnerBatch, { stream, before, changes, entries }: RemoteUnit): Promise<void> {
+    for (const { log, sequence } of this.#handedOn.get(stream) ?? []) {
+      if (!batch.covers(log, sequence)) throw new ReplicationError('A unit before this one could not be applied', { code: 'REPLICATION_DISCONNECTED' })
+    }
     for (const { log, sequence } of before) {
       if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit came before what it depends on', { code: 'REPLICATION_PROTOCOL' })
     }
@@ -108,6 +118,7 @@ export class Intake implements DeliveryTarget {
     for (const entry of entries) assertMergeable(entry, stream, batch)
     await merger.merge(entries, stream)
     for (const advance of changes) batch.advance(advance)
+    this.#handedOn.set(stream, changes)
   }
 
   /** A writer's job with a merger whose effects are told when it is committed. */

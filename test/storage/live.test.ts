@@ -7,6 +7,7 @@ import { decodeData, encodeUnit } from '../../lib/codec/message.ts'
 import { VersionVector } from '../../lib/core/version-vector.ts'
 import type { LogId } from '../../lib/core/ids.ts'
 import { Feed } from '../../lib/storage/feed.ts'
+import { eventually } from '../support/eventually.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
 import { del, LiveStream, openReplica, pull, put, type TestReplica } from '../support/store.ts'
@@ -50,6 +51,24 @@ test('a batch arrives as a whole or not at all', async () => {
   await checkInvariants(b.engine, { vector: b.store.vector as never })
   await pull(b, a)
   await checkEqual([a.engine, b.engine])
+})
+
+test('after a unit that could not be applied nothing of its stream is', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  const stream = await LiveStream.open(a, b)
+  await a.put('first', '1')
+  const { asked } = b.memory
+  let fail = (_error: Error): void => {}
+  b.memory.beforeBatch = (number) => number === asked ? new Promise((_resolve, reject) => { fail = reject }) : undefined
+  const first = rejection(stream.send() as Promise<void[]>)
+  await eventually(() => b.memory.asked > asked)
+  await a.put('second', '2')
+  const second = rejection(stream.send() as Promise<void[]>)
+  fail(new Error('disk full'))
+  assert.is((await first).message, 'disk full')
+  assert.is((await second).code, 'REPLICATION_DISCONNECTED')
+  await pull(b, a)
+  assert.equal(await b.data(), { first: '1', second: '2' })
 })
 
 test('a relay hands on what it merged in one batch, with all of the values', async () => {
