@@ -130,6 +130,8 @@ export class SimulatedLevel extends MemoryLevel<Buffer, Buffer> {
   readonly #dice: Dice
   readonly #observe: BatchObserver
   readonly #pauseMs: number
+  /** How many reads take time too. */
+  readonly #slowReads: number
   dead = false
 
   constructor (disk: Disk, scheduler: Scheduler, dice: Dice, observe: BatchObserver) {
@@ -139,6 +141,7 @@ export class SimulatedLevel extends MemoryLevel<Buffer, Buffer> {
     this.#dice = dice
     this.#observe = observe
     this.#pauseMs = dice.pick([0.1, 1, 10])
+    this.#slowReads = dice.pick([0, 0.1, 0.5])
   }
 
   #at<T extends { snapshot?: object }> (options: T): T {
@@ -155,7 +158,7 @@ export class SimulatedLevel extends MemoryLevel<Buffer, Buffer> {
 
   async _getMany (keys: Buffer[], options: object): Promise<Array<Buffer | undefined>> {
     const values = memory._getMany.call(this, keys, this.#at(options))
-    if (this.#dice.chance(0.1)) await this.#pause()
+    if (this.#dice.chance(this.#slowReads)) await this.#pause()
     return await this.#alive(values)
   }
 

@@ -3,6 +3,7 @@
  * nothing that was superseded is back, and what is there for a while only is gone.
  */
 import { keyspace } from '../../lib/storage/keyspaces.ts'
+import type { Tree } from './disk.ts'
 import type { Group } from './group.ts'
 import type { Machine } from './machine.ts'
 import { dotOf } from './oracle.ts'
@@ -16,7 +17,8 @@ export function atRest ({ living: machines }: Group): boolean {
     process!.witness.vector.equals(first.vector) &&
     process!.witness.collected.equals(first.collected) &&
     process!.witness.applying === undefined &&
-    process!.store!.durable.equals(first.vector))
+    process!.store!.durable.equals(first.vector)) &&
+    machines.every(({ disk }) => countIn(disk.tree, keyspace.stage) === 0)
 }
 
 export function checkRest ({ world, living }: Group, alive: bigint): void {
@@ -46,16 +48,16 @@ function checkKey (world: World, key: string, { seen, disk }: Machine): void {
 }
 
 function checkLeftovers (world: World, { name, disk }: Machine): void {
-  let staged = 0
-  let siblings = 0
-  disk.tree.forEach((key) => {
-    if (key[0] === keyspace.stage) staged++
-    if (key[0] === keyspace.sibling) siblings++
-  })
-  if (staged > 0) world.fail('stage', `${name} still has ${staged} staged entries`)
+  const siblings = countIn(disk.tree, keyspace.sibling)
   const expected = [...world.oracle.keys].reduce((sum, key) => {
     const set = setOf(disk.tree, key)
     return sum + (set.length < 2 ? 0 : set.filter(({ type }) => type === 'put').length)
   }, 0)
   if (siblings !== expected) world.fail('siblings', `${name} has ${siblings} sibling values, and ${expected} siblings`)
+}
+
+function countIn (tree: Tree, space: number): number {
+  let count = 0
+  tree.forEach((key) => { if (key[0] === space) count++ })
+  return count
 }
