@@ -15,7 +15,7 @@ import { formatAddress } from './network/addresses.ts'
 import { ReplicatedLevel, type Address, type ReplicatedLevelOptions } from './index.ts'
 
 const usage = `usage: replicated-level <directory> [--group g] [--host h] [--port n] [--peer host:port ...]
-                        [--secret-file f] [--insecure] [--json]
+                        [--secret-file f] [--no-discovery] [--insecure] [--json]
        replicated-level secret
        replicated-level --help | --version`
 
@@ -96,6 +96,7 @@ function readArguments (args: string[]): Arguments {
     ...(values.host === undefined ? {} : { host: values.host }),
     ...(values.port === undefined ? {} : { port: Number(values.port) }),
     ...(values['secret-file'] === undefined ? {} : { secret: readFileSync(values['secret-file'], 'utf8').trim() }),
+    ...(values['no-discovery'] === true ? { discovery: false } : {}),
     ...(values.insecure === true ? { insecure: true } : {}),
     peers: values.peer ?? []
   }

@@ -35,6 +35,7 @@ export type ReplicationErrorCode =
   | 'REPLICATION_RESOLVER_MISMATCH'
   | 'REPLICATION_LOG_REPLACED'
   | 'REPLICATION_PEERS'
+  | 'REPLICATION_DISCOVERY'
   | 'REPLICATION_INTERNAL'
 
 /** An error with a stable `code`; `cause` holds the error that led to it, if any. */

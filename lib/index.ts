@@ -1,6 +1,7 @@
 /**
  * What `import 'replicated-level'` gives.
  */
+import { BonjourDiscovery } from './network/bonjour.ts'
 import { TcpTransport } from './network/tcp.ts'
 import type { ReplicatedLevelOptions } from './options.ts'
 import { ReplicatedLevelBase } from './replicated-level.ts'
@@ -24,12 +25,12 @@ export class ReplicatedLevel<K = string, V = string> extends ReplicatedLevelBase
    * @throws `REPLICATION_INVALID_OPTION`, `LEVEL_NOT_SUPPORTED`
    */
   constructor (location: string, options?: ReplicatedLevelOptions<K, V>) {
-    super({ system, transport: (protection) => new TcpTransport({ system, protection }) }, location, options)
+    super({ system, transport: (protection) => new TcpTransport({ system, protection }), finder: new BonjourDiscovery({ system }) }, location, options)
   }
 }
 
 export { ReplicationError, type ReplicationErrorCode } from './errors.ts'
-export type { CertificateOptions, PeerSet, PeersOption, ReplicatedLevelOptions, ReplicationOptions } from './options.ts'
+export type { CertificateOptions, DiscoveryOptions, PeerSet, PeersOption, ReplicatedLevelOptions, ReplicationOptions } from './options.ts'
 export type { KeyRange, Replication, ReplicationStatus } from './replication.ts'
 export type { PeerStatus } from './network/peer-status.ts'
 export type { Duplex } from './network/transport.ts'

@@ -101,5 +101,32 @@ export const backOffMaxMs = 3000
 /** How often a `peers` function is asked again. */
 export const peersIntervalMs = 10_000
 
+/** How often the interfaces of this machine are looked at. */
+export const discoveryPollMs = 2000
+
+/** How often an instance makes sure that it is heard; two times unheard, and it is replaced. */
+export const discoveryCheckMs = 6000
+
+/** How often Bonjour asks who is there: soon at first, then less and less. */
+export const discoveryAskMinMs = 5000
+export const discoveryAskMaxMs = 60_000
+
+/** Addresses that were only heard of, and how often each is tried before it is forgotten. */
+export const suggestionsMax = 64
+export const suggestionAttemptsMax = 5
+
+/** Found addresses at which a replica was met: tried without end, after so many failures in a row more slowly. */
+export const metMax = 256
+export const metAttemptsMax = 200
+export const metRetryMs = 60_000
+
+/** Whoever has so many links looks for no more by itself. */
+export const linksWantedMax = 64
+
+/** Addresses in one `peers` message, and how often one linked replica, taken by chance, is told of the others. */
+export const peersPerMessageMax = 64
+export const exchangeIntervalMs = 20_000
+export const hostBytesMax = 255
+
 /** A peer whose clock is so far ahead is named in a warning. */
 export const clockAheadMs = 60 * 60 * 1000

@@ -35,6 +35,11 @@ export interface ReplicationOptions<K = string, V = string> {
   secret?: string
   /** The same with certificates of a private authority, in PEM. */
   tls?: CertificateOptions
+  /**
+   * Whether replicas of the group find each other by themselves. Default: true if `group` is given. Without encryption
+   * on this machine only, unless `insecure` allows to listen beyond it.
+   */
+  discovery?: boolean | DiscoveryOptions
   /** Allows listening beyond loopback without encryption. Default false. */
   insecure?: boolean
   /** Decides between concurrent versions of a key; pure and synchronous. Default: the later one wins. */
@@ -49,8 +54,28 @@ export interface ReplicationOptions<K = string, V = string> {
   initialSyncMs?: number
 }
 
+export interface DiscoveryOptions {
+  /** Announce and look by Bonjour (multicast DNS). Default true. */
+  bonjour?: boolean
+  /** Tell linked replicas of each other's addresses. Default true. */
+  exchange?: boolean
+  /** Names or IPv4 addresses of the interfaces that Bonjour uses. Default: all. */
+  interfaces?: readonly string[]
+  /** UDP port of multicast DNS; only those with the same find each other. Default 5353. */
+  port?: number
+}
+
 /** Options of a `ReplicatedLevel`: classic-level's, and those of replication. */
 export type ReplicatedLevelOptions<K = string, V = string> = DatabaseOptions<K, V> & ReplicationOptions<K, V>
+
+export interface CompleteDiscovery {
+  readonly bonjour: boolean
+  readonly exchange: boolean
+  readonly interfaces: readonly string[] | undefined
+  readonly port: number
+  /** Whether it stays on this machine. */
+  readonly machineOnly: boolean
+}
 
 export interface CompleteOptions {
   readonly group: string
@@ -62,6 +87,7 @@ export interface CompleteOptions {
   readonly peers: PeersOption
   readonly secret: string | undefined
   readonly tls: CertificateOptions | undefined
+  readonly discovery: CompleteDiscovery
   readonly resolver: Resolver
   readonly resolverVersion: string
   readonly sync: boolean
@@ -72,8 +98,8 @@ export interface CompleteOptions {
 const portDefault = 9000
 const secretCharactersMin = 16
 
-/** Options of later versions. */
-const notYet = ['discovery']
+/** The port of multicast DNS. */
+const discoveryPortDefault = 5353
 
 /**
  * Checks and completes what the user gave.
@@ -83,10 +109,6 @@ const notYet = ['discovery']
 export function completeOptions (options: ReplicatedLevelOptions<any, any>): CompleteOptions {
   if (options.multithreading === true) {
     throw new ReplicationError('The option multithreading is not supported: a replica has one writer', { code: 'LEVEL_NOT_SUPPORTED' })
-  }
-  for (const name of notYet) {
-    const value = (options as Record<string, unknown>)[name]
-    if (value !== undefined && value !== false) throw new ReplicationError(`The option ${name} is not supported yet: peers have to be named`, { code: 'LEVEL_NOT_SUPPORTED' })
   }
   const group = text('group', options.group ?? 'default', 1, groupBytesMax)
   const secret = 'secret' in options ? checkSecret(options.secret) : undefined
@@ -115,11 +137,26 @@ export function completeOptions (options: ReplicatedLevelOptions<any, any>): Com
     peers,
     secret,
     tls,
+    discovery: completeDiscovery(options.discovery ?? options.group !== undefined, !isProtected && (!insecure || isLoopback(host))),
     resolver: resolver as Resolver,
     resolverVersion: text('resolverVersion', options.resolverVersion ?? '', 0, messageTextBytesMax),
     sync: boolean('sync', options.sync ?? false),
     transactionBytesMax,
     initialSyncMs
+  })
+}
+
+function completeDiscovery (discovery: boolean | DiscoveryOptions, machineOnly: boolean): CompleteDiscovery {
+  if (typeof discovery !== 'boolean' && (typeof discovery !== 'object' || discovery === null)) throw invalid('discovery', discovery, 'true, false or an object')
+  const { bonjour = true, exchange = true, interfaces, port = discoveryPortDefault } = typeof discovery === 'boolean' ? { bonjour: discovery, exchange: discovery } : discovery
+  if (interfaces !== undefined && !(Array.isArray(interfaces) && interfaces.every((each) => typeof each === 'string'))) throw invalid('discovery.interfaces', interfaces, 'a list of names or addresses')
+  if (!isInteger(port, 1, 65535)) throw invalid('discovery.port', port, 'an integer from 1 to 65535')
+  return Object.freeze({
+    bonjour: boolean('discovery.bonjour', bonjour),
+    exchange: boolean('discovery.exchange', exchange),
+    interfaces: interfaces === undefined ? undefined : Object.freeze([...interfaces]),
+    port,
+    machineOnly
   })
 }
 

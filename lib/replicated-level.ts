@@ -11,6 +11,7 @@ import { ReplicationError, toReplicationError } from './errors.ts'
 import { completeOptions, type CompleteOptions, type ReplicatedLevelOptions } from './options.ts'
 import { Replicator } from './network/replicator.ts'
 import { deriveGroupKeys } from './network/secret.ts'
+import type { Discovery } from './network/discovery.ts'
 import { Protection } from './network/tls.ts'
 import type { Transport } from './network/transport.ts'
 import { Replication, type OpenReplica } from './replication.ts'
@@ -48,6 +49,8 @@ const manifest = {
 export interface Surroundings {
   readonly system: System
   readonly transport: (protection: Protection | undefined) => Transport
+  /** Finds peers; left out where that is not to be. */
+  readonly finder?: Discovery
 }
 
 /** abstract-level's class, with the types of classic-level's methods: this database takes the same options. */
@@ -107,7 +110,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
 
   /** Opens the store, then begins to replicate. */
   async #start (level: ClassicLevel<Buffer, Buffer>, identity: IdentityFile): Promise<void> {
-    const { system, transport } = this.#surroundings
+    const { system, transport, finder } = this.#surroundings
     const protecting = protect(this.#options)
     protecting.catch(() => {}) // awaited when the store is open
     const onError = (error: ReplicationError): void => { this.#emitError(error) }
@@ -124,8 +127,8 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
       reports: () => this.listenerCount('replicate') > 0 || this.listenerCount('conflict') > 0,
       onReport: (report) => { this.#emitReport(report) }
     })
-    const protection = await protecting
-    const replicator = new Replicator({ ...this.#options, system, store, transport: transport(protection), protection, onError, emit: (event, ...args) => { this.#emit(event, ...args) } })
+    const { protection, announcementKey } = await protecting
+    const replicator = new Replicator({ ...this.#options, system, store, transport: transport(protection), protection, announcementKey, finder, onError, emit: (event, ...args) => { this.#emit(event, ...args) } })
     this.#replica = { store, replicator }
     await replicator.open()
   }
@@ -254,9 +257,10 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
 }
 
 /** @throws `REPLICATION_INVALID_OPTION`, `LEVEL_NOT_SUPPORTED` */
-async function protect ({ secret, tls, group }: CompleteOptions): Promise<Protection | undefined> {
-  if (secret !== undefined) return Protection.bySecret((await deriveGroupKeys(secret, group)).connection)
-  return tls === undefined ? undefined : Protection.byCertificate(tls)
+async function protect ({ secret, tls, group }: CompleteOptions): Promise<{ protection: Protection | undefined, announcementKey: Uint8Array | undefined }> {
+  if (secret === undefined) return { protection: tls === undefined ? undefined : Protection.byCertificate(tls), announcementKey: undefined }
+  const { connection, announcement } = await deriveGroupKeys(secret, group)
+  return { protection: Protection.bySecret(connection), announcementKey: announcement }
 }
 
 function inData (key: Bytes): Bytes {

@@ -31,7 +31,7 @@ function addVisitors (accepted: Version<string, Place>, challenger: Version<stri
 async function carryOut (request: Request): Promise<unknown> {
   switch (request.do) {
     case 'open':
-      db = new ReplicatedLevel(request.directory, { valueEncoding: 'json', group: 'places', port: 0, resolver: addVisitors })
+      db = new ReplicatedLevel(request.directory, { valueEncoding: 'json', group: 'places', discovery: false, port: 0, resolver: addVisitors })
       await db.open()
       return `127.0.0.1:${db.replication.address!.port}`
     case 'connect': db.replication.connect(request.address); return

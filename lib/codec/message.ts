@@ -8,7 +8,7 @@
 import { replicaIdBytes, replicaIdFrom, type LogId, type ReplicaId } from '../core/ids.ts'
 import type { Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { groupBytesMax, linksMax, logsMax, messageTextBytesMax } from '../limits.ts'
+import { groupBytesMax, hostBytesMax, linksMax, logsMax, messageTextBytesMax, peersPerMessageMax } from '../limits.ts'
 import { readAdvances, writeAdvances } from './advances.ts'
 import { ByteReader, ByteWriter, malformed } from './bytes.ts'
 import { readEntry, type Entry } from './entry.ts'
@@ -43,6 +43,13 @@ export interface Hello {
   readonly collected: readonly Advance[]
 }
 
+/** A replica, and where it can be dialled. */
+export interface Peer {
+  readonly replica: ReplicaId
+  readonly host: string
+  readonly port: number
+}
+
 export type ControlMessage =
   | Hello
   /** Ask for everything that the vector (as a difference to the last one sent) does not cover. */
@@ -60,6 +67,8 @@ export type ControlMessage =
   /** What members hold durably, each as a difference to what was last said of it. */
   | { readonly type: 'acknowledge', readonly members: ReadonlyArray<{ readonly replica: ReplicaId, readonly vector: readonly Advance[] }> }
   | { readonly type: 'bye', readonly code: string, readonly message: string }
+  /** Replicas that the sender is linked with; none, to say that the sender may be named to others. */
+  | { readonly type: 'peers', readonly peers: readonly Peer[] }
 
 export type DataMessage =
   /** A catch-up (in the order of the log) or state transfer (in key order) begins, of the state at `vector`. */
@@ -73,7 +82,7 @@ export type DataMessage =
 
 export type Frame = ControlMessage | { readonly type: 'fragment', readonly last: boolean, readonly bytes: Buffer }
 
-const types = { hello: 1, want: 2, live: 3, later: 4, again: 5, credit: 6, heartbeat: 7, direct: 8, acknowledge: 9, bye: 10 } as const
+const types = { hello: 1, want: 2, live: 3, later: 4, again: 5, credit: 6, heartbeat: 7, direct: 8, acknowledge: 9, bye: 10, peers: 11 } as const
 const fragmentType = 0x10
 const lastFragmentType = 0x11
 const dataTypes = { begin: 0x20, chunk: 0x21, end: 0x22, unit: 0x23, advance: 0x24 } as const
@@ -94,6 +103,10 @@ export function encodeControl (message: ControlMessage): Buffer {
       for (const { replica, vector } of message.members) writeAdvances(writer.raw(Buffer.from(replica, 'hex')), vector)
       break
     case 'bye': writer.text(message.code).text(message.message); break
+    case 'peers':
+      writer.varint(message.peers.length)
+      for (const { replica, host, port } of message.peers) writer.raw(Buffer.from(replica, 'hex')).text(host).varint(port)
+      break
   }
   return writer.take()
 }
@@ -119,6 +132,7 @@ function readControl (reader: ByteReader, type: number): ControlMessage {
     case types.direct: return { type: 'direct', logs: readMany(reader, linksMax, 8, () => reader.logId()) }
     case types.acknowledge: return { type: 'acknowledge', members: readMany(reader, logsMax, replicaIdBytes + 1, () => ({ replica: replicaIdFrom(reader.raw(replicaIdBytes)), vector: readAdvances(reader) })) }
     case types.bye: return { type: 'bye', code: reader.text(messageTextBytesMax), message: reader.text(messageTextBytesMax) }
+    case types.peers: return { type: 'peers', peers: readMany(reader, peersPerMessageMax, replicaIdBytes + 2, () => ({ replica: replicaIdFrom(reader.raw(replicaIdBytes)), host: reader.text(hostBytesMax), port: readPort(reader) })) }
     default: throw malformed(`A frame of type ${type}`)
   }
 }

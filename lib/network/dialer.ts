@@ -11,12 +11,16 @@
  * (`linked`) or gone (`released`): a peer that accepts and hangs up is as bad as one that does not answer. Who
  * fails waits longer and longer; whoever was linked, or of whom there is good news, is tried again soon.
  *
+ * Addresses that the user gave are tried for ever. One that was merely heard of, a *suggestion*, is forgotten after a
+ * few failures, unless a replica was once *met* there: then it is tried for ever too, in time more slowly. Both kinds
+ * have a limit; beyond it the one that failed most often gives way.
+ *
  * What must always hold: at most one dial per address (one that is being aborted counts) and `dialsMax` in all;
  * two dials of an address that stays in the set begin at least `backOffMinMs / 2` apart, whatever the news; an
- * address that is excluded is not dialled.
+ * address that is excluded is not dialled; suggestions never keep an address of the user from its turn.
  */
 import { type ReplicationError, toReplicationError } from '../errors.ts'
-import { backOffMaxMs, backOffMinMs, dialTimeoutMs } from '../limits.ts'
+import { backOffMaxMs, backOffMinMs, dialTimeoutMs, metAttemptsMax, metMax, metRetryMs, suggestionAttemptsMax, suggestionsMax } from '../limits.ts'
 import { BackOff } from '../sync/back-off.ts'
 import type { Address, System, Timer } from '../types.ts'
 import { formatAddress } from './addresses.ts'
@@ -24,6 +28,18 @@ import type { Connection, Transport } from './transport.ts'
 
 /** Dials under way at once. */
 const dialsMax = 16
+
+/** Of these, dials of suggestions. */
+const suggestionDialsMax = 8
+
+/** Good news of a suggestion counts so often: whoever hears it from many does not dial more. */
+const newsIntervalMs = 1000
+
+/** A suggestion that fails waits longer than others: it may be nobody's. */
+const suggestionBackOffMs = 500
+
+/** How long a suggestion waits at most, so that two that hear of each other at once do not both dial. */
+const suggestionDelayMs = 200
 
 export interface DialState {
   address: Address
@@ -43,15 +59,22 @@ export interface DialerOptions {
 }
 
 interface Target extends DialState {
-  readonly backOff: BackOff
+  backOff: BackOff
   /** Wanted since it is of the set given last, or since it was added; neither: it is only known to be linked. */
   inSet: boolean
   added: boolean
+  /** It was heard of; and a replica was linked there. */
+  suggested: boolean
+  met: boolean
+  /** When good news of it last counted. */
+  newsMs: number
   /** It has failed, or was linked, once. */
   tried: boolean
   /** Its connection has been handed on, and is neither linked nor released yet. */
   opened: boolean
   dialledAtMs: number
+  /** When its wait is over. */
+  dueAtMs: number
   timer: Timer | undefined
   dial: AbortController | undefined
 }
@@ -60,6 +83,8 @@ export class Dialer {
   readonly #options: DialerOptions
   readonly #targets = new Map<string, Target>()
   readonly #excluded = new Set<string>()
+  /** Taken out by hand: a suggestion does not bring them back. */
+  readonly #unwanted = new Set<string>()
   /** Those whose wait is over, in order. */
   readonly #ready = new Set<Target>()
   /** The dials under way, by address; an aborted one until it has ended. */
@@ -89,11 +114,48 @@ export class Dialer {
     this.#want(address, 'added')
   }
 
+  /** An address that was heard of: dialled soon, a few times. If it is known, this is good news of it. */
+  suggest (address: Address): void {
+    const key = formatAddress(address)
+    if (this.#closed || this.#excluded.has(key) || this.#unwanted.has(key)) return
+    const nowMs = this.#options.system.monotonicMs()
+    const known = this.#targets.get(key)
+    if (known === undefined) {
+      if (!this.#makeRoom(false, suggestionsMax)) return
+      const target = this.#create(key, address)
+      target.suggested = target.tried = true
+      target.newsMs = nowMs
+      target.backOff = this.#backOff(suggestionBackOffMs)
+      this.#wait(target, this.#options.system.random() * suggestionDelayMs)
+    } else {
+      known.suggested = true
+      if (nowMs - known.newsMs < newsIntervalMs) return
+      known.newsMs = nowMs
+      if (known.met || !isSuggestion(known)) this.kick(address)
+    }
+  }
+
+  /**
+   * A link that did not come from here leads to a replica that listens there: as long as it lasts it is not dialled. False if
+   * what the user gave is dialled all the same: who comes from there may not be who listens there.
+   */
+  met (address: Address): boolean {
+    const key = formatAddress(address)
+    if (this.#closed || this.#excluded.has(key) || this.#unwanted.has(key)) return false
+    const known = this.#targets.get(key)
+    if (known !== undefined && !isSuggestion(known)) return false
+    const target = known ?? this.#create(key, address)
+    target.suggested = true
+    this.linked(address)
+    return true
+  }
+
   /** Stops dialling it, however it was added. A link over it is left alone. */
   remove (address: Address): void {
+    this.#unwanted.add(formatAddress(address))
     const target = this.#targets.get(formatAddress(address))
     if (target === undefined) return
-    target.inSet = target.added = false
+    target.inSet = target.added = target.suggested = false
     this.#dropUnwanted(target)
   }
 
@@ -112,9 +174,11 @@ export class Dialer {
     const target = this.#targets.get(key) ?? this.#create(key, address)
     this.#halt(target)
     target.state = 'connected'
+    if (isSuggestion(target) && !target.met) this.#makeRoom(true, metMax)
+    target.met = true
     target.attempts = 0
     target.lastError = undefined
-    target.backOff.reset()
+    target.backOff = this.#backOff(backOffMinMs)
     this.#markTried(target)
   }
 
@@ -125,14 +189,18 @@ export class Dialer {
     this.#failed(target, error)
   }
 
-  /** Good news of an address, or of all: reset the back-off, and dial now what waits. */
+  /** Good news of an address, or of all: reset the back-off, and dial soon what waits. */
   kick (address?: Address): void {
     const only = address === undefined ? undefined : this.#targets.get(formatAddress(address))
+    const { system } = this.#options
+    const nowMs = system.monotonicMs()
     const targets = address === undefined ? [...this.#targets.values()] : only === undefined ? [] : [only]
     for (const target of targets) {
       if (target.state !== 'waiting' || this.#ready.has(target)) continue
       target.backOff.reset()
-      this.#wait(target, target.dialledAtMs + backOffMinMs - this.#options.system.monotonicMs())
+      // Not at once: whoever hears the same news at the same moment would dial us while we dial them.
+      const delayMs = Math.max(0, target.dialledAtMs + backOffMinMs - nowMs) + system.random() * backOffMinMs
+      if (nowMs + delayMs < target.dueAtMs) this.#wait(target, delayMs)
     }
     this.#dialReady()
   }
@@ -160,6 +228,7 @@ export class Dialer {
   #want (address: Address, reason: 'inSet' | 'added'): void {
     const key = formatAddress(address)
     if (this.#closed || this.#excluded.has(key)) return
+    this.#unwanted.delete(key)
     const known = this.#targets.get(key)
     const target = known ?? this.#create(key, address)
     target[reason] = true
@@ -173,12 +242,16 @@ export class Dialer {
       state: 'waiting',
       attempts: 0,
       lastError: undefined,
-      backOff: new BackOff({ minMs: backOffMinMs, maxMs: backOffMaxMs, random: () => this.#options.system.random() }),
+      backOff: this.#backOff(backOffMinMs),
       inSet: false,
       added: false,
+      suggested: false,
+      met: false,
+      newsMs: -Infinity,
       tried: false,
       opened: false,
       dialledAtMs: -Infinity,
+      dueAtMs: Infinity,
       timer: undefined,
       dial: undefined
     }
@@ -186,9 +259,14 @@ export class Dialer {
     return target
   }
 
+  #backOff (minMs: number): BackOff {
+    return new BackOff({ minMs, maxMs: backOffMaxMs, random: () => this.#options.system.random() })
+  }
+
   #wait (target: Target, delayMs: number): void {
     this.#halt(target)
     target.state = 'waiting'
+    target.dueAtMs = this.#options.system.monotonicMs() + Math.max(0, delayMs)
     if (delayMs <= 0) {
       this.#ready.add(target)
       return
@@ -201,16 +279,21 @@ export class Dialer {
   }
 
   #dialReady (): void {
-    for (const target of this.#ready) {
+    for (const target of [...this.#ready].sort(byUrgency)) {
       const key = formatAddress(target.address)
       if (this.#dials.size >= dialsMax) return
-      if (this.#dials.has(key)) continue
+      if (!this.#ready.has(target) || this.#dials.has(key)) continue
+      if (isSuggestion(target) && this.#suggestionsDialled() >= suggestionDialsMax) continue
       this.#ready.delete(target)
       this.#dials.set(key, this.#dial(target).finally(() => {
         this.#dials.delete(key)
         this.#dialReady()
       }))
     }
+  }
+
+  #suggestionsDialled (): number {
+    return [...this.#dials.keys()].map((key) => this.#targets.get(key)).filter((target) => target !== undefined && isSuggestion(target)).length
   }
 
   /** Never rejects. If the target is halted meanwhile, its outcome is of no interest any more. */
@@ -246,8 +329,21 @@ export class Dialer {
   #failed (target: Target, error: Error | undefined): void {
     target.lastError = error
     this.#markTried(target)
-    if (isWanted(target)) this.#wait(target, target.backOff.next())
-    else this.#drop(target)
+    if (!isWanted(target)) return this.#drop(target)
+    if (!isSuggestion(target)) return this.#wait(target, target.backOff.next())
+    if (!target.met && target.attempts >= suggestionAttemptsMax) return this.#drop(target)
+    const { system } = this.#options
+    this.#wait(target, target.attempts < metAttemptsMax ? target.backOff.next() : metRetryMs * (0.5 + system.random() / 2))
+  }
+
+  /** Makes room for one more that was merely heard of, or met; false if all that there are have done better. */
+  #makeRoom (met: boolean, max: number): boolean {
+    const all = [...this.#targets.values()].filter((target) => isSuggestion(target) && target.met === met)
+    if (all.length < max) return true
+    const worst = all.filter(({ state }) => state === 'waiting').reduce<Target | undefined>((worst, target) => worst === undefined || target.attempts > worst.attempts ? target : worst, undefined)
+    if (worst === undefined || (!met && worst.attempts === 0 && this.#options.system.random() < 0.5)) return false
+    this.#drop(worst)
+    return true
   }
 
   /** Ends its wait or its dial. */
@@ -282,5 +378,14 @@ export class Dialer {
 }
 
 function isWanted (target: Target): boolean {
-  return target.inSet || target.added
+  return target.inSet || target.added || target.suggested
+}
+
+function isSuggestion (target: Target): boolean {
+  return target.suggested && !target.inSet && !target.added
+}
+
+/** Those of the user first, then who failed less often; else in the order of their coming. */
+function byUrgency (a: Target, b: Target): number {
+  return Number(isSuggestion(a)) - Number(isSuggestion(b)) || a.attempts - b.attempts
 }

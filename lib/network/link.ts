@@ -6,7 +6,7 @@
  */
 import { pushable, type Pushable } from 'it-pushable'
 import { encodeFrame, FrameReader } from '../codec/frames.ts'
-import { decodeFrame, type Hello } from '../codec/message.ts'
+import { decodeFrame, type Hello, type Peer } from '../codec/message.ts'
 import { ReplicationError, toReplicationError } from '../errors.ts'
 import { frameBytesMax, outputBytesMax } from '../limits.ts'
 import type { Effect, LocalReplica, SessionEvent } from '../sync/events.ts'
@@ -35,6 +35,7 @@ export interface LinkOwner {
   requestTurn (link: Link): void
   releaseTurn (link: Link): void
   live (link: Link, live: boolean): void
+  toldPeers (link: Link, peers: readonly Peer[]): void
   caughtUp (link: Link): void
   /** Makes everything durable, and tells all links. */
   flush (): Promise<void>
@@ -120,6 +121,7 @@ export class Link {
       case 'release-turn': return this.#afterDeliveries(() => { this.#owner.releaseTurn(this) })
       case 'live': return this.#owner.live(this, effect.live)
       case 'caught-up': return this.#owner.caughtUp(this)
+      case 'told-peers': return this.#owner.toldPeers(this, effect.peers)
       case 'warn': return this.#owner.warn(effect.error)
       case 'end': return this.#close(effect.error)
       case 'acknowledged':

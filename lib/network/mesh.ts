@@ -6,7 +6,7 @@
  * that a half-open corpse never wins; so it does if the peer has been opened anew in between. Of two in opposite
  * directions the one stays that the replica with the lower id dialled.
  */
-import type { Hello } from '../codec/message.ts'
+import type { Hello, Peer } from '../codec/message.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import type { ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError, toReplicationError } from '../errors.ts'
@@ -31,6 +31,7 @@ export interface MeshOptions {
   readonly onError: ErrorListener
   readonly onGreeted: (link: Link, hello: Hello) => void
   readonly onCaughtUp: (link: Link) => void
+  readonly onToldPeers: (link: Link, peers: readonly Peer[]) => void
   readonly onEnded: (link: Link, error: ReplicationError | undefined) => void
 }
 
@@ -290,6 +291,10 @@ export class Mesh implements LinkOwner {
   caughtUp (link: Link): void {
     this.#options.onCaughtUp(link)
     this.#wake()
+  }
+
+  toldPeers (link: Link, peers: readonly Peer[]): void {
+    this.#options.onToldPeers(link, peers)
   }
 
   warn (error: ReplicationError): void {

@@ -2,18 +2,23 @@
  * Replication of one open database: listens, keeps its peers connected, catches up before writes are accepted.
  *
  * What a link is worth to whom it was dialled for: an address counts as connected while any link to the replica
- * behind it lives, whoever dialled it.
+ * behind it lives, whoever dialled it. Addresses come from the user (`peers`, `connect`), and, with `discovery`, from
+ * Bonjour and from linked replicas; all of them end in the dialer.
  */
 import type { Hello } from '../codec/message.ts'
 import type { ReplicaId } from '../core/ids.ts'
 import { ReplicationError, toReplicationError, type ReplicationErrorCode } from '../errors.ts'
-import type { PeersOption } from '../options.ts'
+import { linksWantedMax } from '../limits.ts'
+import type { CompleteDiscovery, PeersOption } from '../options.ts'
 import type { Store } from '../storage/store.ts'
 import type { Address, System } from '../types.ts'
 import { formatAddress } from './addresses.ts'
 import { Dialer } from './dialer.ts'
+import type { ActiveDiscovery, Discovery } from './discovery.ts'
+import { GroupToken, groupKey } from './group-token.ts'
 import type { Link } from './link.ts'
 import { Mesh } from './mesh.ts'
+import { PeerExchange, dialableAddress } from './peer-exchange.ts'
 import { peerStatuses, type PeerStatus } from './peer-status.ts'
 import { PeerSource } from './peer-source.ts'
 import { protectStream, StreamConnection } from './stream.ts'
@@ -25,6 +30,11 @@ export interface ReplicatorOptions {
   readonly store: Store
   readonly transport: Transport
   readonly protection: Protection | undefined
+  /** What an announcement is proved with; undefined without a secret. */
+  readonly announcementKey: Uint8Array | undefined
+  /** Finds peers without configuration; undefined where there is none. */
+  readonly finder: Discovery | undefined
+  readonly discovery: CompleteDiscovery
   readonly group: string
   readonly host: string
   readonly port: number | false
@@ -40,12 +50,17 @@ export interface ReplicatorOptions {
 /** Ends of a link that are part of ordinary life, or that `disconnect` tells. */
 const quietCodes = new Set<ReplicationErrorCode>(['REPLICATION_DISCONNECTED', 'REPLICATION_DUPLICATE_LINK', 'REPLICATION_SELF', 'REPLICATION_DIAL_FAILED'])
 
+/** Addresses whose replica is remembered. */
+const addressesMetMax = 1024
+
 export class Replicator {
   readonly #options: ReplicatorOptions
   readonly #dialer: Dialer
   readonly #peerSource: PeerSource
   readonly mesh: Mesh
   #listener: Listener | undefined
+  readonly #exchange: PeerExchange | undefined
+  #discovery: ActiveDiscovery | undefined
   /** Which replica was last met at an address. */
   readonly #replicaAt = new Map<string, { address: Address, replica: ReplicaId }>()
   /** Streams whose ends do not know each other yet. */
@@ -56,7 +71,7 @@ export class Replicator {
 
   constructor (options: ReplicatorOptions) {
     this.#options = options
-    const { system, store, transport, group, resolverVersion, transactionBytesMax } = options
+    const { system, store, transport, group, resolverVersion, transactionBytesMax, discovery } = options
     this.mesh = new Mesh({
       system,
       store,
@@ -68,6 +83,7 @@ export class Replicator {
       onError: options.onError,
       onGreeted: (link, hello) => { this.#greeted(link, hello) },
       onCaughtUp: (link) => { options.emit('sync', this.peers().find(({ id }) => id === link.session.peer?.replica)) },
+      onToldPeers: (link, peers) => { this.#exchange?.told(link, peers) },
       onEnded: (link, error) => { this.#ended(link, error) }
     })
     this.#dialer = new Dialer({
@@ -78,6 +94,16 @@ export class Replicator {
       },
       onFailed: (_address, error) => { this.#complain(error) }
     })
+    if (discovery.exchange) {
+      this.#exchange = new PeerExchange({
+        system,
+        machineOnly: discovery.machineOnly,
+        links: () => this.mesh.links,
+        self: () => store.replica,
+        isLinked: (replica) => this.mesh.linkTo(replica) !== undefined,
+        onFound: (address) => { this.#found(address) }
+      })
+    }
     this.#peerSource = new PeerSource(options.peers, {
       system,
       onAddresses: (addresses, { replace }) => { this.#dialer.setAddresses(addresses, { replace }) },
@@ -98,6 +124,7 @@ export class Replicator {
   async open (): Promise<void> {
     await this.#listen()
     const started = this.#peerSource.start()
+    this.#discover()
     const { initialSyncMs, system } = this.#options
     if (initialSyncMs === 0) return
     let timer: unknown
@@ -117,6 +144,32 @@ export class Replicator {
       this.#listener = await listen(0)
     }
     emit('listening', this.#listener.address)
+  }
+
+  /** Begins to look for others, and to be found. Nobody is waited for. */
+  #discover (): void {
+    const { system, finder, discovery, group, announcementKey, onError } = this.#options
+    this.#exchange?.start()
+    if (!discovery.bonjour) return
+    this.#discovery = finder?.start({
+      ...discovery,
+      token: new GroupToken(groupKey(group, announcementKey), (size) => system.randomBytes(size)),
+      address: this.address,
+      onFound: (address) => { this.#found(address) },
+      onNetworkChanged: () => { this.#dialer.kick() },
+      onError
+    })
+  }
+
+  /** Somebody says that a replica of the group listens there. */
+  #found (address: Address): void {
+    const key = formatAddress(address)
+    if (this.mesh.links.size >= linksWantedMax) return
+    for (const link of this.mesh.links) {
+      const known = link.session.peer === undefined ? undefined : dialableAddress(link)
+      if (known !== undefined && formatAddress(known) === key) return
+    }
+    this.#dialer.suggest(address)
   }
 
   async #firstSync (): Promise<void> {
@@ -164,17 +217,24 @@ export class Replicator {
     this.#closed = true
     for (const stream of this.#handshakes) stream.close()
     this.#peerSource.stop()
+    this.#exchange?.stop()
+    const goodbye = this.#discovery?.close()
     await this.#dialer.close()
     await this.#listener?.close()
     this.#listener = undefined
     await this.mesh.close()
+    await goodbye
   }
 
   #greeted (link: Link, hello: Hello): void {
     const { host, port } = link.address
-    if (link.direction === 'outbound') this.#replicaAt.set(formatAddress(link.address), { address: link.address, replica: hello.replica })
+    const dialable = link.direction === 'outbound' || this.#exchange !== undefined ? dialableAddress(link) : undefined
+    if (dialable !== undefined && (link.direction === 'outbound' || this.#dialer.met(dialable))) this.#meet(dialable, hello.replica)
     for (const { address } of this.#addressesOf(hello.replica)) this.#dialer.linked(address)
+    // Who comes back brings the news that the way is free.
+    if (link.direction === 'inbound') this.#dialer.kick()
     this.#announced.add(link)
+    this.#exchange?.greeted(link)
     this.#options.emit(link.direction === 'outbound' ? 'connect' : 'connection', host, port)
   }
 
@@ -183,10 +243,11 @@ export class Replicator {
     const stillLinked = replica !== undefined && this.mesh.linkTo(replica) !== undefined
     if (link.direction === 'outbound') {
       if (error?.code === 'REPLICATION_SELF') this.#dialer.exclude(link.address)
-      else if (replica !== undefined) this.#replicaAt.set(formatAddress(link.address), { address: link.address, replica })
+      else if (replica !== undefined) this.#meet(link.address, replica)
       if (stillLinked) this.#dialer.linked(link.address)
       else this.#dialer.released(link.address, error)
     }
+    if (replica !== undefined && !stillLinked && !this.#closed) this.#discovery?.lookAgain()
     if (replica !== undefined && !stillLinked) for (const { address } of this.#addressesOf(replica)) this.#dialer.released(address, error)
     if (this.#announced.delete(link)) this.#options.emit('disconnect', link.address.host, link.address.port, this.#closed ? undefined : error)
     this.#complain(error)
@@ -194,6 +255,13 @@ export class Replicator {
 
   #complain (error: ReplicationError | undefined): void {
     if (error !== undefined && !quietCodes.has(error.code) && !this.#closed) this.#options.onError(error)
+  }
+
+  #meet (address: Address, replica: ReplicaId): void {
+    const key = formatAddress(address)
+    this.#replicaAt.delete(key)
+    this.#replicaAt.set(key, { address, replica })
+    if (this.#replicaAt.size > addressesMetMax) this.#replicaAt.delete(this.#replicaAt.keys().next().value!)
   }
 
   #addressesOf (replica: ReplicaId): Array<{ address: Address }> {

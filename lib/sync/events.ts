@@ -2,7 +2,7 @@
  * What a session is told, and what it asks for. The session knows neither sockets nor LevelDB; whoever drives it
  * carries the effects out in their order, and reports back.
  */
-import type { Frame, Hello } from '../codec/message.ts'
+import type { Frame, Hello, Peer } from '../codec/message.ts'
 import type { Entry } from '../codec/entry.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import type { Advance, ReadonlyVersionVector, VersionVector } from '../core/version-vector.ts'
@@ -48,6 +48,8 @@ export type SessionEvent =
   | { readonly type: 'durable' }
   /** The set of logs received directly has changed. */
   | { readonly type: 'directs' }
+  /** The peer is to be told of other replicas. */
+  | { readonly type: 'tell-peers', readonly peers: readonly Peer[] }
   /** Somebody waits until the peer has durably what this replica has now. */
   | { readonly type: 'synchronise' }
   | { readonly type: 'source-opened', readonly kind: 'catch-up' | 'transfer', readonly vector: ReadonlyVersionVector, readonly collected: ReadonlyVersionVector, readonly entries: number, readonly feedNumber: number }
@@ -79,6 +81,8 @@ export type Effect =
   | { readonly type: 'acknowledged', readonly members: ReadonlyArray<{ readonly replica: ReplicaId, readonly vector: readonly Advance[] }> }
   /** The peer knows more of this replica's own log than it has itself. */
   | { readonly type: 'log-contradicted' }
+  /** The peer knows of these replicas. */
+  | { readonly type: 'told-peers', readonly peers: readonly Peer[] }
   | { readonly type: 'warn', readonly error: ReplicationError }
   /** The conversation is over. */
   | { readonly type: 'end', readonly error: ReplicationError }

@@ -124,6 +124,7 @@ export class Session {
       case 'durable': return this.#acknowledge()
       case 'flushed': return this.#answer()
       case 'directs': return this.#sendDirects()
+      case 'tell-peers': return this.#conversation.send({ type: 'peers', peers: event.peers })
       case 'synchronise': return this.#sending.synchronise()
       case 'source-opened': return this.#sending.sourceOpened(event)
       case 'source-read': return this.#sending.sourceRead(event.chunk)
@@ -201,6 +202,7 @@ export class Session {
       case 'heartbeat': return
       case 'direct': return this.#sending.directs(frame.logs)
       case 'acknowledge': return this.#acknowledged(frame.members)
+      case 'peers': return this.#conversation.emit({ type: 'told-peers', peers: frame.peers })
       case 'fragment': return this.#receiving.fragment(frame.bytes, frame.last)
     }
   }

@@ -2,7 +2,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import fc from 'fast-check'
 import type { ReplicationError } from '../../lib/errors.ts'
-import { backOffMaxMs, backOffMinMs, dialTimeoutMs } from '../../lib/limits.ts'
+import { backOffMaxMs, backOffMinMs, dialTimeoutMs, metAttemptsMax, metMax, metRetryMs, suggestionAttemptsMax, suggestionsMax } from '../../lib/limits.ts'
 import { formatAddress } from '../../lib/network/addresses.ts'
 import { Dialer } from '../../lib/network/dialer.ts'
 import type { Connection, DialOptions, Transport } from '../../lib/network/transport.ts'
@@ -328,12 +328,120 @@ test('a connection that opens although its dial was aborted is closed', async ()
   assert.is(closed, 1)
 })
 
+test('a suggestion is tried a few times, then forgotten, and back when it is heard of again', async () => {
+  const { dialer, system, dials } = setUp()
+  dialer.suggest(a)
+  assert.is(dials.length, 0, 'not in the same moment as everybody else')
+  assert.is(dialer.states()[0]?.state, 'waiting')
+  await system.advance(60_000)
+  assert.is(dials.length, suggestionAttemptsMax)
+  assert.equal(dialer.states(), [])
+  assert.is(system.timers, 0)
+  dialer.suggest(a)
+  await system.advance(60_000)
+  assert.is(dials.length, 2 * suggestionAttemptsMax)
+})
+
+test('a suggestion at which a replica was met is tried for ever, in time more slowly', async () => {
+  const { dialer, system, accept, dialsOf } = setUp()
+  await accept(a)
+  dialer.suggest(a)
+  await system.advance(1000)
+  dialer.linked(a)
+  dialer.released(a)
+  await system.advance(1000)
+  for (let attempt = 0; attempt < 50; attempt++) {
+    dialer.released(a)
+    await system.advance(backOffMaxMs)
+  }
+  assert.ok(dialsOf(a) > 50)
+  for (let attempt = 0; attempt < metAttemptsMax; attempt++) {
+    dialer.released(a)
+    await system.advance(backOffMaxMs)
+  }
+  const before = dialsOf(a)
+  for (let minute = 0; minute < 60; minute++) {
+    dialer.released(a)
+    await system.advance(metRetryMs)
+  }
+  assert.ok(dialsOf(a) - before >= 55 && dialsOf(a) - before <= 70, `${dialsOf(a) - before} dials in an hour`)
+})
+
+test('news of a suggestion, however often it comes, makes few dials', async () => {
+  const { dialer, system, dialsOf } = setUp()
+  for (let i = 0; i < 100_000; i += 10) {
+    dialer.suggest(a)
+    await system.advance(10)
+  }
+  assert.ok(dialsOf(a) < 200, `${dialsOf(a)} dials in 100 s`)
+})
+
+test('a flood of suggestions is bounded, lets a good one through, and keeps nobody of the user from his turn', async () => {
+  const { dialer, system, network, accept, dialsOf, dials } = setUp({ onConnection: () => {} })
+  network.partition('near', 'black', true)
+  await accept(a)
+  await accept(b)
+  for (let i = 0; i < 20_000; i++) dialer.suggest({ host: 'black', port: 1 + i })
+  assert.ok(dialer.states().length <= suggestionsMax)
+  await system.advance(100)
+  dialer.add(a)
+  await system.advance(1)
+  assert.is(dialsOf(a), 1)
+  for (let i = 0; i < 300; i++) {
+    for (let j = 0; j < 10; j++) dialer.suggest({ host: 'black', port: 20_000 + i * 10 + j })
+    if (i % 10 === 0) dialer.suggest(b)
+    await system.advance(1000)
+  }
+  assert.ok(dialsOf(b) > 0, 'the good one among forged ones')
+  assert.ok(dialer.states().length <= suggestionsMax + 1)
+  assert.ok(dials.length < 300 * 16, `${dials.length} dials`)
+})
+
+test('a replica that came in is not dialled where it listens while its link lasts, then it is; but what the user gave is', async () => {
+  const { dialer, system, dialsOf } = setUp()
+  assert.ok(dialer.met(a))
+  dialer.suggest(a)
+  await system.advance(60_000)
+  assert.is(dialsOf(a), 0)
+  dialer.released(a)
+  await system.advance(backOffMinMs)
+  assert.is(dialsOf(a), 1)
+  dialer.add(b)
+  assert.not(dialer.met(b))
+  await system.advance(60_000)
+  assert.ok(dialsOf(b) > 5)
+})
+
+test('what was removed by hand is not suggested back, until it is added', async () => {
+  const { dialer, system, dialsOf } = setUp()
+  dialer.suggest(a)
+  dialer.remove(a)
+  dialer.suggest(a)
+  assert.not(dialer.met(a))
+  await system.advance(60_000)
+  assert.is(dialsOf(a), 0)
+  dialer.add(a)
+  await system.advance(10)
+  assert.is(dialsOf(a), 1)
+})
+
+test('replicas met at a thousand addresses: a bounded number is kept', async () => {
+  const { dialer, system } = setUp()
+  for (let i = 0; i < 1000; i++) {
+    dialer.met({ host: 'far', port: 1 + i })
+    dialer.released({ host: 'far', port: 1 + i })
+  }
+  assert.is(dialer.states().length, metMax)
+  await dialer.close()
+  assert.is(system.timers, 0)
+})
+
 test('whatever happens in whatever order: one dial per address, 16 in all, none lost, none after close', async () => {
   const hosts = ['far', 'other']
   const addresses = Array.from({ length: 30 }, (_, i) => ({ host: hosts[i % 2] as string, port: 9000 + i }))
   const some = fc.constantFrom(...addresses)
   const step = fc.oneof(
-    fc.record({ act: fc.constantFrom('add', 'remove', 'linked', 'released', 'kick', 'accept'), address: some }),
+    fc.record({ act: fc.constantFrom('add', 'remove', 'linked', 'released', 'kick', 'accept', 'suggest', 'met'), address: some }),
     fc.record({ act: fc.constant('set'), set: fc.array(some), replace: fc.boolean() }),
     fc.record({ act: fc.constant('partition'), host: fc.constantFrom(...hosts), on: fc.boolean() }),
     fc.record({ act: fc.constant('advance'), ms: fc.integer({ min: 0, max: 4000 }) })
@@ -349,7 +457,7 @@ test('whatever happens in whatever order: one dial per address, 16 in all, none 
       else if (each.act === 'accept') {
         if (!listening.has(formatAddress(each.address))) await accept(each.address)
         listening.add(formatAddress(each.address))
-      } else dialer[each.act as 'add' | 'remove' | 'linked' | 'released' | 'kick'](each.address)
+      } else dialer[each.act as 'add' | 'remove' | 'linked' | 'released' | 'kick' | 'suggest' | 'met'](each.address)
     }
     assert.is(context.perAddressMax <= 1, true, 'two dials of one address')
     assert.ok(context.underWayMax <= 16)

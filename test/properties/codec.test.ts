@@ -64,7 +64,8 @@ const control: fc.Arbitrary<ControlMessage> = fc.oneof(
   record({ type: fc.constant('credit' as const), bytes: count }),
   record({ type: fc.constant('direct' as const), logs: fc.array(log, { maxLength: 5 }) }),
   record({ type: fc.constant('acknowledge' as const), members: fc.array(record({ replica: hex, vector: advances }), { maxLength: 4 }) }),
-  record({ type: fc.constant('bye' as const), code: text, message: text })
+  record({ type: fc.constant('bye' as const), code: text, message: text }),
+  record({ type: fc.constant('peers' as const), peers: fc.array(record({ replica: hex, host: text, port: fc.nat({ max: 65535 }) }), { maxLength: 5 }) })
 )
 
 const data: fc.Arbitrary<Exclude<DataMessage, { type: 'unit' }>> = fc.oneof(

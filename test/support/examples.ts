@@ -67,6 +67,7 @@ export function exampleMessages (): Record<string, Buffer> {
     direct: encodeControl({ type: 'direct', logs: [theirLog] }),
     acknowledge: encodeControl({ type: 'acknowledge', members: [{ replica, vector: changes }] }),
     bye: encodeControl({ type: 'bye', code: 'REPLICATION_SELF', message: 'me' }),
+    peers: encodeControl({ type: 'peers', peers: [{ replica, host: '10.0.0.2', port: 9000 }] }),
     begin: encodeData({ type: 'begin', kind: 'transfer', vector: changes, collected: [], entries: 1 }),
     chunk: encodeData({ type: 'chunk', bytes: chunk.take() }),
     end: encodeData({ type: 'end', entries: 1 }),

@@ -30,7 +30,7 @@ const tasks: Record<string, (options: any) => Promise<unknown>> = {
     random = randomNumbers(seed)
     // eslint-disable-next-line no-new-func
     if (resolver !== undefined) options.resolver = new Function('return ' + resolver)()
-    db = new ReplicatedLevel(directory, { port: 0, ...options })
+    db = new ReplicatedLevel(directory, { port: 0, discovery: false, ...options })
     await db.open()
     return db.replication.address === undefined ? '' : `127.0.0.1:${db.replication.address.port}`
   },

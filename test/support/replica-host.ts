@@ -41,6 +41,7 @@ export class ReplicaHost {
     this.#encoding = encoding
     const db = this.#db = new ReplicatedLevel<any, any>(location, {
       port: 0,
+      discovery: false,
       keyEncoding: encoding,
       valueEncoding: encoding,
       ...(resolver === undefined ? {} : { resolver: resolvers[resolver] }),

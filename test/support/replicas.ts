@@ -9,9 +9,9 @@ export type Events = NodeJS.EventEmitter
 
 const opened = new Set<ReplicatedLevel<any, any>>()
 
-/** Opens a replica that is closed with {@link closeAll}; its background errors are collected. */
+/** Opens a replica that finds nobody by itself and is closed with {@link closeAll}; its background errors are collected. */
 export async function openDatabase<V = string> (options: ReplicatedLevelOptions<string, V> = {}, directory = newDirectory()): Promise<ReplicatedLevel<string, V> & { errors: ReplicationError[] }> {
-  const db = Object.assign(new ReplicatedLevel<string, V>(directory, { port: 0, ...options }), { errors: [] as ReplicationError[] })
+  const db = Object.assign(new ReplicatedLevel<string, V>(directory, { port: 0, discovery: false, ...options }), { errors: [] as ReplicationError[] })
   ;(db as Events).on('error', (error: ReplicationError) => { db.errors.push(error) })
   opened.add(db)
   await db.open()
