@@ -6,7 +6,7 @@
  * kept, nothing comes back); what is read is the fold of it; and, in live mode, no write is there without its whole
  * transaction and everything that its author had seen.
  */
-import { readAdvance } from '../../lib/codec/advances.ts'
+import { readAdvances } from '../../lib/codec/advances.ts'
 import { ByteReader } from '../../lib/codec/bytes.ts'
 import { decodeLogRecord } from '../../lib/codec/log-record.ts'
 import { decodeSiblings } from '../../lib/codec/sibling-set.ts'
@@ -211,9 +211,7 @@ const collectedLetter = 'C'.charCodeAt(0)
 function journalAdvances (value: Buffer): VersionVector {
   const reader = new ByteReader(value)
   reader.varint()
-  const advances = new VersionVector()
-  while (reader.remaining > 0) advances.advance(readAdvance(reader))
-  return advances
+  return new VersionVector(readAdvances(reader))
 }
 
 /** What a key reads as: the oldest first, by time, log and sequence. Written anew, so as not to share a mistake. */
