@@ -70,7 +70,8 @@ export class VersionVector implements ReadonlyVersionVector {
 
   /** Takes one entry in, if it is higher. */
   advance (entry: Advance): void {
-    if (entry.sequence > this.sequenceOf(entry.log)) this.#entries.set(entry.log, entry)
+    const known = this.#entries.get(entry.log)
+    if (known === undefined ? entry.sequence > 0 : entry.sequence > known.sequence) this.#entries.set(entry.log, entry)
   }
 
   /** Forgets a log, which has then to be taken in anew. */

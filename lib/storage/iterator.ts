@@ -2,7 +2,8 @@
  * An iterator over the data keyspace: the inner iterator, without the prefix of its keys.
  *
  * It calls the private methods of the inner one, since the outer one has already normalised options, counted and
- * checked; the inner one is closed with it.
+ * checked; the inner one is closed with it. Entries are read in pages, the first of one entry, since that is often all
+ * that is wanted, initially or after a seek; what a page holds is given out without a promise for each.
  */
 import { AbstractIterator, type AbstractLevel } from 'abstract-level'
 import { dataPrefix, inKeyspace, keyspace } from './keyspaces.ts'
@@ -12,11 +13,14 @@ type Item = [Buffer | Uint8Array | string | undefined, unknown]
 
 /** The private side of an iterator, as abstract-level defines it for implementors. */
 interface PrivateIterator {
-  _next (): Promise<Item | undefined>
   _nextv (size: number, options: object): Promise<Item[]>
   _seek (target: Uint8Array | string, options: object): void
   close (): Promise<void>
 }
+
+const nothing: Item[] = []
+const noOptions = {}
+const pageSize = 1000
 
 export interface IteratorSource {
   _iterator (options: object): PrivateIterator
@@ -24,29 +28,51 @@ export interface IteratorSource {
 
 export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8Array | string>, unknown, unknown> {
   readonly #inner: PrivateIterator
+  /** What has been read and not been given out: from `#index` on. */
+  #page: Item[] = nothing
+  #index = 0
+  #first = true
 
   constructor (db: AbstractLevel<Buffer | Uint8Array | string>, inner: IteratorSource, options: RangeOptions) {
     super(db, options as object)
     this.#inner = inner._iterator(inData(options))
   }
 
-  async _next (): Promise<Item | undefined> {
-    const item = await this.#inner._next()
-    if (item !== undefined) item[0] = withoutPrefix(item[0])
-    return item
+  _next (): Item | undefined | Promise<Item | undefined> {
+    return this.#index < this.#page.length ? this.#page[this.#index++] : this.#nextOfNextPage()
   }
 
-  async _nextv (size: number, options: object): Promise<Item[]> {
+  async #nextOfNextPage (): Promise<Item | undefined> {
+    this.#page = await this.#read(this.#first ? 1 : pageSize, noOptions)
+    this.#index = Math.min(1, this.#page.length)
+    return this.#page[0]
+  }
+
+  _nextv (size: number, options: object): Item[] | Promise<Item[]> {
+    const { length } = this.#page
+    if (this.#index === length) return this.#read(size, options)
+    const start = this.#index
+    this.#index = Math.min(length, start + size)
+    return this.#page.slice(start, this.#index)
+  }
+
+  async #read (size: number, options: object): Promise<Item[]> {
+    this.#first = false
     const items = await this.#inner._nextv(size, options)
     for (const item of items) item[0] = withoutPrefix(item[0])
     return items
   }
 
   _seek (target: Uint8Array | string, options: object): void {
+    this.#page = nothing
+    this.#index = 0
+    this.#first = true
     this.#inner._seek(typeof target === 'string' ? dataPrefix + target : inKeyspace(keyspace.data, target), options)
   }
 
   async _close (): Promise<void> {
+    this.#page = nothing
+    this.#index = 0
     await this.#inner.close()
   }
 }
