@@ -16,8 +16,8 @@ export interface Measurement {
   readonly checked: { readonly entries: number, readonly samples: number }
 }
 
-/** The least ratio, or the least or largest value, that `--floors` lets pass. */
-export type Floor = { readonly ratio: number } | { readonly atLeast: number } | { readonly atMost: number }
+/** The least or largest ratio, or the least or largest value, that `--floors` lets pass. */
+export type Floor = { readonly ratio: number } | { readonly ratioAtMost: number } | { readonly atLeast: number } | { readonly atMost: number }
 
 export interface Figure extends Measurement, Summary {
   readonly benchmark: string
@@ -39,7 +39,12 @@ const floors: Record<string, Floor> = {
   'single process: iterator.all': { ratio: 0.75 },
   'single process: for await': { ratio: 0.75 },
   'first sync: rate': { atLeast: 60_000 },
-  'latency: p50': { atMost: 1 }
+  'latency: p50': { atMost: 1 },
+  'growth: open, beyond classic-level': { atMost: 20 },
+  'growth: disk': { ratioAtMost: 2.2 },
+  // A cost that is at most 1.3 of the other.
+  'growth: sequential put': { ratio: 1 / 1.3 },
+  'growth: batch': { ratio: 1 / 1.3 }
 }
 
 export function figureOf (benchmark: string, measurement: Measurement): Figure {
@@ -60,5 +65,6 @@ export function figureOf (benchmark: string, measurement: Measurement): Figure {
 
 function misses (floor: Floor, { median }: Summary, ratio: Summary | undefined): boolean {
   if ('ratio' in floor) return ratio === undefined || ratio.median < floor.ratio
+  if ('ratioAtMost' in floor) return ratio === undefined || ratio.median > floor.ratioAtMost
   return 'atLeast' in floor ? median < floor.atLeast : median > floor.atMost
 }

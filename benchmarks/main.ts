@@ -8,6 +8,7 @@ import { connected } from './connected.ts'
 import { convergence } from './convergence.ts'
 import { figureOf, type Figure, type Measurement } from './figures.ts'
 import { firstSync } from './first-sync.ts'
+import { growing } from './growth.ts'
 import { latency } from './latency.ts'
 import { machine, machineText } from './machine.ts'
 import { parseOptions, type Options } from './options.ts'
@@ -21,7 +22,8 @@ const benchmarks: Record<string, (options: Options) => Promise<Measurement[]>> =
   'first sync': firstSync,
   latency,
   reconnect,
-  'both write': convergence
+  'both write': convergence,
+  growth: growing
 }
 
 process.once('disconnect', () => { process.exit(1) })

@@ -41,6 +41,7 @@ function number (value: number): string {
 }
 
 function floorText (floor: Floor): string {
-  if ('ratio' in floor) return `${floor.ratio}`
+  if ('ratio' in floor) return floor.ratio.toFixed(2)
+  if ('ratioAtMost' in floor) return `<= ${floor.ratioAtMost}`
   return 'atLeast' in floor ? `>= ${number(floor.atLeast)}` : `<= ${floor.atMost}`
 }

@@ -38,6 +38,13 @@ async function untilKnown (operations: number): Promise<number> {
   return nowMs()
 }
 
+async function openDatabase (options: DatabaseOptions): Promise<void> {
+  encoding = options.encoding
+  database = makeDatabase(options)
+  if (isReplica(database)) caughtUp = once(database, 'sync')
+  await database.open()
+}
+
 async function put (from: number, count: number, generation: number): Promise<void> {
   for (const window of windowsOf(putsOf(from, count, encoding, generation), windowSize)) await current().batch(window)
 }
@@ -45,15 +52,20 @@ async function put (from: number, count: number, generation: number): Promise<vo
 export const commands = {
   /** Opens a database, and gives the address it listens on, if it does. */
   async open (options: DatabaseOptions): Promise<string | undefined> {
-    encoding = options.encoding
     // Once a round, and not before each task: V8 throws code away that was idle for a few full collections, and the
     // write path would be interpreted again after every phase of reads.
     global.gc?.()
-    database = makeDatabase(options)
-    if (isReplica(database)) caughtUp = once(database, 'sync')
-    await database.open()
+    await openDatabase(options)
     const address = isReplica(database) ? database.replication.address : undefined
     return address && `${address.host}:${address.port}`
+  },
+
+  /** Opens a database, and gives the time that took. */
+  async timeOpen (options: DatabaseOptions): Promise<number> {
+    global.gc?.()
+    const startMs = nowMs()
+    await openDatabase(options)
+    return nowMs() - startMs
   },
 
   async close (): Promise<void> {
