@@ -17,6 +17,7 @@ import type { Transport } from './network/transport.ts'
 import { Replication, type OpenReplica } from './replication.ts'
 import type { RangeOptions } from './storage/clear.ts'
 import type { Bytes, Engine } from './storage/engine.ts'
+import { Reopener } from './storage/disk.ts'
 import { IdentityFile, removeIdentityFile } from './storage/identity.ts'
 import { DataIterator, type IteratorSource } from './storage/iterator.ts'
 import { dataPrefix, inKeyspace, keyspace } from './storage/keyspaces.ts'
@@ -64,6 +65,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
   readonly #options: CompleteOptions
   readonly #encodings: ReturnType<typeof bytesEncodings>
   #level: ClassicLevel<Buffer, Buffer> | undefined
+  #reopener: Reopener | undefined
   #store: Store | undefined
   #replica: OpenReplica | undefined
 
@@ -98,6 +100,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     } catch (error) {
       throw (error as Error).cause ?? error
     }
+    this.#reopener = new Reopener({ level: level as unknown as Engine, directory: this.#location, options, system: this.#surroundings.system })
     try {
       await this.#start(level, identity)
     } catch (error) {
@@ -122,6 +125,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
       system,
       encodings: this.#encodings,
       onError,
+      reopen: async () => { await this.#reopener!.reopen() },
       onCommit: changed,
       onApplying: changed,
       reports: () => this.listenerCount('replicate') > 0 || this.listenerCount('conflict') > 0,
@@ -135,6 +139,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
 
   /** Ends replication, then closes the store, and leaves LevelDB open. */
   async #stop (): Promise<void> {
+    this.#reopener?.stop()
     await this.#replica?.replicator.close()
     this.#replica = undefined
     await this.#store?.close()
@@ -148,10 +153,13 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
   }
 
   get #inner (): PrivateLevel {
+    if (this.#reopener!.opening !== undefined) throw new ReplicationError('The database is being opened again, after a failed write', { code: 'LEVEL_DATABASE_NOT_OPEN' })
     return this.#level as unknown as PrivateLevel
   }
 
   _get (key: Bytes, options: object): Promise<Bytes | undefined> {
+    const opening = this.#reopener!.opening
+    if (opening !== undefined) return opening.then(() => this._get(key, options))
     return this.#inner._get(inData(key), options)
   }
 
@@ -160,14 +168,20 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
   }
 
   _getMany (keys: Bytes[], options: object): Promise<Array<Bytes | undefined>> {
+    const opening = this.#reopener!.opening
+    if (opening !== undefined) return opening.then(() => this._getMany(keys, options))
     return this.#inner._getMany(keys.map(inData), options)
   }
 
   _has (key: Bytes, options: object): Promise<boolean> {
+    const opening = this.#reopener!.opening
+    if (opening !== undefined) return opening.then(() => this._has(key, options))
     return this.#inner._has(inData(key), options)
   }
 
   _hasMany (keys: Bytes[], options: object): Promise<boolean[]> {
+    const opening = this.#reopener!.opening
+    if (opening !== undefined) return opening.then(() => this._hasMany(keys, options))
     return this.#inner._hasMany(keys.map(inData), options)
   }
 
@@ -188,7 +202,9 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
   }
 
   _iterator (options: RangeOptions): DataIterator {
-    return new DataIterator(this as never, this.#inner, options)
+    const reopener = this.#reopener!
+    const { generation } = reopener
+    return new DataIterator(this as never, this.#inner, options, () => reopener.generation === generation)
   }
 
   _snapshot (options: object): ReturnType<Engine['snapshot']> {

@@ -242,6 +242,7 @@ export class Intake implements DeliveryTarget {
       for (const { hlc } of record.vector) state.hlc = observe(state.hlc, hlc)
       return { done: this.applyStage(record) }
     }
+    if (this.#applying) this.#setApplying(false)
     if (record === undefined) this.#swept = this.#sweepStage()
     else void this.dropStage()
     return { done: this.#swept }

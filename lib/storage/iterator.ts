@@ -6,6 +6,7 @@
  * that is wanted, initially or after a seek; what a page holds is given out without a promise for each.
  */
 import { AbstractIterator, type AbstractLevel } from 'abstract-level'
+import { ReplicationError } from '../errors.ts'
 import { dataPrefix, inKeyspace, keyspace } from './keyspaces.ts'
 import { inData, type RangeOptions } from './clear.ts'
 
@@ -32,9 +33,12 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
   #page: Item[] = nothing
   #index = 0
   #first = true
+  readonly #isLive: () => boolean
 
-  constructor (db: AbstractLevel<Buffer | Uint8Array | string>, inner: IteratorSource, options: RangeOptions) {
+  /** @param isLive whether the inner database is still the one it was when this began. */
+  constructor (db: AbstractLevel<Buffer | Uint8Array | string>, inner: IteratorSource, options: RangeOptions, isLive: () => boolean) {
     super(db, options as object)
+    this.#isLive = isLive
     this.#inner = inner._iterator(inData(options))
   }
 
@@ -57,6 +61,7 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
   }
 
   async #read (size: number, options: object): Promise<Item[]> {
+    this.#assertLive()
     this.#first = false
     const items = await this.#inner._nextv(size, options)
     for (const item of items) item[0] = withoutPrefix(item[0])
@@ -64,10 +69,15 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
   }
 
   _seek (target: Uint8Array | string, options: object): void {
+    this.#assertLive()
     this.#page = nothing
     this.#index = 0
     this.#first = true
     this.#inner._seek(typeof target === 'string' ? dataPrefix + target : inKeyspace(keyspace.data, target), options)
+  }
+
+  #assertLive (): void {
+    if (!this.#isLive()) throw new ReplicationError('The database was opened again under this iterator, after a failed write', { code: 'LEVEL_ITERATOR_NOT_OPEN' })
   }
 
   async _close (): Promise<void> {

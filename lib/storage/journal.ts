@@ -11,6 +11,7 @@ import { ByteReader, ByteWriter } from '../codec/bytes.ts'
 import { readAdvances, writeAdvances } from '../codec/advances.ts'
 import { logIdFrom, type LogId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
+import { ReplicationError } from '../errors.ts'
 import { checkpointInterval, journalSlots, keyBytesMax } from '../limits.ts'
 import { writeOut, type Engine, type EngineBatch } from './engine.ts'
 import { meta } from './keyspaces.ts'
@@ -79,6 +80,20 @@ export class Journal {
       this.#ready = undefined
     }
     for (const { log } of changes) this.#changed.add(log)
+  }
+
+  /**
+   * Whether the batch to which {@link add} added is there, though its write failed. For an engine that was opened again.
+   *
+   * @throws `REPLICATION_CORRUPT` if the batch before it is not.
+   */
+  async holdsNext (engine: Engine): Promise<boolean> {
+    const numbers = await Promise.all([this.number, this.number + 1].map(async (number) => {
+      const bytes = await engine.get(meta.journal(number % journalSlots), buffers) as Buffer | undefined
+      return bytes === undefined ? undefined : readRecord(bytes).number
+    }))
+    if (numbers[0] !== this.number) throw new ReplicationError('LevelDB has lost acknowledged writes: close and open the database', { code: 'REPLICATION_CORRUPT' })
+    return numbers[1] === this.number + 1
   }
 
   /** Whether it is time for {@link take}. */

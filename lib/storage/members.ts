@@ -49,6 +49,11 @@ export class Members {
     this.#unsaved.add(replica)
   }
 
+  /** Any of them may be missing on disk. */
+  changed (): void {
+    for (const replica of this.#acknowledged.keys()) this.#unsaved.add(replica)
+  }
+
   /** Adds what changed to a batch. */
   save (batch: InnerBatch): void {
     for (const replica of this.#unsaved) {

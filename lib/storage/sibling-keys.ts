@@ -49,6 +49,11 @@ export class SiblingKeys {
     return this.#keys
   }
 
+  /** What is known may not be true any more. */
+  unload (): void {
+    this.#loaded = false
+  }
+
   /** Reads the sibling keyspace, whose size is that of the unsettled conflicts. */
   async load (engine: Engine): Promise<void> {
     for await (const bytes of engine.keys({ ...wholeKeyspace(keyspace.sibling), keyEncoding: 'buffer' })) {

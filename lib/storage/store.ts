@@ -42,6 +42,8 @@ export interface StoreOptions {
   readonly resolverVersion: string
   readonly transactionBytesMax: number
   readonly onError: ErrorListener
+  /** Closes and opens the engine again after a failed write, when there is hope; undefined if that needs nothing. */
+  readonly reopen?: (() => Promise<void>) | undefined
   /** A batch has been committed. */
   readonly onCommit: (unit: Unit, local: boolean) => void
   /** An apply phase begins or ends, or the repair of a hole has ended. */
@@ -86,7 +88,9 @@ export class Store {
         if (this.repairing && this.#repair.complete) this.#inBackground(this.endRepair())
         this.housekeeping.consider()
         if (unit.changes.length > 0) options.onCommit(unit, local)
-      }
+      },
+      reopen: options.reopen,
+      onReopened: () => { this.#inBackground(this.#reopened()) }
     })
     this.#repair = new Repair(state, this.#writer, derivation)
     this.housekeeping = new Housekeeping({ state, writer: this.#writer, system: options.system, onError: options.onError })
@@ -291,6 +295,16 @@ export class Store {
       this.#options.onError(new ReplicationError('The last write of a clean close failed', { code: 'REPLICATION_INTERNAL', cause }))
     }
     await this.#writer.drained()
+  }
+
+  /** What was going on when a write failed goes on, from what is on disk. */
+  async #reopened (): Promise<void> {
+    const { engine, siblingKeys } = this.#state
+    siblingKeys.unload()
+    this.members.changed()
+    const work = [siblingKeys.load(engine)]
+    if (this.applying) work.push((await this.intake.recover()).done)
+    await Promise.all(work)
   }
 
   #inBackground (work: Promise<void>): void {

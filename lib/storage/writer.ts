@@ -3,8 +3,8 @@
  *
  * While a batch is in flight, later transactions collect and go out together (group commit), so that the order of
  * sequences is the order of commits and the vector never passes what is not committed. Remote units and internal
- * jobs take turns with local transactions. A failed batch rejects what was in it and nothing else; its sequences
- * are not used again.
+ * jobs take turns with local transactions. A failed batch rejects what was in it; its sequences are not used
+ * again. Nothing is written after it before the engine has been opened again, and it is known whether it is there.
  *
  * Source: group commit, as in DeWitt et al., "Implementation Techniques for Main Memory Database Systems",
  * SIGMOD 1984.
@@ -45,6 +45,10 @@ export interface WriterOptions {
   /** Whether the unit of a batch has to be encoded, since somebody will send it on. */
   readonly recordsUnits: () => boolean
   readonly onCommit: (unit: Unit, local: boolean) => void
+  /** Closes and opens an engine that cannot be trusted after a failed write, when there is hope. */
+  readonly reopen: (() => Promise<void>) | undefined
+  /** It is open again. */
+  readonly onReopened: () => void
 }
 
 export class Writer {
@@ -55,6 +59,9 @@ export class Writer {
   readonly #jobs: QueuedJob[] = []
   #engineBatch: EngineBatch | undefined
   #running = false
+  /** While the engine is being opened again: why. */
+  #broken: unknown
+  #reopening: Promise<void> | undefined
   #idle: Array<() => void> = []
 
   constructor (state: ReplicaState, options: WriterOptions) {
@@ -68,6 +75,7 @@ export class Writer {
    * @param bytes a rough count, to bound the batch that it joins.
    */
   commit (operations: readonly Operation[], sync: boolean, bytes: number): Promise<void> {
+    if (this.#broken !== undefined) return Promise.reject(this.#refusal())
     if (!this.#running) {
       this.#running = true
       return this.#commit([{ operations, sync }], true)
@@ -104,6 +112,11 @@ export class Writer {
   async #drain (): Promise<void> {
     const { engine, journal, vector } = this.#state
     while (this.#ordered.length > 0 || this.#jobs.length > 0) {
+      if (this.#reopening !== undefined) {
+        for (const { reject } of this.#ordered) reject(this.#refusal())
+        this.#ordered = []
+        await this.#reopening
+      }
       if (journal.full) await journal.take(engine, vector).catch(() => {}) // what hinders it fails the batch too
       const head = this.#ordered[0]
       if (head !== undefined && 'job' in head) {
@@ -158,6 +171,7 @@ export class Writer {
    */
   async #commit (transactions: readonly Transaction[], alone = false): Promise<void> {
     let batch: InnerBatch | undefined
+    let writing = false
     try {
       batch = this.#newBatch()
       const group = newGroup(transactions.some(hasDel))
@@ -167,10 +181,14 @@ export class Writer {
         batch.sync ||= sync
       }
       if (!batch.empty || batch.sync) {
+        writing = true
         await batch.write()
+        writing = false
         for (const key of group.settled) this.#state.siblingKeys.delete(key)
         this.#options.onCommit(batch.committed(), true)
       }
+    } catch (error) {
+      throw writing ? this.#writeFailed(batch!, error) : error
     } finally {
       this.#recycle(batch)
       if (alone) {
@@ -180,7 +198,35 @@ export class Writer {
     }
   }
 
+  /** What to say of a write that the engine failed; before anything else is written it is opened again. */
+  #writeFailed (batch: InnerBatch, cause: unknown): unknown {
+    if (this.#options.reopen === undefined) return cause
+    this.#broken = cause
+    this.#reopening = this.#reopen(this.#options.reopen, batch).finally(() => { this.#reopening = undefined })
+    return new ReplicationError('The write failed, and may be there all the same; the database is opened again as soon as the disk takes writes', { code: 'REPLICATION_WRITE_INDETERMINATE', cause })
+  }
+
+  /** Once this resolves, the last batch is a part of the state, or it is not and never will be. */
+  async #reopen (reopen: () => Promise<void>, batch: InnerBatch): Promise<void> {
+    try {
+      await reopen()
+      this.#engineBatch = undefined
+      const { engine, journal } = this.#state
+      const isThere = await journal.holdsNext(engine)
+      this.#broken = undefined
+      if (isThere) this.#options.onCommit(batch.committed(), false)
+      this.#options.onReopened()
+    } catch (error) {
+      this.#broken = error
+    }
+  }
+
+  #refusal (): ReplicationError {
+    return new ReplicationError('The disk takes no writes', { code: 'LEVEL_IO_ERROR', cause: this.#broken })
+  }
+
   #newBatch (): InnerBatch {
+    if (this.#broken !== undefined) throw this.#refusal()
     // LevelDB's own batch would not ask, and end the process.
     if (this.#state.engine.status !== 'open') throw new ReplicationError('The database is not open', { code: 'LEVEL_DATABASE_NOT_OPEN' })
     this.#engineBatch ??= openBatch(this.#state.engine)
@@ -197,15 +243,18 @@ export class Writer {
 
   async #runJob ({ job, resolve, reject }: QueuedJob): Promise<void> {
     let batch: InnerBatch | undefined
+    let writing = false
     try {
       batch = this.#newBatch()
       const filled = job(batch)
       if (filled === true || (filled !== false && await filled)) {
+        writing = true
         await batch.write()
+        writing = false
         this.#options.onCommit(batch.committed(), false)
       }
     } catch (error) {
-      reject(error)
+      reject(writing ? this.#writeFailed(batch!, error) : error)
       return
     } finally {
       this.#recycle(batch)

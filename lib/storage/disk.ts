@@ -1,0 +1,114 @@
+/**
+ * Opening a database again after a failed write.
+ *
+ * LevelDB cannot be trusted with another write after one has failed: what it wrote in part stays in its log, and what
+ * comes after it would be lost at the next open. Closing and opening mends that. But a database that was closed and
+ * finds no room cannot be read either: so it stays as it is until there is room for what an open writes.
+ */
+import { open, readdir, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ReplicationError } from '../errors.ts'
+import { MiB } from '../limits.ts'
+import type { System } from '../types.ts'
+import type { Engine } from './engine.ts'
+
+const roomFileName = 'REPLICA.room'
+
+/** Fails unless a directory takes as much as LevelDB may write when it is opened. */
+export async function assertRoom (directory: string): Promise<void> {
+  let bytes = MiB
+  for (const name of await readdir(directory)) if (name.endsWith('.log')) bytes += (await stat(join(directory, name))).size
+  const path = join(directory, roomFileName)
+  const file = await open(path, 'w')
+  try {
+    const piece = Buffer.alloc(MiB)
+    for (let left = bytes; left > 0; left -= piece.length) await file.writeFile(piece)
+    await file.sync()
+  } finally {
+    await file.close()
+    await rm(path, { force: true })
+  }
+}
+
+const waitMinMs = 100
+const waitMaxMs = 1000
+
+export interface ReopenerOptions {
+  readonly level: Engine
+  readonly directory: string
+  /** Those that the database was opened with. */
+  readonly options: object
+  readonly system: System
+}
+
+export class Reopener {
+  readonly #options: ReopenerOptions
+  #opening: { readonly promise: Promise<void>, readonly resolve: () => void, readonly reject: (error: unknown) => void } | undefined
+  #stopped = false
+  #wake = (): void => {}
+  /** How often the database has been closed and opened. */
+  generation = 0
+
+  constructor (options: ReopenerOptions) {
+    this.#options = options
+  }
+
+  /** While the database is closed: resolves when it is open again. */
+  get opening (): Promise<void> | undefined {
+    return this.#opening?.promise
+  }
+
+  /** Tries until it is open again. */
+  async reopen (): Promise<void> {
+    for (let waitMs = waitMinMs; ; waitMs = Math.min(2 * waitMs, waitMaxMs)) {
+      await this.#sleep(waitMs)
+      if (this.#stopped) throw notOpen()
+      try {
+        await assertRoom(this.#options.directory)
+        return await this.#closeAndOpen()
+      } catch {
+        // The cause has been told; it is not gone yet.
+      }
+    }
+  }
+
+  async #closeAndOpen (): Promise<void> {
+    const { level, options } = this.#options
+    this.#opening ??= deferred()
+    this.generation++
+    if (level.status !== 'closed') await level.close()
+    await level.open({ ...options, passive: false, createIfMissing: false, errorIfExists: false })
+    this.#opening.resolve()
+    this.#opening = undefined
+  }
+
+  async #sleep (ms: number): Promise<void> {
+    const { system } = this.#options
+    if (this.#stopped) return
+    await new Promise<void>((resolve) => {
+      const timer = system.setTimer(resolve, ms)
+      this.#wake = () => {
+        system.clearTimer(timer)
+        resolve()
+      }
+    })
+  }
+
+  /** Gives up. */
+  stop (): void {
+    this.#stopped = true
+    this.#opening?.reject(notOpen())
+    this.#wake()
+  }
+}
+
+function deferred (): { promise: Promise<void>, resolve: () => void, reject: (error: unknown) => void } {
+  let settle: { resolve: () => void, reject: (error: unknown) => void }
+  const promise = new Promise<void>((resolve, reject) => { settle = { resolve, reject } })
+  promise.catch(() => {})
+  return { promise, ...settle! }
+}
+
+function notOpen (): ReplicationError {
+  return new ReplicationError('The database is closed', { code: 'LEVEL_DATABASE_NOT_OPEN' })
+}

@@ -1,0 +1,73 @@
+/**
+ * After a write that failed: whether it is there or not, the store and its disk say the same, and go on.
+ */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { checkEqual, checkInvariants } from '../support/invariants.ts'
+import { rejection } from '../support/rejection.ts'
+import { exchange, LiveStream, openReplica, type FaultyMemory, type TestReplica } from '../support/store.ts'
+
+interface Doubtful {
+  readonly replica: TestReplica
+  /** Lets the next batch fail, after or before it has been written. */
+  failNext: (written: boolean) => void
+  /** Lets the engine be opened again. */
+  mend: () => void
+}
+
+async function openDoubtful (): Promise<Doubtful> {
+  let mend = (): void => {}
+  const mended = new Promise<void>((resolve) => { mend = resolve })
+  const replica = await openReplica({ reopen: async () => { await mended } })
+  const memory = replica.engine as unknown as FaultyMemory
+  const write = memory._batch.bind(memory)
+  let fails: boolean | undefined
+  memory._batch = async (operations, options) => {
+    const written = fails
+    fails = undefined
+    if (written !== false) await write(operations, options)
+    if (written !== undefined) throw new Error('no space left')
+  }
+  return { replica, mend, failNext: (written) => { fails = written } }
+}
+
+for (const written of [true, false]) {
+  test(`a write that fails and ${written ? 'is' : 'is not'} there is rejected as indeterminate, and the vector says what is on disk`, async () => {
+    const { replica, mend, failNext } = await openDoubtful()
+    const peer = await openReplica()
+    await replica.put('a', '1')
+    const live = await LiveStream.open(replica, peer)
+    failNext(written)
+    const failed = replica.put('a', '2')
+    assert.is((await rejection(failed)).code, 'REPLICATION_WRITE_INDETERMINATE')
+    assert.is((await rejection(replica.put('a', '3'))).code, 'LEVEL_IO_ERROR')
+    const flushed = replica.store.flush()
+    mend()
+    await flushed
+    assert.is(await replica.get('a'), written ? '2' : '1')
+    await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+    await replica.put('b', '4')
+    await live.send()
+    await checkEqual([replica.engine, peer.engine])
+    const again = await replica.reopened()
+    assert.ok(again.store.vector.equals(replica.store.vector))
+  })
+}
+
+test('a merge that fails and is there leaves its conflict known, so that the next write settles it', async () => {
+  const { replica, mend, failNext } = await openDoubtful()
+  const peer = await openReplica()
+  await replica.put('a', 'ours')
+  await peer.put('a', 'theirs')
+  failNext(true)
+  assert.is((await rejection(exchange(replica, peer))).code, 'REPLICATION_WRITE_INDETERMINATE')
+  mend()
+  await replica.store.flush()
+  assert.is((await replica.versions('a')).length, 2)
+  await replica.put('a', 'settled')
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+  await exchange(replica, peer)
+  await checkEqual([replica.engine, peer.engine])
+})
+
+test.run()
