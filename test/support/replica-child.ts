@@ -11,6 +11,8 @@ type Db = ReplicatedLevel<any, any>
 let db: Db
 let random = randomNumbers(1)
 let counter = 0
+let links = 0
+const errors: string[] = []
 
 /** Where the random work goes: the database, and sublevels with other encodings. */
 function places (): any[] {
@@ -31,6 +33,8 @@ const tasks: Record<string, (options: any) => Promise<unknown>> = {
     // eslint-disable-next-line no-new-func
     if (resolver !== undefined) options.resolver = new Function('return ' + resolver)()
     db = new ReplicatedLevel(directory, { port: 0, discovery: false, ...options })
+    ;(db as unknown as NodeJS.EventEmitter).on('error', ({ code, message }: { code: string, message: string }) => { errors.push(`${code}: ${message}`) })
+    for (const event of ['connect', 'connection']) (db as unknown as NodeJS.EventEmitter).on(event, () => { links++ })
     await db.open()
     return db.replication.address === undefined ? '' : `127.0.0.1:${db.replication.address.port}`
   },
@@ -46,6 +50,10 @@ const tasks: Record<string, (options: any) => Promise<unknown>> = {
     return count
   },
   async vector () { return db.replication.status().vector },
+  async id () { return db.replication.id },
+  async errors () { return errors },
+  /** How many were made since it was opened. */
+  async links () { return links },
   async peers () { return db.replication.peers() },
   async synced () { await db.replication.synced({ timeoutMs: 60_000 }) },
   async conflicts () {

@@ -25,9 +25,12 @@ export class ReplicaProcess {
   readonly #exited: Promise<void>
   #tasks = 0
 
-  private constructor (directory: string) {
+  private constructor (directory: string, namespace: string | undefined) {
     this.directory = directory
-    this.#child = fork(childFile, { execArgv: ['--import', import.meta.resolve('tsx')] })
+    const loader = ['--import', import.meta.resolve('tsx')]
+    this.#child = namespace === undefined
+      ? fork(childFile, { execArgv: loader })
+      : fork(childFile, { execPath: 'ip', execArgv: ['netns', 'exec', namespace, process.execPath, ...loader] })
     alive.add(this.#child)
     this.#exited = new Promise((resolve) => {
       this.#child.once('exit', (code, signal) => {
@@ -48,8 +51,9 @@ export class ReplicaProcess {
     })
   }
 
-  static async open (directory: string, options: object = {}): Promise<ReplicaProcess> {
-    const replica = new ReplicaProcess(directory)
+  /** With `namespace`, in that Linux network namespace. */
+  static async open (directory: string, options: object = {}, namespace?: string): Promise<ReplicaProcess> {
+    const replica = new ReplicaProcess(directory, namespace)
     replica.address = await replica.do('open', { directory, seed: 1, ...options })
     return replica
   }
