@@ -36,6 +36,8 @@ export class Journal {
   #changed = new Set<LogId>()
   /** Taken, and to be written with the next batch. */
   #ready: Checkpoint | undefined
+  /** What the batch in flight writes of it: one that became ready meanwhile is for the batch after. */
+  #written: Checkpoint | undefined
   #taking: Promise<void> | undefined
 
   /**
@@ -59,7 +61,8 @@ export class Journal {
     for (const key of keys) scratch.bytes(key)
     scratchKey.writeUInt16BE(number % journalSlots, scratchKey.length - 2)
     batch.put(scratchKey, scratch.view())
-    if (this.#ready !== undefined) this.#addCheckpoint(batch, this.#ready)
+    this.#written = this.#ready
+    if (this.#written !== undefined) this.#addCheckpoint(batch, this.#written)
   }
 
   #addCheckpoint (batch: EngineBatch, { number, advances }: Checkpoint): void {
@@ -75,9 +78,9 @@ export class Journal {
   /** The batch to which {@link add} added is committed. */
   committed (changes: readonly Advance[]): void {
     this.number++
-    if (this.#ready !== undefined) {
-      this.#checkpoint = this.#ready.number
-      this.#ready = undefined
+    if (this.#written !== undefined) {
+      this.#checkpoint = this.#written.number
+      if (this.#ready === this.#written) this.#ready = undefined
     }
     for (const { log } of changes) this.#changed.add(log)
   }
