@@ -3,9 +3,8 @@
  */
 import { Disk } from './disk.ts'
 import { Machine } from './machine.ts'
+import type { Topology } from './settings.ts'
 import type { World } from './world.ts'
-
-type Topology = 'mesh' | 'chain' | 'star' | 'ring'
 
 export class Group {
   readonly world: World
@@ -14,14 +13,12 @@ export class Group {
 
   constructor (world: World) {
     this.world = world
-    const { dice } = world
-    const names = [...'abcdefg'].slice(0, dice.pick([3, 3, 3, 4, 4, 5, 6, 7]))
-    const topology = dice.pick<Topology>(['mesh', 'mesh', 'chain', 'star', 'ring'])
+    const { dice, settings } = world
+    const names = [...'abcdefg'].slice(0, settings.replicas)
     for (const [index, name] of names.entries()) {
-      const machine = this.#add(new Machine(world, name, peersOf(topology, names, index)))
-      if (dice.chance(0.5)) machine.clock.offsetMs = Math.round((dice.roll() - 0.5) * 60 * 86_400_000)
+      const machine = this.#add(new Machine(world, name, peersOf(settings.topology, names, index)))
+      if (dice.chance(settings.skewed)) machine.clock.offsetMs = Math.round((dice.roll() - 0.5) * 60 * 86_400_000)
     }
-    world.log(`${names.length} replicas in a ${topology}`)
   }
 
   #add (machine: Machine): Machine {

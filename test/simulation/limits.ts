@@ -2,10 +2,11 @@
 import * as limits from '../../lib/limits.ts'
 import type { Dice } from './dice.ts'
 
-type Limits = Partial<Record<keyof typeof limits, number>>
+export type Limits = Partial<Record<keyof typeof limits, number>>
 
 export function setLimits (values: Limits): void {
   const { setLimits: set } = limits as unknown as { setLimits?: (values: Limits) => void }
+  if (Object.keys(values).length === 0 && set === undefined) return
   if (set === undefined) throw new Error('lib was not loaded by test/simulation/patch.mjs: its limits cannot be set')
   set(values)
 }

@@ -13,6 +13,7 @@ import { Store } from '../../lib/storage/store.ts'
 import type { Dice } from './dice.ts'
 import { DiskIdentity, SimulatedLevel, Disk, type RawOperation, type Tree } from './disk.ts'
 import { ProcessSystem, type WallClock } from './scheduler.ts'
+import { countPayloads } from './payloads.ts'
 import { Transactions, type TextOperation } from './transactions.ts'
 import { Witness } from './witness.ts'
 import type { World } from './world.ts'
@@ -126,10 +127,11 @@ export class Machine {
       resolver: world.resolver,
       onCommit: changed,
       onApplying: changed,
-      reports: () => world.reports,
+      reports: () => world.settings.reports,
       onReport: () => {}
     })
     if (!process.witness.vector.equals(store.vector)) world.fail('vector', `${name} opens with another vector than is on its disk`)
+    countPayloads(store, world)
     process.replicator = new Replicator({
       ...options,
       store,
@@ -143,7 +145,7 @@ export class Machine {
       port,
       portIsPreference: false,
       peers: () => this.peers.map((peer) => `${peer}:${port}`),
-      initialSyncMs: world.initialSyncMs,
+      initialSyncMs: world.settings.initialSyncMs,
       emit: (event) => { world.count(`event ${event}`) }
     })
     await process.replicator.open()

@@ -135,7 +135,7 @@ function block ({ world, machines }: Group, machine: Machine): void {
   world.scheduler.after(forMs, () => { for (const [from, to] of directions) network.setBlocked(from, to, false) })
 }
 
-function switchOn (machine: Machine, afterMs: number): void {
+export function switchOn (machine: Machine, afterMs: number): void {
   const { world } = machine
   world.scheduler.after(afterMs, () => {
     if (machine.process !== undefined || machine.away || machine.gone) return
@@ -163,7 +163,7 @@ async function heal (group: Group): Promise<void> {
   await rest(group, alive)
 }
 
-async function rest (group: Group, alive: bigint): Promise<void> {
+export async function rest (group: Group, alive: bigint): Promise<void> {
   const { world } = group
   const { scheduler } = world
   const begunMs = scheduler.elapsedMs

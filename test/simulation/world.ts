@@ -7,11 +7,12 @@ import type { ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
 import type { ReplicationError } from '../../lib/errors.ts'
 import type { Resolver } from '../../lib/types.ts'
 import { Dice } from './dice.ts'
-import { chooseLimits, setLimits } from './limits.ts'
+import { setLimits } from './limits.ts'
 import { SimulatedNetwork } from './network.ts'
 import { Oracle, type Write } from './oracle.ts'
 import { resolvers } from './resolvers.ts'
 import { Scheduler } from './scheduler.ts'
+import { chooseSettings, type Settings } from './settings.ts'
 import { Violation } from './violation.ts'
 
 /** What must never happen between replicas none of which is malicious. */
@@ -36,6 +37,7 @@ export interface TraceOptions {
 export class World {
   readonly seed: number
   readonly dice: Dice
+  readonly settings: Settings
   readonly scheduler = new Scheduler()
   readonly network: SimulatedNetwork
   readonly oracle = new Oracle()
@@ -43,8 +45,6 @@ export class World {
   readonly keys: readonly string[]
   readonly resolver: Resolver<any, any>
   readonly transactionBytesMax = 64 * 1024
-  readonly initialSyncMs: number
-  readonly reports: boolean
   readonly counts: Record<string, number> = {}
   violation: Error | undefined
   /** Batches failed lately, so that errors inside are to be expected. */
@@ -53,32 +53,25 @@ export class World {
   readonly diskTrace: string | undefined
   #hash = 0x811c9dc5
 
-  constructor (seed: number, { trace = false, disk }: TraceOptions = {}) {
+  constructor (seed: number, { trace = false, disk }: TraceOptions = {}, overrides: Partial<Settings> = {}) {
     this.seed = seed
     this.diskTrace = disk
     this.trace = trace ? [] : undefined
     const dice = this.dice = new Dice(seed)
-    const limits = chooseLimits(dice)
-    setLimits(limits)
-    this.network = new SimulatedNetwork(this.scheduler, dice.fork(), {
-      delayMs: dice.pick([1, 10, 50, 200]),
-      fragmentBytes: dice.pick([100, 1000, 65_536]),
-      windowBytes: dice.pick([500, 5000, 65_536])
-    })
-    const keyCount = dice.pick([2, 3, 5, 8, 40])
-    this.keys = Array.from({ length: keyCount }, (_, index) => `key${String(index).padStart(2, '0')}`)
-    this.resolver = resolvers[dice.pick(Object.keys(resolvers) as Array<keyof typeof resolvers>)]
-    this.initialSyncMs = dice.pick([0, 100, 1000])
-    this.reports = dice.chance(0.3)
-    this.log(`seed ${seed}: ${keyCount} keys, ${JSON.stringify(limits)}`)
+    const settings = this.settings = { ...chooseSettings(dice), ...overrides }
+    setLimits(settings.limits)
+    this.network = new SimulatedNetwork(this.scheduler, dice.fork(), settings.network)
+    this.keys = Array.from({ length: settings.keys }, (_, index) => `key${String(index).padStart(2, '0')}`)
+    this.resolver = resolvers[settings.resolver]
+    this.log(`seed ${seed}: ${JSON.stringify(settings)}`)
   }
 
   get hash (): string {
     return (this.#hash >>> 0).toString(16).padStart(8, '0')
   }
 
-  count (what: string): void {
-    this.counts[what] = (this.counts[what] ?? 0) + 1
+  count (what: string, times = 1): void {
+    this.counts[what] = (this.counts[what] ?? 0) + times
   }
 
   log (what: string | (() => string)): void {
