@@ -101,6 +101,8 @@ export class Protection {
    */
   async handshake (raw: Duplex, role: Role, address: string, system: System): Promise<TLSSocket> {
     raw.on('error', () => {}) // told by what is made of it
+    // Who leaves in the middle of a handshake has left: half of a connection is of no use before its end.
+    raw.allowHalfOpen = false
     return await new Promise((resolve, reject) => {
       const fail = (error: ReplicationError): void => {
         system.clearTimer(timer)
@@ -118,6 +120,7 @@ export class Protection {
       }, handshakeTimeoutMs)
       const done = (secured: TLSSocket): void => {
         system.clearTimer(timer)
+        secured.allowHalfOpen = true
         resolve(secured)
       }
       if (role === 'client') {

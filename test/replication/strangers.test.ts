@@ -279,4 +279,22 @@ attacks('renegotiation is refused', async () => {
   assert.ok(outcome !== null, 'it did not succeed')
 })
 
+attacks('whoever leaves in the middle of the handshake has left, and is no trouble', async () => {
+  for (const kind of ['secret', 'certificate']) {
+    const db = await openDatabase(kinds[kind]!) as Database
+    const left = async (say: (socket: Socket) => void): Promise<number> => {
+      const startMs = performance.now()
+      await new Promise<void>((resolve) => {
+        const socket = connectTcp({ port: db.replication.address!.port, host: '127.0.0.1', allowHalfOpen: true }, () => { say(socket) })
+        socket.on('error', () => {}).on('end', resolve).on('close', resolve).resume()
+      })
+      return performance.now() - startMs
+    }
+    for (const say of [(socket: Socket) => socket.end(), (socket: Socket) => socket.end(Buffer.from('1603010200010001fc0303', 'hex'))]) {
+      assert.ok(await left(say) < 3000, 'not kept until the time limit')
+    }
+    assert.equal(db.errors, [])
+  }
+})
+
 attacks.run()
