@@ -52,6 +52,38 @@ const tasks: Record<string, (options: any) => Promise<unknown>> = {
   async vector () { return db.replication.status().vector },
   async id () { return db.replication.id },
   async errors () { return errors },
+  /** Answers each key `ping-n` that comes with a key `pong-n`. */
+  async pong () {
+    (db as unknown as NodeJS.EventEmitter).on('replicate', (operations: Array<{ key: string }>) => {
+      for (const { key } of operations) if (String(key).startsWith('ping-')) db.put(String(key).replace('ping', 'pong'), '').catch(() => {})
+    })
+  },
+  /** Median time in milliseconds until each of so many pings is answered, one after another. */
+  async ping ({ count }) {
+    const tookMs: number[] = []
+    for (let index = 0; index < count; index++) {
+      const key = `${process.pid}-${++counter}`
+      const answered = new Promise<void>((resolve) => {
+        const hear = (operations: Array<{ key: string }>): void => {
+          if (!operations.some((operation) => String(operation.key) === `pong-${key}`)) return
+          ;(db as unknown as NodeJS.EventEmitter).off('replicate', hear)
+          resolve()
+        }
+        ;(db as unknown as NodeJS.EventEmitter).on('replicate', hear)
+      })
+      const startMs = performance.now()
+      await db.put(`ping-${key}`, '')
+      await answered
+      tookMs.push(performance.now() - startMs)
+      await new Promise((resolve) => { setTimeout(resolve, 5) })
+    }
+    return tookMs.sort((a, b) => a - b)[count >> 1]
+  },
+  /** Resident bytes, after a collection of garbage if that can be had. */
+  async memory () {
+    globalThis.gc?.()
+    return process.memoryUsage().rss
+  },
   /** How many were made since it was opened. */
   async links () { return links },
   async peers () { return db.replication.peers() },

@@ -1,0 +1,74 @@
+/**
+ * Forged services, many: what they cost two replicas that are linked and have something to say.
+ */
+import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { fileURLToPath } from 'node:url'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { groupKey } from '../../lib/network/group-token.ts'
+import { deriveGroupKeys } from '../../lib/network/secret.ts'
+import { newDirectory } from './directory.ts'
+import { NetworkLab, noLab } from './network-lab.ts'
+import { converged, ReplicaProcess } from './replica-process.ts'
+
+const flooder = fileURLToPath(new URL('flood-child.ts', import.meta.url))
+const secret = randomBytes(24).toString('base64url')
+
+/** So many of somebody who does not know the group, then so many of a member who lies. */
+export function floodSuite (forged: number, ofMember: number): { run: () => void } {
+  const test = suite('flood')
+  if (noLab !== undefined) console.log(`SKIPPED, all of it: ${noLab}`)
+  const onNetwork = noLab === undefined ? test : test.skip
+  const replicas: ReplicaProcess[] = []
+  let lab: NetworkLab | undefined
+
+  test.after(async () => {
+    await Promise.all(replicas.map(async (replica) => { await replica.kill() }))
+    lab?.close()
+  })
+
+  onNetwork(`${forged} forged services, then ${ofMember} of a member who lies: memory is bounded, latency at most doubles`, async () => {
+    lab = new NetworkLab()
+    const hosts = [1, 2, 3].map((number) => {
+      const host = lab!.host(`h${number}`)
+      host.plug('eth0', 'br0', `10.7.0.${number}`)
+      return host
+    })
+    const options = { group: 'shop', secret, host: undefined, discovery: true }
+    for (const host of hosts.slice(0, 2)) replicas.push(await ReplicaProcess.open(newDirectory(), options, host.namespace))
+    const [a, b] = replicas as [ReplicaProcess, ReplicaProcess]
+    await a.do('put', { key: 'key', value: 'value' })
+    await converged(replicas, 10_000)
+    await b.do('pong')
+
+    const flood = (services: number, ...key: string[]): { over: Promise<void>, readonly isOver: boolean } => {
+      const child = spawn('ip', ['netns', 'exec', hosts[2]!.namespace, process.execPath, '--import', import.meta.resolve('tsx'), flooder, String(services), ...key], { stdio: 'ignore' })
+      const state = { isOver: false, over: new Promise<void>((resolve) => { child.once('close', () => { state.isOver = true; resolve() }) }) }
+      return state
+    }
+    const ping = async (): Promise<number> => await a.do('ping', { count: 200 })
+
+    await ping() // warms up
+    const before = await ping()
+    const memory: number = await a.do('memory')
+    const { announcement } = await deriveGroupKeys(secret, 'shop')
+    for (const [what, [services, ...key]] of [['forged', [forged]], ['of a member', [ofMember, groupKey('shop', announcement).toString('hex')]]] as const) {
+      const state = flood(services, ...key)
+      const during: number[] = []
+      do during.push(await ping()); while (!state.isOver)
+      await state.over
+      const grown: number = await a.do('memory') - memory
+      const latency = during.sort((a, b) => a - b)[during.length >> 1]!
+      console.log(`  ${what}: latency ${latency.toFixed(2)} ms, ${before.toFixed(2)} ms before; ${(grown / 2 ** 20).toFixed(1)} MiB more`)
+      assert.ok(latency <= 2 * before, `${what}: ${latency} ms, ${before} ms before`)
+      assert.ok(grown < 64 * 2 ** 20, `${what}: ${grown} bytes more`)
+    }
+    const peers = await a.do('peers')
+    assert.ok(peers.length <= 70, `${peers.length} peers`)
+    assert.is(peers.filter(({ state }: { state: string }) => state === 'live').length, 1)
+    assert.equal(await a.do('errors'), [])
+  })
+
+  return test
+}
