@@ -104,7 +104,11 @@ export class ByteWriter {
   /** Length in bytes as a varint, then the text in UTF-8. */
   text (text: string): this {
     const length = Buffer.byteLength(text)
-    this.varint(length)
+    return this.varint(length).utf8(text, length)
+  }
+
+  /** Text of so many bytes in UTF-8, without its length. */
+  utf8 (text: string, length: number): this {
     this.#reserve(length)
     this.#buffer.utf8Write(text, this.#length)
     this.#length += length

@@ -32,9 +32,15 @@ export function writeEntryBody (writer: ByteWriter, siblings: SiblingSet, values
   }
 }
 
-export function writeValue (writer: ByteWriter, value: Uint8Array | undefined): void {
-  if (value === undefined) writer.varint(0)
-  else writer.varint(value.length + 1).raw(value)
+export function writeValue (writer: ByteWriter, value: Uint8Array | string | undefined): void {
+  if (value === undefined) {
+    writer.varint(0)
+  } else if (typeof value === 'string') {
+    const length = Buffer.byteLength(value)
+    writer.varint(length + 1).utf8(value, length)
+  } else {
+    writer.varint(value.length + 1).raw(value)
+  }
 }
 
 export function readEntry (reader: ByteReader): Entry {

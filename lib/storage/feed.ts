@@ -6,7 +6,7 @@
  * any size can be sent as a whole.
  */
 import { feedBytesMax } from '../limits.ts'
-import type { Unit } from './inner-batch.ts'
+import type { Unit } from './unit.ts'
 
 export interface FeedUnit extends Unit {
   readonly body: Buffer

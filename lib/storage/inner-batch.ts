@@ -6,9 +6,8 @@
  * journal, which says what it advances.
  */
 import { ByteWriter } from '../codec/bytes.ts'
-import { writeAdvances } from '../codec/advances.ts'
 import { writeSiblings } from '../codec/sibling-set.ts'
-import { writeEntryBody } from '../codec/entry.ts'
+import { writeEntryBody, writeValue } from '../codec/entry.ts'
 import { encodeLogOffset } from '../codec/log-record.ts'
 import type { LogId } from '../core/ids.ts'
 import type { Sibling, SiblingSet } from '../core/siblings.ts'
@@ -16,13 +15,7 @@ import type { Advance, Context } from '../core/version-vector.ts'
 import type { Bytes, EngineBatch } from './engine.ts'
 import { keyspace, logKey, meta, siblingKey, writeDot } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
-
-/** What a committed inner batch did, for live streams. */
-export interface Unit {
-  readonly changes: readonly Advance[]
-  /** Encoded changes and entries; undefined if nobody listened when the batch was made. */
-  readonly body: Buffer | undefined
-}
+import { UnitEntries, type Unit } from './unit.ts'
 
 /** Bytes on their way into the engine's batch, which copies them. */
 const scratch = { key: Buffer.allocUnsafe(1024), version: new ByteWriter(64), log: new ByteWriter(1024), logKey: logKey('' as LogId, 0) }
@@ -42,12 +35,11 @@ export class InnerBatch implements Context {
   readonly #changes: Advance[] = []
   /** Where the change of each log stands, once there are several. */
   #indexOfLog: Map<LogId, number> | undefined
-  readonly #entries: ByteWriter | undefined
-  /** Where the entry of each key begins and ends, so that a unit names each key once. */
-  #entryOfKey: Map<string, { start: number, end: number }> | undefined
+  readonly #entries: UnitEntries | undefined
   #keyLength = 0
   #keyView: Buffer = scratch.key
-  #repeated = false
+  /** The version record that was written last by {@link putSingle}. */
+  #single = single
   #body: Buffer | undefined
   /** Operations added to the log, and how many of them are deletes. */
   #logged = 0
@@ -62,7 +54,7 @@ export class InnerBatch implements Context {
   constructor (state: ReplicaState, batch: EngineBatch, recordUnit: boolean) {
     this.#state = state
     this.#batch = batch
-    this.#entries = recordUnit ? new ByteWriter(256) : undefined
+    this.#entries = recordUnit ? new UnitEntries() : undefined
   }
 
   /** Whether this batch, or what was committed before it, has the write. */
@@ -185,7 +177,8 @@ export class InnerBatch implements Context {
       sequence = Math.floor(sequence / 0x80)
     }
     single[length++] = sequence
-    this.#batch.put(this.keyIn(keyspace.version), singleViews[length - singleHeader]!)
+    this.#single = singleViews[length - singleHeader]!
+    this.#batch.put(this.keyIn(keyspace.version), this.#single)
   }
 
   putSiblingValue (log: LogId, sequence: number, value: Uint8Array): void {
@@ -229,15 +222,16 @@ export class InnerBatch implements Context {
 
   /** Adds the key to the unit that live streams will get: its whole set, and the values that are new. */
   addToUnit (siblings: SiblingSet, values: ReadonlyArray<Uint8Array | undefined>): void {
-    const entries = this.#entries
-    if (entries === undefined) return
-    const start = entries.length
-    entries.varint(this.#keyLength).part(this.#keyView, 1, 1 + this.#keyLength)
-    writeEntryBody(entries, siblings, values)
-    const keyText = this.keyText
-    this.#entryOfKey ??= new Map()
-    this.#repeated ||= this.#entryOfKey.has(keyText)
-    this.#entryOfKey.set(keyText, { start, end: entries.length })
+    const entry = this.#entries?.begin(this.keyText, this.#keyView, 1, 1 + this.#keyLength)
+    if (entry !== undefined) writeEntryBody(entry, siblings, values)
+  }
+
+  /** The same, of the version that {@link putSingle} wrote last. */
+  addSingleToUnit (value: Bytes | undefined): void {
+    const entry = this.#entries?.begin(this.keyText, this.#keyView, 1, 1 + this.#keyLength)
+    if (entry === undefined) return
+    entry.raw(this.#single)
+    if (value !== undefined) writeValue(entry, value)
   }
 
   /** Anything else that has to be in the same atomic write. */
@@ -262,7 +256,7 @@ export class InnerBatch implements Context {
     journal.add(this.#batch, this.#changes, this.#unlogged)
     const written = this.#batch.write(this.sync)
     // While LevelDB's thread is at work.
-    if (this.#entries !== undefined) this.#body = this.#encodeUnit(this.#entries)
+    if (this.#entries !== undefined) this.#body = this.#entries.encode(this.#changes)
     return written
   }
 
@@ -272,13 +266,5 @@ export class InnerBatch implements Context {
     this.#state.journal.committed(changes)
     this.#state.vector.join(changes)
     return { changes, body: this.#body }
-  }
-
-  #encodeUnit (entries: ByteWriter): Buffer {
-    const body = new ByteWriter(entries.length + 32 * this.#changes.length + 8)
-    writeAdvances(body, this.#changes)
-    if (!this.#repeated) body.raw(entries.view())
-    else for (const { start, end } of this.#entryOfKey!.values()) body.raw(entries.view().subarray(start, end))
-    return body.take()
   }
 }

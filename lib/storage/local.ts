@@ -51,7 +51,7 @@ export function addTransaction (state: ReplicaState, batch: InnerBatch, group: L
     else batch.delData()
     batch.putSingle(operation.type, sequence)
     batch.addToLog(sequence - first, operation.type)
-    if (batch.recordsUnit) batch.addToUnit([{ log, sequence, hlc, type: operation.type }], [operation.type === 'put' ? toBytes(operation.value) : undefined])
+    batch.addSingleToUnit(operation.value)
   }
   if (first === 0) return
   state.hlc = hlc
@@ -80,8 +80,4 @@ function prepareKey (state: ReplicaState, batch: InnerBatch, group: LocalGroup, 
 function readVersion (state: ReplicaState, batch: InnerBatch): SiblingSet {
   const record = state.engine.getSync(batch.keyIn(keyspace.version), { keyEncoding: 'buffer', valueEncoding: 'buffer' })
   return record === undefined ? noSiblings : decodeSiblings(record as Buffer)
-}
-
-function toBytes (value: Bytes): Uint8Array {
-  return typeof value === 'string' ? Buffer.from(value) : value
 }

@@ -12,7 +12,8 @@
 import { ReplicationError } from '../errors.ts'
 import { innerBatchBytesMax } from '../limits.ts'
 import { openBatch, type EngineBatch } from './engine.ts'
-import { InnerBatch, type Unit } from './inner-batch.ts'
+import { InnerBatch } from './inner-batch.ts'
+import type { Unit } from './unit.ts'
 import { addTransaction, newGroup, type Operation } from './local.ts'
 import type { ReplicaState } from './state.ts'
 

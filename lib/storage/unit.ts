@@ -1,0 +1,42 @@
+/**
+ * What a committed inner batch did, as live streams send it: what it advanced, then the entries of the keys that it
+ * changed, each key once, with its whole set and the values that are new.
+ */
+import { ByteWriter } from '../codec/bytes.ts'
+import { writeAdvances } from '../codec/advances.ts'
+import type { Advance } from '../core/version-vector.ts'
+
+export interface Unit {
+  readonly changes: readonly Advance[]
+  /** Encoded changes and entries; undefined if nobody listened when the batch was made. */
+  readonly body: Buffer | undefined
+}
+
+/** Collects the entries of a unit. */
+export class UnitEntries {
+  readonly #writer = new ByteWriter(256)
+  /** Where each entry begins, and the last one of each key. */
+  readonly #starts: number[] = []
+  readonly #lastOfKey = new Map<string, number>()
+
+  /**
+   * Begins the entry of a key, which takes the place of an earlier one; its body is to be written to what is returned.
+   *
+   * @param keyText the key as a binary string
+   * @param bytes where the key stands, from `start` to `end`
+   */
+  begin (keyText: string, bytes: Buffer, start: number, end: number): ByteWriter {
+    this.#lastOfKey.set(keyText, this.#starts.length)
+    this.#starts.push(this.#writer.length)
+    return this.#writer.varint(end - start).part(bytes, start, end)
+  }
+
+  encode (changes: readonly Advance[]): Buffer {
+    const entries = this.#writer.view()
+    const body = new ByteWriter(entries.length + 32 * changes.length + 8)
+    writeAdvances(body, changes)
+    if (this.#lastOfKey.size === this.#starts.length) body.raw(entries)
+    else for (const index of this.#lastOfKey.values()) body.raw(entries.subarray(this.#starts[index], this.#starts[index + 1]))
+    return body.take()
+  }
+}
