@@ -80,6 +80,7 @@ export class InnerBatch implements Context {
 
   advance (entry: Advance): void {
     if (this.reaches(entry.log, entry.sequence)) return
+    if (entry.log === this.#state.ownLog && entry.sequence > this.#state.ownSequence) this.#state.replaceLog(this)
     const index = this.#indexOf(entry.log) ?? this.#changes.length
     this.#changes[index] = entry
     if (index === 1) this.#indexOfLog ??= new Map([[this.#changes[0]!.log, 0]])

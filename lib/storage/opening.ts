@@ -73,7 +73,12 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
     journal: new Journal(number, checkpoint, changes.filter(({ log }) => vector.get(log) !== undefined)),
     survivors,
     siblingKeys: new SiblingKeys(),
-    tally
+    tally,
+    replaceLog (batch) {
+      this.ownLog = logIdFrom(system.randomBytes(8))
+      this.ownSequence = 0
+      batch.putRaw(meta.ownLog, Buffer.from(this.ownLog, 'latin1'))
+    }
   }
   return {
     state,

@@ -30,4 +30,9 @@ export interface ReplicaState {
   readonly survivors: DotSet
   readonly siblingKeys: SiblingKeys
   readonly tally: LogTally
+  /**
+   * Begins a new log, with this batch: others know more of the old one than is here, since this directory was restored
+   * or has lost its last writes.
+   */
+  replaceLog (batch: { putRaw (key: Buffer, value: Uint8Array): void }): void
 }

@@ -8,7 +8,7 @@
  * collected tombstone.
  */
 import { decodeSiblings } from '../codec/sibling-set.ts'
-import { logIdFrom, type LogId, type ReplicaId } from '../core/ids.ts'
+import type { LogId, ReplicaId } from '../core/ids.ts'
 import { holdsPut, type SiblingSet } from '../core/siblings.ts'
 import { VersionVector, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
@@ -209,11 +209,8 @@ export class Store {
   /** Writes on in a new log: the end of the old one is not ours any more. */
   async replaceLog (): Promise<void> {
     await this.#writer.run((batch) => {
-      const log = logIdFrom(this.#options.system.randomBytes(8))
       batch.sync = true
-      batch.putRaw(meta.ownLog, Buffer.from(log, 'latin1'))
-      this.#state.ownLog = log
-      this.#state.ownSequence = 0
+      this.#state.replaceLog(batch)
       return true
     })
   }
