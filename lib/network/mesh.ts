@@ -45,6 +45,8 @@ export class Mesh implements LinkOwner {
   readonly #lobby = new Lobby()
   /** Links in the order in which they asked for their turn; the first has it. */
   readonly #turns: Link[] = []
+  /** The link that asked in its hello, and asks for its turn when it is greeted. */
+  #wanting: Link | undefined
   #directLogs: ReadonlySet<LogId> = new Set()
   #tickTimer: Timer | undefined
   #flushTimer: Timer | undefined
@@ -94,7 +96,9 @@ export class Mesh implements LinkOwner {
     if (this.#links.size === 0) this.store.feed.open()
     this.#links.add(link)
     if (direction === 'inbound') this.#lobby.enter(link, address.host, () => { link.end(tooMany('Too many others have come in and not greeted')) })
-    link.handle({ type: 'connected', want: this.#turns.length === 0, listensFirst: connection.listensFirst, timeMs: this.system.nowMs() })
+    const want = this.#turns.length === 0 && (this.#wanting === undefined || !this.#links.has(this.#wanting) || this.#wanting.session.peer !== undefined)
+    if (want) this.#wanting = link
+    link.handle({ type: 'connected', want, listensFirst: connection.listensFirst, timeMs: this.system.nowMs() })
     return link
   }
 

@@ -131,7 +131,7 @@ export class Sending {
   feedRead (unit: Extract<SessionEvent, { type: 'feed-read' }>['unit']): void {
     this.#feedReading = false
     if (unit === undefined || this.#state !== 'live') return
-    const { local, operations, peerKnows } = this.#conversation
+    const { local, operations, peer, peerKnows } = this.#conversation
     if (unit === 'lost') {
       this.#state = 'silent'
       if (local.applying) this.#owesAgain = true
@@ -139,8 +139,8 @@ export class Sending {
       return
     }
     this.#feedNumber++
-    const peerHasIt = unit.changes.every(({ log, sequence }) => peerKnows.covers(log, sequence))
-    if (peerHasIt || unit.changes.every(({ log }) => this.#peerDirects.has(log))) {
+    // A unit of several logs may be the peer's own in part, in part known to it, and in part come to it from their authors.
+    if (unit.changes.every(({ log, sequence }) => log === peer!.log || peerKnows.covers(log, sequence) || this.#peerDirects.has(log))) {
       this.#passed.join(unit.changes)
       return
     }

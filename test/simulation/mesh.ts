@@ -57,6 +57,5 @@ export async function measureRedundancy (seed: number): Promise<Redundancy> {
   const more = await write(group.machines.slice(1), 20)
   const rejoining = (received() - before) / ((others.length * writesEach + more) * (replicas - 1))
   for (const machine of group.machines) machine.kill()
-  if (process.env.COUNTS) console.log(world.counts)
   return { underLoad, rejoining }
 }
