@@ -77,12 +77,13 @@ export class Writer {
    */
   commit (operations: readonly Operation[], sync: boolean, bytes: number): Promise<void> {
     if (this.#broken !== undefined) return Promise.reject(this.#refusal())
-    if (!this.#running) {
+    if (!this.#running && !this.#state.journal.full) {
       this.#running = true
       return this.#commit([{ operations, sync }], true)
     }
     return new Promise((resolve, reject) => {
       this.#ordered.push({ operations: operations.map(copyOperation), sync, bytes, resolve, reject })
+      this.#start()
     })
   }
 
@@ -99,10 +100,14 @@ export class Writer {
   #enqueue (queue: Array<QueuedTransaction | QueuedJob>, job: Job): Promise<void> {
     return new Promise((resolve, reject) => {
       queue.push({ job, resolve, reject })
-      if (this.#running) return
-      this.#running = true
-      void this.#drain()
+      this.#start()
     })
+  }
+
+  #start (): void {
+    if (this.#running) return
+    this.#running = true
+    void this.#drain()
   }
 
   /** Resolves when everything handed in so far, and what follows from it, is done. */

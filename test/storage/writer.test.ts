@@ -1,9 +1,10 @@
+import { setImmediate } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ClassicLevel } from 'classic-level'
 import { hlcMax, timeMaxMs } from '../../lib/core/hlc.ts'
 import { decodeLogRecord } from '../../lib/codec/log-record.ts'
-import { transactionBytesCeiling } from '../../lib/limits.ts'
+import { journalSlots, transactionBytesCeiling } from '../../lib/limits.ts'
 import { keyspace, readSequence, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
 import { newDirectory } from '../support/directory.ts'
@@ -214,6 +215,21 @@ test('after the engine was closed beneath, writes are rejected and the process g
     }
     await replica.store.close()
   }
+})
+
+test('a write waits for a checkpoint where its journal record would take the place of one that may be needed', async () => {
+  const replica = await openReplica()
+  let release = (): void => {}
+  Object.assign(replica.engine, { compactRange: async () => { await new Promise<void>((resolve) => { release = resolve }) } })
+  const before = replica.memory.written.length
+  let written = 0
+  const writing = (async () => { for (; written < journalSlots + 100; written++) await replica.put('a', '1') })()
+  for (let last = -1; last !== written; await setImmediate()) last = written
+  assert.ok(written > journalSlots - 10 && written < journalSlots, `${written} writes`)
+  assert.is(replica.memory.written.length - before, written)
+  release()
+  await writing
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
 })
 
 test('a store whose disk takes no more writes can be closed and opened again', async () => {
