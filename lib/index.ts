@@ -1,6 +1,7 @@
 /**
  * What `import 'replicated-level'` gives.
  */
+import { adopt, type AdoptOptions } from './adopt.ts'
 import { BonjourDiscovery } from './network/bonjour.ts'
 import { TcpTransport } from './network/tcp.ts'
 import type { ReplicatedLevelOptions } from './options.ts'
@@ -27,8 +28,22 @@ export class ReplicatedLevel<K = string, V = string> extends ReplicatedLevelBase
   constructor (location: string, options?: ReplicatedLevelOptions<K, V>) {
     super({ system, transport: (protection) => new TcpTransport({ system, protection }), finder: new BonjourDiscovery({ system }) }, location, options)
   }
+
+  /**
+   * Makes a database of plain Level a replica, in its place: its entries become the first writes of a new log. For one
+   * replica of a group only: two that adopt the same data have a conflict for every key. Nobody may have the database
+   * open. Stopped at any moment, it is resumed by the next call; it needs as much space again meanwhile.
+   *
+   * @param location The directory of the database.
+   * @param options `onProgress`: is told `{ entries, total }` now and then
+   * @throws `REPLICATION_INVALID_OPTION` if it is a replica already; `LEVEL_DATABASE_NOT_OPEN` if it cannot be opened
+   */
+  static async adopt (location: string, options: AdoptOptions = {}): Promise<void> {
+    await adopt(location, options, system)
+  }
 }
 
+export type { AdoptOptions } from './adopt.ts'
 export { ReplicationError, type ReplicationErrorCode } from './errors.ts'
 export type { CertificateOptions, DiscoveryOptions, PeerSet, PeersOption, ReplicatedLevelOptions, ReplicationOptions } from './options.ts'
 export type { KeyRange, Replication, ReplicationStatus } from './replication.ts'

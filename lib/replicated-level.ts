@@ -17,6 +17,7 @@ import type { Transport } from './network/transport.ts'
 import { Replication, type OpenReplica } from './replication.ts'
 import type { RangeOptions } from './storage/clear.ts'
 import type { Bytes, Engine } from './storage/engine.ts'
+import { backUp } from './storage/backup.ts'
 import { Reopener } from './storage/disk.ts'
 import { IdentityFile, removeIdentityFile } from './storage/identity.ts'
 import { DataIterator, type IteratorSource } from './storage/iterator.ts'
@@ -133,7 +134,14 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     })
     const { protection, announcementKey } = await protecting
     const replicator = new Replicator({ ...this.#options, system, store, transport: transport(protection), protection, announcementKey, finder, onError, emit: (event, ...args) => { this.#emit(event, ...args) } })
-    this.#replica = { store, replicator }
+    const backUpInto = async (directory: string): Promise<void> => {
+      await backUp(level as unknown as Engine, directory, async (directory) => {
+        const target = new ClassicLevel<Buffer, Buffer>(directory, { keyEncoding: 'buffer', valueEncoding: 'buffer' })
+        await target.open({ errorIfExists: true })
+        return target as unknown as Engine
+      })
+    }
+    this.#replica = { store, replicator, backUp: backUpInto }
     await replicator.open()
   }
 

@@ -14,6 +14,7 @@ import type { Address, Version } from './types.ts'
 
 /** What is there while the database is open. */
 export interface OpenReplica {
+  readonly backUp: (directory: string) => Promise<void>
   readonly store: Store
   readonly replicator: Replicator
 }
@@ -125,6 +126,17 @@ export class Replication<K = string, V = string> {
     for await (const { key, versions } of this.#replica.store.conflicts(bytes as RangeOptions)) {
       yield { key: this.#keys.decode(key) as K, versions: versions as Array<Version<K, V>> }
     }
+  }
+
+  /**
+   * Makes a consistent copy, of the moment of the call, while reads and writes go on. Opened as a database it is
+   * another replica, with a log of its own.
+   *
+   * @param directory its place; made if it is missing, and has to be empty
+   * @throws `REPLICATION_PATH_NOT_EMPTY`
+   */
+  async backup (directory: string): Promise<void> {
+    await this.#replica.backUp(directory)
   }
 
   /**

@@ -27,9 +27,10 @@ const areas: Record<string, string[]> = {
   encodings: [],
   replication: ['network', 'storage', 'sync', 'codec', 'core'],
   'replicated-level': ['replication', 'encodings', 'network', 'storage', 'sync', 'codec', 'core'],
+  adopt: ['encodings', 'storage', 'codec', 'core'],
   system: [],
-  index: ['replicated-level', 'replication', 'network', 'storage', 'sync', 'codec', 'core', 'system'],
-  cli: ['index', 'replicated-level', 'replication', 'network', 'storage', 'sync', 'codec', 'core', 'system']
+  index: ['replicated-level', 'adopt', 'replication', 'network', 'storage', 'sync', 'codec', 'core', 'system'],
+  cli: ['index', 'replicated-level', 'adopt', 'replication', 'network', 'storage', 'sync', 'codec', 'core', 'system']
 }
 const sharedModules = ['errors', 'limits', 'options', 'types']
 

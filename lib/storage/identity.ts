@@ -13,6 +13,8 @@ import { ByteReader, ByteWriter } from '../codec/bytes.ts'
 import { ReplicationError } from '../errors.ts'
 
 export const identityFileName = 'REPLICA'
+/** Where a plain database is being made a replica: the name of its directory, and this. */
+export const adoptingSuffix = '.adopting'
 const bootIdFile = '/proc/sys/kernel/random/boot_id'
 
 export interface Identity {
@@ -56,16 +58,22 @@ export class IdentityFile implements IdentityStore {
    * Refuses a directory that holds a database which is not a replica; nothing in it is changed. For an empty one,
    * lays the file down before LevelDB writes anything, so that no replica is ever without.
    *
-   * @throws `REPLICATION_NOT_A_REPLICA`
+   * @throws `REPLICATION_NOT_A_REPLICA`, `REPLICATION_ADOPTION_UNFINISHED`
    */
   async prepare (createIfMissing: boolean): Promise<void> {
+    if (await exists(this.#directory + adoptingSuffix)) throw new ReplicationError(`The adoption of ${this.#directory} has begun and is not finished`, { code: 'REPLICATION_ADOPTION_UNFINISHED' })
     if (await exists(join(this.#directory, 'CURRENT'))) {
       if (await exists(this.#path)) return
       throw new ReplicationError(`${this.#directory} holds a LevelDB database that is not a replica (it has no file ${identityFileName}); nothing was changed`, { code: 'REPLICATION_NOT_A_REPLICA' })
     }
     if (!createIfMissing) return
     await mkdir(this.#directory, { recursive: true })
-    await writeFile(this.#path, '', { flag: 'a' })
+    await this.layDown()
+  }
+
+  /** From now on the directory counts as a replica's. */
+  async layDown (): Promise<void> {
+    await writeFile(this.#path, '', { flag: 'a', flush: true })
   }
 
   async read (): Promise<Identity | undefined> {

@@ -1,0 +1,128 @@
+/**
+ * Taking a database of plain Level in: its entries become the first writes of a new replica, in the same place.
+ *
+ * The replica is built beside it, in `<location>.adopting`, and the two are exchanged when it is complete. The original
+ * is only read until then. Whatever stops it, it is resumed behind the last entry that was taken; while the exchange
+ * is unfinished the location is not opened as anything else.
+ */
+import { rename, rm, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ClassicLevel } from 'classic-level'
+import { bytesEncodings } from './encodings.ts'
+import { lastWriterWins } from './core/resolve.ts'
+import { ReplicationError } from './errors.ts'
+import { MiB, transactionBytesCeiling } from './limits.ts'
+import type { Engine } from './storage/engine.ts'
+import { adoptingSuffix, identityFileName, IdentityFile } from './storage/identity.ts'
+import { keyspace, wholeKeyspace } from './storage/keyspaces.ts'
+import type { Operation } from './storage/local.ts'
+import { Store } from './storage/store.ts'
+import type { System } from './types.ts'
+
+export interface AdoptOptions {
+  /** Is told now and then how many entries of how many have been taken in. */
+  readonly onProgress?: (progress: { readonly entries: number, readonly total: number }) => void
+}
+
+type Level = ClassicLevel<Buffer, Buffer>
+
+const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
+const completeFileName = 'ADOPTED'
+const entriesPerBatch = 1000
+const bytesPerBatch = MiB
+
+/** @throws `REPLICATION_INVALID_OPTION`, what LevelDB throws */
+export async function adopt (location: string, { onProgress = () => {} }: AdoptOptions, system: System): Promise<void> {
+  const building = location + adoptingSuffix
+  const original = `${location}.plain`
+  if (!await exists(join(building, completeFileName))) {
+    if (await exists(join(location, identityFileName))) {
+      if (!await exists(original)) throw new ReplicationError(`${location} is a replica already`, { code: 'REPLICATION_INVALID_OPTION' })
+    } else {
+      await build(location, building, onProgress, system)
+      await writeFile(join(building, completeFileName), '', { flush: true })
+    }
+  }
+  if (await exists(building)) {
+    if (await exists(location)) await rename(location, original)
+    await rename(building, location)
+  }
+  await rm(join(location, completeFileName), { force: true })
+  await rm(original, { recursive: true, force: true })
+}
+
+async function build (location: string, building: string, onProgress: NonNullable<AdoptOptions['onProgress']>, system: System): Promise<void> {
+  const source: Level = new ClassicLevel(location, buffers)
+  await source.open({ createIfMissing: false })
+  try {
+    const identity = new IdentityFile(building)
+    await identity.prepare(true)
+    const target: Level = new ClassicLevel(building, buffers)
+    await target.open()
+    try {
+      const store = await openStore(target, identity, system)
+      try {
+        await copyEntries(source, target, store, onProgress)
+      } finally {
+        await store.close()
+      }
+    } finally {
+      await target.close()
+    }
+  } finally {
+    await source.close()
+  }
+}
+
+async function openStore (level: Level, identity: IdentityFile, system: System): Promise<Store> {
+  return await Store.open({
+    engine: level as unknown as Engine,
+    identity,
+    system,
+    encodings: bytesEncodings('buffer', 'buffer'),
+    resolver: lastWriterWins,
+    resolverVersion: '',
+    transactionBytesMax: transactionBytesCeiling,
+    onError: () => {},
+    onCommit: () => {},
+    onApplying: () => {},
+    reports: () => false,
+    onReport: () => {}
+  })
+}
+
+async function copyEntries (source: Level, target: Level, store: Store, onProgress: NonNullable<AdoptOptions['onProgress']>): Promise<void> {
+  let total = 0
+  for await (const _key of source.keys({ fillCache: false })) total++
+  const [last] = await target.keys({ ...wholeKeyspace(keyspace.data), reverse: true, limit: 1 }).all()
+  let entries = 0
+  if (last !== undefined) for await (const _key of source.keys({ lte: last.subarray(1) })) entries++
+  onProgress({ entries, total })
+  let operations: Operation[] = []
+  let bytes = 0
+  const write = async (): Promise<void> => {
+    if (operations.length === 0) return
+    await store.commit(operations, false)
+    entries += operations.length
+    operations = []
+    bytes = 0
+    onProgress({ entries, total })
+  }
+  for await (const [key, value] of source.iterator({ ...(last === undefined ? {} : { gt: last.subarray(1) }), fillCache: false })) {
+    operations.push({ type: 'put', key, value })
+    bytes += key.length + value.length
+    if (operations.length >= entriesPerBatch || bytes >= bytesPerBatch) await write()
+  }
+  await write()
+  await store.flush()
+}
+
+async function exists (path: string): Promise<boolean> {
+  try {
+    await stat(path)
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+    throw error
+  }
+}

@@ -1,0 +1,59 @@
+/**
+ * A consistent copy of an open database, made from one snapshot.
+ *
+ * The copy lacks what says whose it is, so that the replica which opens it takes an identity and a log of its own. Its
+ * identity file comes last: without it the directory is refused, and a copy that was cut short is never opened.
+ */
+import { mkdir, readdir, rm } from 'node:fs/promises'
+import { ReplicationError } from '../errors.ts'
+import { innerBatchBytesMax } from '../limits.ts'
+import type { Engine } from './engine.ts'
+import { IdentityFile } from './identity.ts'
+import { meta } from './keyspaces.ts'
+
+const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
+
+/** What a copy must not hold, as binary strings. */
+const left = new Set([meta.identity, meta.cleanClose].map((key) => key.toString('latin1')))
+
+/**
+ * @param openTarget opens a database in the directory, which has been made.
+ * @throws `REPLICATION_PATH_NOT_EMPTY`
+ */
+export async function backUp (engine: Engine, directory: string, openTarget: (directory: string) => Promise<Engine>): Promise<void> {
+  const snapshot = engine.snapshot()
+  try {
+    await mkdir(directory, { recursive: true })
+    if ((await readdir(directory)).length > 0) throw new ReplicationError(`${directory} is not empty`, { code: 'REPLICATION_PATH_NOT_EMPTY' })
+    try {
+      await copyInto(await openTarget(directory), engine, snapshot)
+      await new IdentityFile(directory).layDown()
+    } catch (error) {
+      await rm(directory, { recursive: true, force: true })
+      throw error
+    }
+  } finally {
+    await snapshot.close()
+  }
+}
+
+async function copyInto (target: Engine, engine: Engine, snapshot: ReturnType<Engine['snapshot']>): Promise<void> {
+  try {
+    let batch: Array<{ type: 'put', key: Buffer, value: Buffer }> = []
+    let bytes = 0
+    const write = async (sync: boolean): Promise<void> => {
+      await target.batch(batch, { ...buffers, sync } as object)
+      batch = []
+      bytes = 0
+    }
+    for await (const [key, value] of engine.iterator<Buffer, Buffer>({ ...buffers, snapshot, fillCache: false } as object)) {
+      if (left.has(key.toString('latin1'))) continue
+      batch.push({ type: 'put', key, value })
+      bytes += key.length + value.length
+      if (bytes >= innerBatchBytesMax) await write(false)
+    }
+    await write(true)
+  } finally {
+    await target.close()
+  }
+}

@@ -1,0 +1,94 @@
+/**
+ * Taking a plain database in, and copying an open one.
+ */
+import { cp, mkdir, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ClassicLevel } from 'classic-level'
+import { ReplicatedLevel } from '../../lib/index.ts'
+import { newDirectory } from '../support/directory.ts'
+import { rejection } from '../support/rejection.ts'
+import { addressOf, closeAll, equal, openDatabase } from '../support/replicas.ts'
+
+test.after.each(closeAll)
+
+const entryCount = 2500
+
+/** A plain database, with keys that look like ours. */
+async function plain (): Promise<{ location: string, entries: Array<[string, string]> }> {
+  const location = newDirectory()
+  const level = new ClassicLevel<string, string>(location)
+  const entries = Array.from({ length: entryCount }, (_, index): [string, string] => [`${String.fromCharCode(index % 0x70)}key-${index}`, `value-${index}`])
+  await level.batch(entries.map(([key, value]) => ({ type: 'put', key, value })))
+  entries.sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
+  await level.close()
+  return { location, entries }
+}
+
+async function assertAdopted (location: string, entries: Array<[string, string]>): Promise<void> {
+  const db = await openDatabase({}, location)
+  assert.equal(await db.iterator().all(), entries)
+  const peer = await openDatabase({ peers: [addressOf(db)] })
+  await equal(db, peer)
+  assert.equal((await readdir(join(location, '..'))).filter((name) => name.startsWith(location.split('/').at(-1)! + '.')), [])
+}
+
+test('a plain database becomes a replica in its place, whatever its keys begin with', async () => {
+  const { location, entries } = await plain()
+  const progress: number[] = []
+  await ReplicatedLevel.adopt(location, { onProgress: ({ entries, total }) => { progress.push(entries / total) } })
+  assert.is(progress.at(-1), 1)
+  await assertAdopted(location, entries)
+  assert.is((await rejection(ReplicatedLevel.adopt(location))).code, 'REPLICATION_INVALID_OPTION', 'it is one already')
+})
+
+test('an adoption that is stopped on the way is resumed, and until then the database is opened as neither', async () => {
+  const { location, entries } = await plain()
+  let steps = 0
+  const stop = (): void => { if (++steps === 3) throw new Error('stopped') }
+  assert.is((await rejection(ReplicatedLevel.adopt(location, { onProgress: stop }))).message, 'stopped')
+  assert.is(((await rejection(new ReplicatedLevel(location, { port: false }).open())) as { cause?: { code?: string } }).cause?.code, 'REPLICATION_ADOPTION_UNFINISHED')
+  let first: number | undefined
+  await ReplicatedLevel.adopt(location, { onProgress: ({ entries }) => { first ??= entries } })
+  assert.is(first, 2000)
+  await assertAdopted(location, entries)
+})
+
+test('an adoption that is stopped between its renames is finished by the next call', async () => {
+  const { location, entries } = await plain()
+  await ReplicatedLevel.adopt(location)
+  const moved = newDirectory()
+  await cp(location, `${moved}.adopting`, { recursive: true })
+  await writeFile(join(`${moved}.adopting`, 'ADOPTED'), '')
+  await mkdir(`${moved}.plain`)
+  assert.is(((await rejection(new ReplicatedLevel(moved, { port: false }).open())) as { cause?: { code?: string } }).cause?.code, 'REPLICATION_ADOPTION_UNFINISHED')
+  await ReplicatedLevel.adopt(moved)
+  await assertAdopted(moved, entries)
+})
+
+test('a backup is of one moment, holds conflicts too, and is another replica when it is opened', async () => {
+  const db = await openDatabase()
+  const peer = await openDatabase()
+  await db.put('conflict', 'a')
+  await peer.put('conflict', 'b')
+  db.replication.connect(addressOf(peer))
+  await equal(db, peer)
+  for (let index = 0; index < 500; index++) await db.put(`key-${index}`, 'x'.repeat(1000))
+  const location = newDirectory()
+  const copying = db.replication.backup(location)
+  await db.put('later', '1')
+  await copying
+  const copy = await openDatabase({}, location)
+  assert.not(await copy.has('later'))
+  assert.is((await copy.replication.versions('conflict')).length, 2)
+  assert.is((await copy.keys().all()).length, 501)
+  assert.is.not(copy.replication.id, db.replication.id)
+  assert.is.not(copy.replication.status().log, db.replication.status().log)
+  await copy.put('from-copy', '1')
+  copy.replication.connect(addressOf(db))
+  await equal(db, copy, peer)
+  assert.is((await rejection(db.replication.backup(location))).code, 'REPLICATION_PATH_NOT_EMPTY')
+})
+
+test.run()
