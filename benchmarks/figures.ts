@@ -34,8 +34,10 @@ export interface Figure extends Measurement, Summary {
 const floors: Record<string, Floor> = {
   'single process: sequential put': { ratio: 0.85 },
   'single process: concurrent put': { ratio: 0.9 },
-  'single process: batch': { ratio: 0.45 },
+  'single process: batch': { ratio: 0.6 },
   'single process: get': { ratio: 0.95 },
+  'single process: getSync': { ratio: 0.95 },
+  'single process: getMany': { ratio: 0.95 },
   'single process: iterator.all': { ratio: 0.75 },
   'single process: for await': { ratio: 0.75 },
   'first sync: rate': { atLeast: 60_000 },
