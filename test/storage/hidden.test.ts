@@ -235,4 +235,28 @@ test('clear() of a database that is empty writes nothing', async () => {
   assert.is(sizes.version, undefined)
 })
 
+test('entries come once and in order, however next, nextv, all and seek are mixed', async () => {
+  const db = new ReplicatedLevel(newDirectory(), { port: false })
+  const keys = Array.from({ length: 3000 }, (_, index) => String(index).padStart(5, '0'))
+  await db.batch(keys.map((key) => ({ type: 'put', key, value: key })))
+  const iterator = db.keys()
+  const read: Array<string | undefined> = [await iterator.next(), await iterator.next(), ...await iterator.nextv(5)]
+  // A page may end before so many.
+  while (read.length < 1500) read.push(...await iterator.nextv(700))
+  read.push(await iterator.next())
+  assert.equal(read, keys.slice(0, read.length))
+  iterator.seek(keys[10]!)
+  assert.equal([await iterator.next(), await iterator.next(), ...await iterator.nextv(2)], keys.slice(10, 14))
+  iterator.seek(keys[2990]!)
+  assert.is(await iterator.next(), keys[2990])
+  assert.equal(await iterator.all(), keys.slice(2991))
+  assert.is(await iterator.next().catch(({ code }) => code), 'LEVEL_ITERATOR_NOT_OPEN')
+
+  const empty = db.keys({ gt: keys.at(-1)! })
+  assert.is(await empty.next(), undefined)
+  empty.seek(keys[0]!)
+  assert.equal(await empty.nextv(10), [])
+  await db.close()
+})
+
 test.run()
