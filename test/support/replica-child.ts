@@ -42,6 +42,20 @@ const tasks: Record<string, (options: any) => Promise<unknown>> = {
   async disconnect ({ address }) { db.replication.disconnect(address) },
   async put ({ key, value, sync }) { await db.put(key, value, { sync }) },
   async get ({ key }) { return await db.get(key) },
+  /** Which of these keys are not there. */
+  async missing ({ keys }: { keys: string[] }) {
+    const values = await db.getMany(keys)
+    return keys.filter((_, index) => values[index] === undefined)
+  },
+  /** Batches of the task `stream` that are there in part. */
+  async torn ({ batchSize }: { batchSize: number }) {
+    const counts = new Map<string, number>()
+    for await (const key of db.keys()) {
+      const batch = /^(.*-\d+)-\d+$/.exec(String(key))?.[1]
+      if (batch !== undefined) counts.set(batch, (counts.get(batch) ?? 0) + 1)
+    }
+    return [...counts].filter(([, count]) => count !== batchSize)
+  },
   async count () {
     let count = 0
     const keys = db.keys()
