@@ -108,7 +108,7 @@ export class Intake implements DeliveryTarget {
 
   async #mergeUnit (merger: Merger, batch: InnerBatch, { stream, before, changes, entries }: RemoteUnit): Promise<void> {
     for (const { log, sequence } of this.#handedOn.get(stream) ?? []) {
-      if (!batch.covers(log, sequence)) throw new ReplicationError('A unit before this one could not be applied', { code: 'REPLICATION_DISCONNECTED' })
+      if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit before this one could not be applied', { code: 'REPLICATION_DISCONNECTED' })
     }
     for (const { log, sequence } of before) {
       if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit came before what it depends on', { code: 'REPLICATION_PROTOCOL' })

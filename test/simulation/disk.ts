@@ -192,6 +192,8 @@ export class SimulatedLevel extends MemoryLevel<Buffer, Buffer> {
     await this.#alive(this.#pause())
     if (this.#disk.failures > 0) {
       this.#disk.failures--
+      // What a failed write has written is there all the same, sometimes.
+      if (this.#dice.chance(0.3)) this.#write(operations, sync)
       throw new Error('simulated: no space left on device')
     }
     this.#write(operations, sync)

@@ -46,7 +46,7 @@ export const faults: readonly PlantedFault[] = [
     name: 'what is forwarded by others is not waited for',
     patches: [
       { file: 'lib/sync/receiving.ts', find: 'const missing = before.filter(({ log, sequence }) => !local.vector.covers(log, sequence))', replace: 'const missing = before.slice(0, 0)' },
-      { file: 'lib/storage/intake.ts', find: "if (!batch.covers(log, sequence)) throw new ReplicationError('A unit came before what it depends on', { code: 'REPLICATION_PROTOCOL' })", replace: 'void [log, sequence]' }
+      { file: 'lib/storage/intake.ts', find: "if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit came before what it depends on', { code: 'REPLICATION_PROTOCOL' })", replace: 'void [log, sequence]' }
     ]
   },
   {
@@ -63,7 +63,7 @@ export const faults: readonly PlantedFault[] = [
   },
   {
     name: 'a write is acknowledged before it is committed',
-    patches: [{ file: 'lib/storage/writer.ts', find: '        const unit = await batch.write()', replace: '        for (const { resolve } of transactions) resolve()\n        const unit = await batch.write()' }]
+    patches: [{ file: 'lib/storage/writer.ts', find: 'await this.#commit(transactions)', replace: 'for (const { resolve } of transactions) resolve()\n      await this.#commit(transactions)' }]
   },
   {
     name: 'sequences are given in another order than transactions came in',
@@ -105,6 +105,14 @@ export const faults: readonly PlantedFault[] = [
   },
   {
     name: 'a unit is applied although the one before it has failed',
-    patches: [{ file: 'lib/storage/intake.ts', find: "if (!batch.covers(log, sequence)) throw new ReplicationError('A unit before this one could not be applied', { code: 'REPLICATION_DISCONNECTED' })", replace: 'void [log, sequence]' }]
+    patches: [{ file: 'lib/storage/intake.ts', find: "if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit before this one could not be applied', { code: 'REPLICATION_DISCONNECTED' })", replace: 'void [log, sequence]' }]
+  },
+  {
+    name: 'a checkpoint passes for written by a batch that does not hold it',
+    patches: [{
+      file: 'lib/storage/journal.ts',
+      find: 'this.#checkpoint = this.#written.number\n      if (this.#ready === this.#written) this.#ready = undefined\n    }',
+      replace: 'this.#checkpoint = this.#written.number\n    }\n    this.#ready = undefined'
+    }]
   }
 ]

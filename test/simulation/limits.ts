@@ -26,6 +26,9 @@ export function chooseLimits (dice: Dice): Limits {
     feedBytesMax: dice.between(least, most * 10),
     outputBytesMax: dice.between(most * 50, most * 100),
     siblingKeysMax: dice.between(0, 3),
+    sweepOperationsMin: dice.between(3, 40),
+    housekeepingDelayMs: dice.between(100, 2000),
+    housekeepingPauseMs: dice.between(500, 5000),
     transferStallMs: dice.between(1000, 10_000)
   }
 }

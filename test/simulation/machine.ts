@@ -125,6 +125,7 @@ export class Machine {
       identity: new DiskIdentity(this.disk),
       encodings: bytesEncodings('utf8', 'utf8'),
       resolver: world.resolver,
+      reopen: async () => { await this.#reopen(system) },
       onCommit: changed,
       onApplying: changed,
       reports: () => world.settings.reports,
@@ -149,6 +150,16 @@ export class Machine {
       emit: (event) => { world.count(`event ${event}`) }
     })
     await process.replicator.open()
+  }
+
+  /** The database is opened again and again, until its disk takes writes. */
+  async #reopen (system: ProcessSystem): Promise<void> {
+    do {
+      await this.world.scheduler.pause(this.dice.exponential(200))
+      if (system.dead) await new Promise(() => {})
+    } while (this.disk.failures-- > 0)
+    this.disk.failures = 0
+    this.world.log(`${this.name} has opened its database again`)
   }
 
   #committed (operations: readonly RawOperation[], before: Tree, after: Tree, sync: boolean): void {

@@ -60,10 +60,10 @@ export class Transactions {
       : { type: 'del' as const, key: Buffer.from(operation.key, 'latin1') })
     store().commit(encoded, sync).then(() => {
       world.guard(() => { this.#acknowledged(transaction) })
-    }, (error: Error) => {
+    }, (error: Error & { code?: string }) => {
       const index = this.#waiting.indexOf(transaction)
       if (index !== -1) this.#waiting.splice(index, 1)
-      else world.guard(() => { world.fail('rejected', `${name} rejects a transaction that it has committed: ${error.message}`) })
+      else if (error.code !== 'REPLICATION_WRITE_INDETERMINATE') world.guard(() => { world.fail('rejected', `${name} rejects a transaction that it has committed: ${error.message}`) })
       world.count('writes rejected')
     })
   }
