@@ -57,11 +57,18 @@ export class Intake implements DeliveryTarget {
   readonly #handedOn = new WeakMap<VersionVector, readonly Advance[]>()
   #unitsQueued = false
   #applying = false
+  /** The apply phase under way, or the last one; it may have failed. */
+  #phase: Promise<void> = Promise.resolve()
   /** Resolves when what an earlier stage left behind is gone. */
   #swept: Promise<void> = Promise.resolve()
 
   constructor (options: IntakeOptions) {
     this.#options = options
+  }
+
+  /** Resolves when no apply phase is being worked on; one that has failed is still to be gone on with. */
+  async settled (): Promise<void> {
+    await this.#phase.catch(() => {})
   }
 
   /** Whether an apply phase is under way. Nothing else of a peer may be taken in, and no sending begun. */
@@ -173,7 +180,7 @@ export class Intake implements DeliveryTarget {
   async applyStage (record: StageRecord): Promise<void> {
     // If it fails the phase is not over: half of a delivery is in the state. It goes on at the next open.
     this.#setApplying(true)
-    await this.#applyStage({ ...record, phase: 'applying' })
+    await (this.#phase = this.#applyStage({ ...record, phase: 'applying' }))
     this.#setApplying(false)
     this.#swept = this.#sweepStage()
     await this.#swept

@@ -300,6 +300,7 @@ export class Store {
     siblingKeys.unload()
     this.members.changed()
     const work = [siblingKeys.load(engine)]
+    await this.intake.settled() // it was another write that failed
     if (this.applying) work.push((await this.intake.recover()).done)
     await Promise.all(work)
   }
