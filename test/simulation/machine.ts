@@ -168,7 +168,9 @@ export class Machine {
     process.transactions.batches++
     if (world.diskTrace === this.name) for (const operation of operations) world.log(describeRecord(operation))
     if (sync) process.transactions.synced = process.transactions.batches
+    const wasApplying = process.witness.applying !== undefined
     process.witness.observe(operations, before, after)
+    if (!wasApplying && process.witness.applying !== undefined) world.onApplying(this.name)
     if (sync) process.syncedSeen = process.witness.seen
     world.log(() => `${this.name} has written ${operations.length} records${sync ? ', synced' : ''}: ${[...process.witness.vector].map(({ log, sequence }) => `${Buffer.from(log, 'latin1').toString('hex', 0, 2)}:${sequence}`).join(' ')}`)
     const early = process.store === undefined ? 0n : world.bitsOf(process.store.durable) & ~process.syncedSeen

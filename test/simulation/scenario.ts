@@ -43,17 +43,25 @@ async function live (group: Group): Promise<void> {
   const weights = dice.pick([calm, rough])
   const pauseMs = dice.pick([20, 100, 300])
   const steps = dice.between(80, 200)
+  world.onApplying = (name) => { hitWhileApplying(group, machines.find((machine) => machine.name === name)!) }
   for (let step = 0; step < steps; step++) {
     await world.pass(dice.exponential(pauseMs))
     act(group, dice.weighted(weights))
   }
 }
 
-function act (group: Group, what: keyof typeof calm): void {
-  const { world, machines, ready } = group
+/** An apply phase is short: what hits it has to aim. */
+function hitWhileApplying (group: Group, machine: Machine): void {
+  const { dice, scheduler } = group.world
+  if (!dice.chance(0.15)) return
+  const what = dice.pick(['kill', 'power', 'disk'] as const)
+  scheduler.after(dice.exponential(10), () => { if (machine.process?.witness.applying !== undefined) act(group, what, machine) })
+}
+
+function act (group: Group, what: keyof typeof calm, machine: Machine | undefined = group.world.dice.pick(group.ready)): void {
+  const { world, machines } = group
   const { dice, network } = world
-  if (ready.length === 0) return
-  const machine = dice.pick(ready)
+  if (machine === undefined) return
   world.count(what)
   if (what === 'write') return write(world, machine, dice.chance(0.3) ? dice.between(2, 6) : 1)
   switch (what) {
@@ -149,6 +157,7 @@ async function heal (group: Group): Promise<void> {
   const { world, machines } = group
   const { network } = world
   world.log('all faults end')
+  world.onApplying = () => {}
   network.heal()
   for (const machine of machines) {
     machine.disk.failures = 0

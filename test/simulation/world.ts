@@ -47,6 +47,8 @@ export class World {
   readonly transactionBytesMax = 64 * 1024
   readonly counts: Record<string, number> = {}
   violation: Error | undefined
+  /** An apply phase has begun on this machine. */
+  onApplying: (name: string) => void = () => {}
   /** Batches failed lately, so that errors inside are to be expected. */
   faultyDisks = false
   readonly trace: string[] | undefined
