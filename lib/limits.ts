@@ -128,5 +128,5 @@ export const peersPerMessageMax = 64
 export const exchangeIntervalMs = 20_000
 export const hostBytesMax = 255
 
-/** A peer whose clock is so far ahead is named in a warning. */
+/** A peer whose clock is so far ahead, or behind, is named in a warning. */
 export const clockAheadMs = 60 * 60 * 1000

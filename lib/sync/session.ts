@@ -172,6 +172,7 @@ export class Session {
     if (hello.resolverVersion !== local.resolverVersion) {
       this.#warn('REPLICATION_RESOLVER_MISMATCH', `Replica ${hello.replica} has resolverVersion ${JSON.stringify(hello.resolverVersion)}, this one ${JSON.stringify(local.resolverVersion)}: they may decide conflicts differently`)
     }
+    if (timeMs - hello.timeMs > clockAheadMs) this.#warn('REPLICATION_CLOCK_BEHIND', `The clock of replica ${hello.replica} is ${Math.round((timeMs - hello.timeMs) / 1000)} s behind this one`)
     if (hello.timeMs - timeMs > clockAheadMs) this.#warn('REPLICATION_CLOCK_AHEAD', `The clock of replica ${hello.replica} is ${Math.round((hello.timeMs - timeMs) / 1000)} s ahead of this one`)
     this.#conversation.emit({ type: 'greeted', hello })
     this.#sendDirects()

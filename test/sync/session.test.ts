@@ -139,10 +139,10 @@ test('another version of the protocol is refused before anything else of the hel
   assert.is(range.b.ended, undefined, 'a range that includes ours will do')
 })
 
-test('another resolverVersion, and a clock far ahead, are warnings', () => {
+test('another resolverVersion, and a clock far ahead or behind, are warnings', () => {
   const ends = pair()
   ends.b.local.resolverVersion = '2'
-  ends.a.handle({ type: 'connected', want: true, timeMs: 0 })
+  ends.a.connected(true)
   ends.b.connected(true)
   ends.settle()
   assert.equal(ends.a.of('warn').map(({ error }) => error.code), ['REPLICATION_RESOLVER_MISMATCH'])
@@ -153,6 +153,11 @@ test('another resolverVersion, and a clock far ahead, are warnings', () => {
   ahead.settle()
   assert.equal(ahead.a.of('warn').map(({ error }) => error.code), ['REPLICATION_CLOCK_AHEAD'])
   assert.is(ahead.a.ended, undefined)
+  const behind = pair()
+  behind.b.handle({ type: 'connected', want: true, timeMs: 1_700_000_000_000 - 3 * 3600_000 })
+  behind.a.connected(true)
+  behind.settle()
+  assert.equal(behind.a.of('warn').map(({ error }) => error.code), ['REPLICATION_CLOCK_BEHIND'])
 })
 
 test('a second hello ends the conversation', () => {
