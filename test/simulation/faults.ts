@@ -32,7 +32,10 @@ export const faults: readonly PlantedFault[] = [
   },
   {
     name: 'a catch-up is not read at one snapshot',
-    patches: [{ file: 'lib/storage/source.ts', find: 'this.reading = { snapshot: options.snapshot, ', replace: 'this.reading = { snapshot: undefined as never, ' }]
+    patches: [
+      { file: 'lib/storage/source.ts', find: 'this.reading = { snapshot: options.snapshot, ', replace: 'this.reading = { snapshot: undefined as never, ' },
+      { file: 'lib/storage/log-source.ts', find: 'keys.slice(this.#index, this.#index + this.#valuesAtOnce)', replace: 'keys.slice(this.#index, this.#index + 1)' }
+    ]
   },
   {
     name: 'a copied directory writes on in the log of its original',
