@@ -6,11 +6,20 @@
  */
 export const MiB = 1024 * 1024
 
-/** Largest frame on the wire: a data fragment, or a whole control frame (a vector of `logsMax` entries fits). */
-export const frameBytesMax = 2 * MiB
+/** Largest frame on the wire: a data fragment, or a whole control frame (a hello with two vectors of `logsMax` fits). */
+export const frameBytesMax = 4 * MiB
 
 /** Payload of one data frame when there is much to send. */
 export const fragmentBytes = 128 * 1024
+
+/** A fragment with more to follow carries at least so much, so that a message is not a million pieces. */
+export const fragmentBytesMin = 16 * 1024
+
+/** Messages that may wait until what comes before them is there. */
+export const waitingMessagesMax = 65_536
+
+/** Units that are handed on and not applied yet. */
+export const unitsApplyingMax = 1024
 
 /** Target size of one chunk of a catch-up or state transfer. */
 export const chunkBytes = 256 * 1024
@@ -40,8 +49,13 @@ export const feedBytesMax = 32 * MiB
 /** Unsent bytes that may wait for a peer that does not read. */
 export const outputBytesMax = 16 * MiB
 
-/** Log ids that a version vector may name. */
+/** Log ids that a version vector may name; and of these, how many may come from others. */
 export const logsMax = 65_536
+export const logsOfOthersMax = logsMax - 1024
+
+/** Replicas of the group that are remembered, and entries of all their vectors. */
+export const membersMax = 4096
+export const memberEntriesMax = 1_048_576
 
 /** Keys with siblings that are remembered in memory. */
 export const siblingKeysMax = 65_536
@@ -79,6 +93,9 @@ export const heartbeatTimeoutMs = 7000
 
 /** How long what others promised to bring may be missing before it is asked for. */
 export const lateMs = 3000
+
+/** A peer that takes nothing of what waits for it, for so long, is left. */
+export const outputStallMs = 30_000
 
 /** A source closes its snapshot when the receiver has given no credit for so long. */
 export const transferStallMs = 60_000

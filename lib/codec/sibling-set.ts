@@ -14,8 +14,8 @@ export function writeSiblings (writer: ByteWriter, siblings: SiblingSet): void {
   }
 }
 
-export function readSiblings (reader: ByteReader): SiblingSet {
-  const count = reader.count(siblingsPerKeyMax, 17)
+export function readSiblings (reader: ByteReader, max = siblingsPerKeyMax): SiblingSet {
+  const count = reader.count(max, 17)
   const siblings = new Array<Sibling>(count)
   for (let index = 0; index < count; index++) {
     const type = reader.byte()
@@ -33,7 +33,7 @@ export function readSiblings (reader: ByteReader): SiblingSet {
 
 export function decodeSiblings (bytes: Uint8Array): SiblingSet {
   const reader = new ByteReader(bytes)
-  const siblings = readSiblings(reader)
+  const siblings = readSiblings(reader, Infinity) // what came in two halves is whole here
   reader.end()
   return siblings
 }

@@ -8,7 +8,7 @@ import { pushable, type Pushable } from 'it-pushable'
 import { encodeFrame, FrameReader } from '../codec/frames.ts'
 import { decodeFrame, type Hello, type Peer } from '../codec/message.ts'
 import { ReplicationError, toReplicationError } from '../errors.ts'
-import { frameBytesMax, outputBytesMax } from '../limits.ts'
+import { frameBytesMax, outputBytesMax, outputStallMs } from '../limits.ts'
 import type { Effect, LocalReplica, SessionEvent } from '../sync/events.ts'
 import { Session } from '../sync/session.ts'
 import type { Delivery, Progress } from '../storage/delivery.ts'
@@ -60,6 +60,9 @@ export class Link {
   #applied: Promise<void> = Promise.resolve()
   readonly #effects: Effect[] = []
   #carrying = false
+  /** What the peer had taken when it last took something, and when that was. */
+  #takenBytes = 0
+  #takenMs = 0
   #ended = false
   readonly #finished: Promise<void>
 
@@ -86,7 +89,9 @@ export class Link {
   /** Tells the session what happened, and carries out what follows. */
   handle (event: SessionEvent): void {
     if (this.#ended) return
-    this.#carryOut(this.session.handle(event, this.#owner.system.monotonicMs()))
+    const nowMs = this.#owner.system.monotonicMs()
+    if (event.type === 'tick') this.#watchOutput(nowMs)
+    this.#carryOut(this.session.handle(event, nowMs))
   }
 
   /** Ends the link; the peer is told why. */
@@ -107,7 +112,12 @@ export class Link {
     if (this.#carrying) return
     this.#carrying = true
     for (let effect = this.#effects.shift(); effect !== undefined; effect = this.#effects.shift()) {
-      if (!this.#ended) this.#perform(effect)
+      if (this.#ended) continue
+      try {
+        this.#perform(effect)
+      } catch (error) {
+        this.#effects.push(...this.session.end(toReplicationError(error)))
+      }
     }
     this.#carrying = false
   }
@@ -195,8 +205,23 @@ export class Link {
 
   #send (frame: Buffer): void {
     for (const bytes of encodeFrame(frame)) this.#output.push(bytes)
-    const unsent = this.#output.readableLength + this.#connection.unsentBytes
+    const unsent = this.#unsentBytes
     if (unsent > outputBytesMax) this.#close(new ReplicationError(`The peer does not read: ${unsent} bytes wait for it`, { code: 'REPLICATION_PEER_STALLED' }))
+  }
+
+  /** A peer may be slow, but not stand still while something waits for it. */
+  #watchOutput (nowMs: number): void {
+    const { bytesSent } = this.#connection
+    if (bytesSent !== this.#takenBytes || this.#unsentBytes === 0) {
+      this.#takenBytes = bytesSent
+      this.#takenMs = nowMs
+    } else if (nowMs - this.#takenMs > outputStallMs) {
+      this.#close(new ReplicationError(`The peer has read nothing for ${outputStallMs} ms: ${this.#unsentBytes} bytes wait for it`, { code: 'REPLICATION_PEER_STALLED' }))
+    }
+  }
+
+  get #unsentBytes (): number {
+    return this.#output.readableLength + this.#connection.unsentBytes
   }
 
   /** Everything that was sent goes out, and no more comes in. */

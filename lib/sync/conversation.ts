@@ -2,7 +2,9 @@
  * What both directions of a session share: the peer, what it is known to have, and the effects of one event.
  */
 import { encodeControl, type ControlMessage, type Hello } from '../codec/message.ts'
-import { VersionVector } from '../core/version-vector.ts'
+import { VersionVector, type Advance } from '../core/version-vector.ts'
+import { ReplicationError } from '../errors.ts'
+import { logsOfOthersMax } from '../limits.ts'
 import type { Effect, LocalReplica } from './events.ts'
 
 export class Conversation {
@@ -19,6 +21,8 @@ export class Conversation {
   readonly peerKnows = new VersionVector()
   readonly operations = { received: 0, sent: 0 }
   #effects: Effect[] = []
+  /** Logs that the peer has named and that were not known here then. */
+  #foreignLogs = 0
 
   constructor (local: LocalReplica, nowMs: number) {
     this.local = local
@@ -36,6 +40,29 @@ export class Conversation {
   sendFrame (frame: Buffer): void {
     this.sentMs = this.nowMs
     this.emit({ type: 'send', frame })
+  }
+
+  /**
+   * Takes in what the peer says that it has: all that names logs passes here first.
+   *
+   * @throws `REPLICATION_LOG_REPLACED` if it knows more of our own log than we do, `REPLICATION_TOO_MANY_LOGS`
+   */
+  learn (advances: readonly Advance[]): void {
+    const { local, peerKnows } = this
+    for (const advance of advances) {
+      if (advance.log === local.log && advance.sequence > local.vector.sequenceOf(advance.log)) {
+        this.emit({ type: 'log-contradicted' })
+        throw new ReplicationError(`The peer knows more of the log of replica ${local.replica} than that one itself, which was restored or copied: it writes on in a new log`, { code: 'REPLICATION_LOG_REPLACED' })
+      }
+      if (peerKnows.sequenceOf(advance.log) === 0 && local.vector.sequenceOf(advance.log) === 0) this.#foreignLogs++
+      peerKnows.advance(advance)
+    }
+    if (local.vector.size + this.#foreignLogs <= logsOfOthersMax) return
+    this.#foreignLogs = 0
+    for (const { log } of peerKnows) if (local.vector.sequenceOf(log) === 0) this.#foreignLogs++
+    if (local.vector.size + this.#foreignLogs > logsOfOthersMax) {
+      throw new ReplicationError(`With ${this.#foreignLogs} logs that only the peer knows there would be ${local.vector.size + this.#foreignLogs}, at most ${logsOfOthersMax} are possible`, { code: 'REPLICATION_TOO_MANY_LOGS' })
+    }
   }
 
   /** What has been emitted since the last call. */

@@ -7,6 +7,7 @@
  */
 import { decodeData, type DataMessage } from '../codec/message.ts'
 import { ReplicationError } from '../errors.ts'
+import { waitingMessagesMax } from '../limits.ts'
 
 export interface Received {
   readonly message: DataMessage
@@ -56,6 +57,7 @@ export class Inbox {
       this.#grantAssembled()
       return
     }
+    if (this.#queue.length === waitingMessagesMax) throw new ReplicationError(`More than ${waitingMessagesMax} messages wait for what comes before them`, { code: 'REPLICATION_PROTOCOL' })
     const whole = this.#fragments.length === 1 ? bytes : Buffer.concat(this.#fragments)
     const message = decodeData(whole)
     if (message.type === 'begin') this.#begins++

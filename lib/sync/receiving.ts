@@ -13,7 +13,7 @@
 import { VersionVector, type Advance } from '../core/version-vector.ts'
 import type { DataMessage } from '../codec/message.ts'
 import { ReplicationError } from '../errors.ts'
-import { creditWindowBytes, deliveryStallMs, innerBatchBytesMax, lateMs, transactionBytesCeiling, turnMs, unitOverheadFactor } from '../limits.ts'
+import { creditWindowBytes, deliveryStallMs, fragmentBytesMin, innerBatchBytesMax, lateMs, turnMs, unitOverheadFactor, unitsApplyingMax } from '../limits.ts'
 import type { Conversation } from './conversation.ts'
 import { Inbox } from './inbox.ts'
 
@@ -48,8 +48,7 @@ export class Receiving {
   begin (wanted: boolean): void {
     const { local, peer, peerKnows } = this.#conversation
     // A replica that passes on what came to it puts several units into one.
-    const transactionBytesMax = Math.max(local.transactionBytesMax, peer!.transactionBytesMax, 4 * innerBatchBytesMax)
-    this.#inbox = new Inbox(creditWindowBytes, Math.min(transactionBytesMax, transactionBytesCeiling) * unitOverheadFactor)
+    this.#inbox = new Inbox(creditWindowBytes, Math.max(local.transactionBytesMax, 4 * innerBatchBytesMax) * unitOverheadFactor)
     this.#stream.join(peer!.vector)
     if (local.vector.dominates(peerKnows)) {
       if (!wanted) this.#sendWant()
@@ -108,6 +107,7 @@ export class Receiving {
   }
 
   fragment (bytes: Buffer, last: boolean): void {
+    if (bytes.length < (last ? 1 : fragmentBytesMin)) throw new ReplicationError(`A fragment of ${bytes.length} bytes`, { code: 'REPLICATION_PROTOCOL' })
     this.#activeMs = this.#conversation.nowMs
     this.#inbox.receive(bytes, last)
   }
@@ -182,7 +182,7 @@ export class Receiving {
   }
 
   #takeBegin (message: Extract<DataMessage, { type: 'begin' }>): boolean {
-    const { local, peer, peerKnows } = this.#conversation
+    const { local, peer } = this.#conversation
     if (this.#unitsApplying > 0 || local.applying) return false
     if (!this.#hasTurn) {
       if (this.#state === 'asked') return false
@@ -194,7 +194,7 @@ export class Receiving {
     this.#inbox.consumed()
     this.#stream = new VersionVector(peer!.vector)
     this.#stream.join(message.vector)
-    peerKnows.join(message.vector)
+    this.#conversation.learn(message.vector)
     this.#setState('delivering')
     this.#conversation.emit({ type: 'begin-delivery', kind: message.kind, vector: [...this.#stream], collected: message.collected, entries: message.entries })
     return true
@@ -215,12 +215,12 @@ export class Receiving {
   }
 
   #takeUnit (before: readonly Advance[], changes: readonly Advance[], entries: Extract<DataMessage, { type: 'unit' }>['entries'], acknowledge: boolean): boolean {
-    const { local, nowMs, operations, peerKnows } = this.#conversation
+    const { local, nowMs, operations } = this.#conversation
     if (this.#inbox.holdsBegin) {
       if (acknowledge) this.#conversation.emit({ type: 'flush' })
       return this.#drop() // what it brings, and all that builds on it, is repeated
     }
-    if (local.applying || this.#state === 'delivering') return false
+    if (local.applying || this.#state === 'delivering' || this.#unitsApplying >= unitsApplyingMax) return false
     const missing = before.filter(({ log, sequence }) => !local.vector.covers(log, sequence))
     if (missing.length > 0) {
       this.#blockedMs ??= nowMs
@@ -231,8 +231,8 @@ export class Receiving {
     this.#blockedMs = undefined
     const { bytes } = this.#inbox.take()
     this.#unitsApplying++
-    peerKnows.join(before)
-    peerKnows.join(changes)
+    this.#conversation.learn(before)
+    this.#conversation.learn(changes)
     operations.received += entries.length
     this.#conversation.emit({ type: 'apply', stream: this.#stream, before, changes, entries, bytes })
     if (acknowledge) this.#conversation.emit({ type: 'flush' })

@@ -18,7 +18,7 @@ import { Sending, type SendingState } from './sending.ts'
 
 /** Codes that a peer may give as its reason to leave; any other becomes `REPLICATION_DISCONNECTED`. */
 const peerCodes = new Set<string>([
-  'REPLICATION_GROUP_MISMATCH', 'REPLICATION_SELF', 'REPLICATION_DUPLICATE_LINK', 'REPLICATION_TOO_MANY_LINKS', 'REPLICATION_PROTOCOL', 'REPLICATION_PROTOCOL_VERSION',
+  'REPLICATION_GROUP_MISMATCH', 'REPLICATION_SELF', 'REPLICATION_DUPLICATE_LINK', 'REPLICATION_TOO_MANY_LINKS', 'REPLICATION_TOO_MANY_LOGS', 'REPLICATION_TOO_MANY_MEMBERS', 'REPLICATION_PROTOCOL', 'REPLICATION_PROTOCOL_VERSION',
   'REPLICATION_FRAME_TOO_LARGE', 'REPLICATION_PEER_SILENT', 'REPLICATION_PEER_STALLED', 'REPLICATION_CLOCK_IMPOSSIBLE', 'REPLICATION_LOG_REPLACED'
 ] satisfies ReplicationErrorCode[])
 
@@ -159,16 +159,16 @@ export class Session {
   }
 
   #greet (hello: Hello, timeMs: number): void {
-    const { local, peerKnows } = this.#conversation
+    const { local } = this.#conversation
     if (hello.nonce === local.nonce) throw new ReplicationError('This address is this replica itself', { code: 'REPLICATION_SELF' })
     if (hello.group !== local.group) throw new ReplicationError(`Replica ${hello.replica} does not belong to the group ${JSON.stringify(local.group)}`, { code: 'REPLICATION_GROUP_MISMATCH' })
     if (this.#helloDue !== undefined) this.#sendHello({ ...this.#helloDue, timeMs })
     this.#conversation.peer = hello
-    peerKnows.join(hello.vector)
-    if (hello.log === local.log || peerKnows.sequenceOf(local.log) > local.vector.sequenceOf(local.log)) {
+    if (hello.log === local.log) {
       this.#conversation.emit({ type: 'log-contradicted' })
-      throw new ReplicationError(`Replica ${hello.replica} knows more of the log of replica ${local.replica} than that one itself, which was restored or copied: it writes on in a new log`, { code: 'REPLICATION_LOG_REPLACED' })
+      throw new ReplicationError(`Replica ${hello.replica} writes in the same log as replica ${local.replica}, a copy of it: both write on in new ones`, { code: 'REPLICATION_LOG_REPLACED' })
     }
+    this.#conversation.learn(hello.vector)
     if (hello.resolverVersion !== local.resolverVersion) {
       this.#warn('REPLICATION_RESOLVER_MISMATCH', `Replica ${hello.replica} has resolverVersion ${JSON.stringify(hello.resolverVersion)}, this one ${JSON.stringify(local.resolverVersion)}: they may decide conflicts differently`)
     }
@@ -211,13 +211,13 @@ export class Session {
   #left ({ code, message }: { code: string, message: string }): void {
     this.#ended = true
     const known = peerCodes.has(code) ? code as ReplicationErrorCode : 'REPLICATION_DISCONNECTED'
-    this.#conversation.emit({ type: 'end', error: new ReplicationError(`The peer left: ${message}`, { code: known }) })
+    this.#conversation.emit({ type: 'end', error: new ReplicationError(`The peer left: ${message.replace(/\p{C}/gu, '?')}`, { code: known }) })
   }
 
   /** Answers a `want`, whose vectors are differences to those of the peer's hello. */
   #serve (vector: readonly Advance[], collected: readonly Advance[]): void {
-    const { peer, peerKnows } = this.#conversation
-    peerKnows.join(vector)
+    const { peer } = this.#conversation
+    this.#conversation.learn(vector)
     const base = new VersionVector(peer!.vector)
     base.join(vector)
     const collectedBase = new VersionVector(peer!.collected)
@@ -229,8 +229,8 @@ export class Session {
     if (members.length === 0) this.answers++
     for (const { replica, vector } of members) {
       if (replica !== this.peer!.replica) continue
+      this.#conversation.learn(vector)
       this.peerDurable.join(vector)
-      this.#conversation.peerKnows.join(vector)
     }
     this.#conversation.emit({ type: 'acknowledged', members })
   }
