@@ -39,7 +39,7 @@ export function fuzzedSession (seed: number): Outcome {
     frames++
   }
   if (fuzzer.chance(0.6)) take(fuzzer.hello({ credit: 1_000_000 }))
-  while (frames < framesMax && end.ended === undefined) {
+  for (let count = 0; count < framesMax && end.ended === undefined; count++) {
     take(fuzzer.frame())
     if (fuzzer.chance(0.1)) end.handle({ type: 'tick' })
   }
