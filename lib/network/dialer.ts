@@ -35,6 +35,10 @@ const suggestionDialsMax = 8
 /** Good news of a suggestion counts so often: whoever hears it from many does not dial more. */
 const newsIntervalMs = 1000
 
+/** New suggestions: so many at once, and so many a second after that. Who makes them up shall not keep us busy. */
+const suggestionBurst = 64
+const suggestionsPerSecond = 10
+
 /** A suggestion that fails waits longer than others: it may be nobody's. */
 const suggestionBackOffMs = 500
 
@@ -66,6 +70,8 @@ interface Target extends DialState {
   /** It was heard of; and a replica was linked there. */
   suggested: boolean
   met: boolean
+  /** Good news came while it was dialled: if that fails, it is tried once more soon. */
+  encouraged: boolean
   /** When good news of it last counted. */
   newsMs: number
   /** It has failed, or was linked, once. */
@@ -90,6 +96,9 @@ export class Dialer {
   /** The dials under way, by address; an aborted one until it has ended. */
   readonly #dials = new Map<string, Promise<void>>()
   readonly #untried = new Set<{ targets: Set<Target>, resolve: () => void }>()
+  /** New suggestions that may be taken now, and when that was counted. */
+  #allowance = suggestionBurst
+  #allowanceMs = 0
   #closed = false
 
   constructor (options: DialerOptions) {
@@ -121,7 +130,7 @@ export class Dialer {
     const nowMs = this.#options.system.monotonicMs()
     const known = this.#targets.get(key)
     if (known === undefined) {
-      if (!this.#makeRoom(false, suggestionsMax)) return
+      if (!this.#mayBeginOne(nowMs) || !this.#makeRoom(false, suggestionsMax)) return
       const target = this.#create(key, address)
       target.suggested = target.tried = true
       target.newsMs = nowMs
@@ -196,8 +205,9 @@ export class Dialer {
     const nowMs = system.monotonicMs()
     const targets = address === undefined ? [...this.#targets.values()] : only === undefined ? [] : [only]
     for (const target of targets) {
-      if (target.state !== 'waiting' || this.#ready.has(target)) continue
       target.backOff.reset()
+      target.encouraged = target.state === 'dialling'
+      if (target.state !== 'waiting' || this.#ready.has(target)) continue
       // Not at once: whoever hears the same news at the same moment would dial us while we dial them.
       const delayMs = Math.max(0, target.dialledAtMs + backOffMinMs - nowMs) + system.random() * backOffMinMs
       if (nowMs + delayMs < target.dueAtMs) this.#wait(target, delayMs)
@@ -247,6 +257,7 @@ export class Dialer {
       added: false,
       suggested: false,
       met: false,
+      encouraged: false,
       newsMs: -Infinity,
       tried: false,
       opened: false,
@@ -333,7 +344,17 @@ export class Dialer {
     if (!isSuggestion(target)) return this.#wait(target, target.backOff.next())
     if (!target.met && target.attempts >= suggestionAttemptsMax) return this.#drop(target)
     const { system } = this.#options
-    this.#wait(target, target.attempts < metAttemptsMax ? target.backOff.next() : metRetryMs * (0.5 + system.random() / 2))
+    const isSoon = target.encouraged || target.attempts < metAttemptsMax
+    target.encouraged = false
+    this.#wait(target, isSoon ? target.backOff.next() : metRetryMs * (0.5 + system.random() / 2))
+  }
+
+  #mayBeginOne (nowMs: number): boolean {
+    this.#allowance = Math.min(suggestionBurst, this.#allowance + (nowMs - this.#allowanceMs) / 1000 * suggestionsPerSecond)
+    this.#allowanceMs = nowMs
+    if (this.#allowance < 1) return false
+    this.#allowance--
+    return true
   }
 
   /** Makes room for one more that was merely heard of, or met; false if all that there are have done better. */

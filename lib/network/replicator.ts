@@ -231,8 +231,8 @@ export class Replicator {
     const dialable = link.direction === 'outbound' || this.#exchange !== undefined ? dialableAddress(link) : undefined
     if (dialable !== undefined && (link.direction === 'outbound' || this.#dialer.met(dialable))) this.#meet(dialable, hello.replica)
     for (const { address } of this.#addressesOf(hello.replica)) this.#dialer.linked(address)
-    // Who comes back brings the news that the way is free.
-    if (link.direction === 'inbound') this.#dialer.kick()
+    // One who is back brings the news that the way to others may be free.
+    this.#dialer.kick()
     this.#announced.add(link)
     this.#exchange?.greeted(link)
     this.#options.emit(link.direction === 'outbound' ? 'connect' : 'connection', host, port)

@@ -388,13 +388,23 @@ test('a flood of suggestions is bounded, lets a good one through, and keeps nobo
   await system.advance(1)
   assert.is(dialsOf(a), 1)
   for (let i = 0; i < 300; i++) {
-    for (let j = 0; j < 10; j++) dialer.suggest({ host: 'black', port: 20_000 + i * 10 + j })
-    if (i % 10 === 0) dialer.suggest(b)
+    for (let j = 0; j < 10; j++) {
+      dialer.suggest({ host: 'black', port: 20_000 + i * 10 + j })
+      if (i % 10 === 0 && j === 5) dialer.suggest(b)
+    }
     await system.advance(1000)
   }
   assert.ok(dialsOf(b) > 0, 'the good one among forged ones')
   assert.ok(dialer.states().length <= suggestionsMax + 1)
   assert.ok(dials.length < 300 * 16, `${dials.length} dials`)
+  // Where nobody listens the answer comes at once, and so would the next dial.
+  network.partition('near', 'black', false)
+  const before = dials.length
+  for (let i = 0; i < 20_000; i++) {
+    dialer.suggest({ host: 'black', port: 30_000 + i })
+    await system.advance(1)
+  }
+  assert.ok(dials.length - before < 20 * 60, `${dials.length - before} dials in 20 s`)
 })
 
 test('a replica that came in is not dialled where it listens while its link lasts, then it is; but what the user gave is', async () => {

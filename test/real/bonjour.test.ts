@@ -62,6 +62,19 @@ onNetwork('the port held by somebody else: told, and used once it is free', asyn
   await converged(replicas, 30_000)
 })
 
+onNetwork('a socket that is deaf, since its interface was made again and looks the same, is replaced', async () => {
+  a.unplug('eth0')
+  a.run('sh', '-c', 'echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6')
+  const plug = (): void => { a.plug('eth0', 'br0', '10.7.0.1', '02:00:00:00:00:0a') }
+  plug()
+  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9001 }, a.namespace))
+  await replicas[0]!.do('put', { key: 'key', value: 'value' })
+  a.unplug('eth0')
+  plug()
+  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: false }, b.namespace))
+  await converged(replicas, 30_000)
+})
+
 onNetwork('a network without a default route, and a host without any network, find each other once there is a cable', async () => {
   a.run('ip', 'route', 'del', 'default')
   b.unplug('eth0')

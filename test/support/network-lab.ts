@@ -57,10 +57,10 @@ export class LabHost {
     return run('ip', 'netns', 'exec', this.namespace, command, ...args)
   }
 
-  /** Gives it an interface with a cable to a bridge. */
-  plug (device: string, bridge: string, address: string): void {
+  /** Gives it an interface with a cable to a bridge, and with a hardware address of its own or this one. */
+  plug (device: string, bridge: string, address: string, hardware?: string): void {
     const port = `${this.name}-${device}`
-    run('ip', '-n', this.#bridges, 'link', 'add', port, 'type', 'veth', 'peer', 'name', device, 'netns', this.namespace)
+    run('ip', '-n', this.#bridges, 'link', 'add', port, 'type', 'veth', 'peer', 'name', device, ...(hardware === undefined ? [] : ['address', hardware]), 'netns', this.namespace)
     run('ip', '-n', this.#bridges, 'link', 'set', port, 'master', bridge, 'up')
     this.run('ip', 'link', 'set', device, 'up')
     this.readdress(device, address)
