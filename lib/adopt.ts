@@ -11,7 +11,7 @@ import { ClassicLevel } from 'classic-level'
 import { bytesEncodings } from './encodings.ts'
 import { lastWriterWins } from './core/resolve.ts'
 import { ReplicationError } from './errors.ts'
-import { MiB, transactionBytesCeiling } from './limits.ts'
+import { MiB, memberTtlDefaultMs, transactionBytesCeiling } from './limits.ts'
 import type { Engine } from './storage/engine.ts'
 import { adoptingSuffix, identityFileName, IdentityFile } from './storage/identity.ts'
 import { keyspace, wholeKeyspace } from './storage/keyspaces.ts'
@@ -83,6 +83,7 @@ async function openStore (level: Level, identity: IdentityFile, system: System):
     resolver: lastWriterWins,
     resolverVersion: '',
     transactionBytesMax: transactionBytesCeiling,
+    memberTtlMs: memberTtlDefaultMs,
     onError: () => {},
     onCommit: () => {},
     onApplying: () => {},

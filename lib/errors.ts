@@ -44,6 +44,7 @@ export type ReplicationErrorCode =
   | 'REPLICATION_LOG_REPLACED'
   | 'REPLICATION_PEERS'
   | 'REPLICATION_DISCOVERY'
+  | 'REPLICATION_MEMBER'
   | 'REPLICATION_INTERNAL'
 
 /** An error with a stable `code`; `cause` holds the error that led to it, if any. */

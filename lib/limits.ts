@@ -49,6 +49,12 @@ export const feedBytesMax = 32 * MiB
 /** Unsent bytes that may wait for a peer that does not read. */
 export const outputBytesMax = 16 * MiB
 
+/** How long a member may be unseen before it is not waited for any more. */
+export const memberTtlDefaultMs = 30 * 24 * 60 * 60 * 1000
+
+/** How often linked replicas tell each other of all members, also if there is no news. */
+export const memberRefreshMs = 60 * 60 * 1000
+
 /** Log ids that a version vector may name; and of these, how many may come from others. */
 export const logsMax = 65_536
 export const logsOfOthersMax = logsMax - 1024
@@ -65,6 +71,9 @@ export const keyBytesMax = 64 * MiB
 export const groupBytesMax = 255
 export const messageTextBytesMax = 1024
 
+/** How often the time that a replica has been open is saved. */
+export const runningTimeSaveMs = 600_000
+
 /** Operations that have to be written before a sweep of the log is worth its while. */
 export const sweepOperationsMin = 1000
 
@@ -73,6 +82,12 @@ export const housekeepingDelayMs = 2000
 
 /** And how long after a failure it is tried again. */
 export const housekeepingPauseMs = 60_000
+
+/** Tombstones that are collected, or looked for, in one turn of the writer. */
+export const tombstonesAtOnce = 500
+
+/** Tombstones that go with the unit or delivery that says so; more go before it, or behind its apply phase. */
+export const tombstonesPerUnitMax = 10_000
 
 /** Running numbers kept of inner batches, to find holes; a checkpoint of the vector after every so many. */
 export const journalSlots = 65_536

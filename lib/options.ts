@@ -4,7 +4,7 @@
 import type { DatabaseOptions } from 'classic-level'
 import { lastWriterWins } from './core/resolve.ts'
 import { ReplicationError } from './errors.ts'
-import { groupBytesMax, messageTextBytesMax, transactionBytesCeiling, transactionBytesDefault } from './limits.ts'
+import { groupBytesMax, memberTtlDefaultMs, messageTextBytesMax, transactionBytesCeiling, transactionBytesDefault } from './limits.ts'
 import type { Resolver } from './types.ts'
 
 /** Addresses as `'host:port'`, or `'[::1]:9000'`. */
@@ -52,6 +52,8 @@ export interface ReplicationOptions<K = string, V = string> {
   transactionBytesMax?: number
   /** How long `open()` tries to catch up with known peers before it accepts writes. Default 1000. */
   initialSyncMs?: number
+  /** How long a replica may be unseen, while this one runs, before deletes are forgotten without it. Default 30 days. */
+  memberTtlMs?: number
 }
 
 export interface DiscoveryOptions {
@@ -93,6 +95,7 @@ export interface CompleteOptions {
   readonly sync: boolean
   readonly transactionBytesMax: number
   readonly initialSyncMs: number
+  readonly memberTtlMs: number
 }
 
 const portDefault = 9000
@@ -126,9 +129,10 @@ export function completeOptions (options: ReplicatedLevelOptions<any, any>): Com
   if (typeof peers !== 'function' && (typeof peers !== 'object' || peers === null)) throw invalid('peers', peers, 'a list, a record, a function or an async iterable')
   const resolver = options.resolver ?? lastWriterWins
   if (typeof resolver !== 'function') throw invalid('resolver', resolver, 'a function')
-  const { transactionBytesMax = transactionBytesDefault, initialSyncMs = 1000 } = options
+  const { transactionBytesMax = transactionBytesDefault, initialSyncMs = 1000, memberTtlMs = memberTtlDefaultMs } = options
   if (!isInteger(transactionBytesMax, 1, transactionBytesCeiling)) throw invalid('transactionBytesMax', transactionBytesMax, `an integer from 1 to ${transactionBytesCeiling}`)
   if (typeof initialSyncMs !== 'number' || !(initialSyncMs >= 0)) throw invalid('initialSyncMs', initialSyncMs, 'a number of milliseconds, 0 or more')
+  if (typeof memberTtlMs !== 'number' || !(memberTtlMs > 0)) throw invalid('memberTtlMs', memberTtlMs, 'a number of milliseconds, more than 0')
   return Object.freeze({
     group,
     host,
@@ -142,7 +146,8 @@ export function completeOptions (options: ReplicatedLevelOptions<any, any>): Com
     resolverVersion: text('resolverVersion', options.resolverVersion ?? '', 0, messageTextBytesMax),
     sync: boolean('sync', options.sync ?? false),
     transactionBytesMax,
-    initialSyncMs
+    initialSyncMs,
+    memberTtlMs
   })
 }
 

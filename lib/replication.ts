@@ -38,10 +38,34 @@ export interface ReplicationStatus {
   readonly durable: Readonly<Record<string, number>>
   /** Tombstones up to here have been forgotten. */
   readonly collected: Readonly<Record<string, number>>
-  /** The replicas of the group that this one knows of, and what they have said to hold durably. */
-  readonly members: ReadonlyArray<{ readonly id: string, readonly acknowledged: Readonly<Record<string, number>> }>
+  /** The replicas of the group that this one knows of. */
+  readonly members: readonly MemberStatus[]
+  /** What deletes have left, until every member has them on disk. */
+  readonly tombstones: {
+    /** How many there are, at most. */
+    readonly count: number
+    /** How many stand in conflict with a value, and hold back others after them. */
+    readonly conflicts: number
+    /** The members that are waited for. */
+    readonly blockedBy: readonly string[]
+  }
+  /** Operations in the log: those that the last sweep found to be in use, and those written since. */
+  readonly operations: { readonly live: number, readonly written: number }
   /** Whether a long catch-up or state transfer is being applied. */
   readonly applying: boolean
+}
+
+export interface MemberStatus {
+  readonly id: string
+  /** What it has said to hold durably: for each log, how many operations. */
+  readonly acknowledged: Readonly<Record<string, number>>
+  /** How many operations of this replica it is not known to hold durably. */
+  readonly behind: number
+  readonly linked: boolean
+  /** For how long it has not been seen, in time that this replica was open. */
+  readonly unseenMs: number
+  /** Whether it is waited for: it was neither retired, nor unseen for `memberTtlMs`. */
+  readonly counted: boolean
 }
 
 /** A range of keys, as iterators take it. */
@@ -147,9 +171,31 @@ export class Replication<K = string, V = string> {
     return this.#replica.replicator.stream()
   }
 
-  /** One plain object: who this is, what it knows, and of whom. */
+  /**
+   * Stops waiting for a replica that will not return: what was deleted may be forgotten without it. Should it return
+   * all the same, it is brought up to date and waited for again, and nothing deleted comes back with it. One replica
+   * of the group has to be told. Resolves when that is on disk.
+   *
+   * @param replicaId an `id` of the members in {@link status}
+   * @throws `REPLICATION_MEMBER` if that is no member, this replica itself, or one that is linked
+   */
+  async retire (replicaId: string): Promise<void> {
+    const { store, replicator } = this.#replica
+    const refused = replicaId === store.replica
+      ? 'is this replica itself'
+      : !store.members.has(replicaId) ? 'is not a member of the group that this replica knows of' : replicator.mesh.linkTo(replicaId) !== undefined ? 'is linked: it is there' : undefined
+    if (refused !== undefined) throw new ReplicationError(`Replica ${String(replicaId)} ${refused}`, { code: 'REPLICATION_MEMBER' })
+    await store.retire(replicaId)
+  }
+
+  /** One plain object: who this is, what it knows and of whom, and what deletes still wait for. */
   status (): ReplicationStatus {
-    const { store } = this.#replica
+    const { store, replicator } = this.#replica
+    const members = [...store.members].map(({ replica, acknowledged, unseenMs, counted }) => {
+      const self = replica === store.replica
+      return { id: replica, acknowledged: plain(acknowledged), behind: store.vector.operationsBeyond(acknowledged), linked: self || replicator.mesh.linkTo(replica) !== undefined, unseenMs: Math.floor(unseenMs), counted }
+    })
+    const { tombstones, log } = store.garbage
     return {
       id: store.replica,
       log: formatLogId(store.ownLog),
@@ -158,7 +204,9 @@ export class Replication<K = string, V = string> {
       vector: plain(store.vector),
       durable: plain(store.durable),
       collected: plain(store.collected),
-      members: [...store.members].map(([id, acknowledged]) => ({ id, acknowledged: plain(acknowledged) })),
+      members,
+      tombstones: { ...tombstones, blockedBy: tombstones.count === 0 ? [] : members.filter(({ id, counted, behind }) => counted && behind > 0 && id !== store.replica).map(({ id }) => id) },
+      operations: log,
       applying: store.applying
     }
   }

@@ -50,6 +50,13 @@ export interface Peer {
   readonly port: number
 }
 
+export interface AcknowledgedMember {
+  readonly replica: ReplicaId
+  /** For how long the sender has not seen it. */
+  readonly unseenSeconds: number
+  readonly vector: readonly Advance[]
+}
+
 export type ControlMessage =
   | Hello
   /** Ask for everything that the vector (as a difference to the last one sent) does not cover. */
@@ -65,7 +72,7 @@ export type ControlMessage =
   /** The logs that the sender receives live from their owners. */
   | { readonly type: 'direct', readonly logs: readonly LogId[] }
   /** What members hold durably, each as a difference to what was last said of it. */
-  | { readonly type: 'acknowledge', readonly members: ReadonlyArray<{ readonly replica: ReplicaId, readonly vector: readonly Advance[] }> }
+  | { readonly type: 'acknowledge', readonly members: readonly AcknowledgedMember[] }
   | { readonly type: 'bye', readonly code: string, readonly message: string }
   /** Replicas that the sender is linked with; none, to say that the sender may be named to others. */
   | { readonly type: 'peers', readonly peers: readonly Peer[] }
@@ -75,8 +82,8 @@ export type DataMessage =
   | { readonly type: 'begin', readonly kind: 'catch-up' | 'transfer', readonly vector: readonly Advance[], readonly collected: readonly Advance[], readonly entries: number }
   | { readonly type: 'chunk', readonly bytes: Buffer }
   | { readonly type: 'end', readonly entries: number }
-  /** One inner batch: what was known before, what it advanced, and the keys it touched. */
-  | { readonly type: 'unit', readonly before: readonly Advance[], readonly changes: readonly Advance[], readonly entries: readonly Entry[] }
+  /** One inner batch: what was known before, what it advanced and collected, and the keys it touched. */
+  | { readonly type: 'unit', readonly before: readonly Advance[], readonly changes: readonly Advance[], readonly collected: readonly Advance[], readonly entries: readonly Entry[] }
   /** Everything up to here has been sent, or has come to the receiver another way. */
   | { readonly type: 'advance', readonly vector: readonly Advance[], readonly acknowledge: boolean }
 
@@ -100,7 +107,7 @@ export function encodeControl (message: ControlMessage): Buffer {
       break
     case 'acknowledge':
       writer.varint(message.members.length)
-      for (const { replica, vector } of message.members) writeAdvances(writer.raw(Buffer.from(replica, 'hex')), vector)
+      for (const { replica, unseenSeconds, vector } of message.members) writeAdvances(writer.raw(Buffer.from(replica, 'hex')).varint(unseenSeconds), vector)
       break
     case 'bye': writer.text(message.code).text(message.message); break
     case 'peers':
@@ -130,7 +137,7 @@ function readControl (reader: ByteReader, type: number): ControlMessage {
     case types.credit: return { type: 'credit', bytes: reader.varint() }
     case types.heartbeat: return { type: 'heartbeat' }
     case types.direct: return { type: 'direct', logs: readMany(reader, linksMax, 8, () => reader.logId()) }
-    case types.acknowledge: return { type: 'acknowledge', members: readMany(reader, logsMax, replicaIdBytes + 1, () => ({ replica: replicaIdFrom(reader.raw(replicaIdBytes)), vector: readAdvances(reader) })) }
+    case types.acknowledge: return { type: 'acknowledge', members: readMany(reader, logsMax, replicaIdBytes + 2, () => ({ replica: replicaIdFrom(reader.raw(replicaIdBytes)), unseenSeconds: reader.varint(), vector: readAdvances(reader) })) }
     case types.bye: return { type: 'bye', code: reader.text(messageTextBytesMax), message: reader.text(messageTextBytesMax) }
     case types.peers: return { type: 'peers', peers: readMany(reader, peersPerMessageMax, replicaIdBytes + 2, () => ({ replica: replicaIdFrom(reader.raw(replicaIdBytes)), host: reader.text(hostBytesMax), port: readPort(reader) })) }
     default: throw malformed(`A frame of type ${type}`)
@@ -215,12 +222,20 @@ export function isAdvance (encoded: Buffer): boolean {
   return encoded[1] === dataTypes.advance
 }
 
-/** A unit, whose body (changes and entries) is encoded once for all peers. */
+/** A unit, whose body (changes, what was collected, entries) is encoded once for all peers. */
 export function encodeUnit (before: readonly Advance[], body: Uint8Array): Buffer {
   const writer = new ByteWriter(body.length + 8 + before.length * 24)
   writer.byte(lastFragmentType).byte(dataTypes.unit)
   writeAdvances(writer, before)
   return writer.raw(body).take()
+}
+
+/** The body of a unit without entries. */
+export function encodeUnitBody (changes: readonly Advance[], collected: readonly Advance[]): Buffer {
+  const writer = new ByteWriter()
+  writeAdvances(writer, changes)
+  writeAdvances(writer, collected)
+  return writer.take()
 }
 
 /** Cuts an encoded data message into frames of at most `payloadBytes` each, from `offset` on. */
@@ -252,9 +267,10 @@ export function decodeData (bytes: Buffer): DataMessage {
     case dataTypes.unit: {
       const before = readAdvances(reader)
       const changes = readAdvances(reader)
+      const collected = readAdvances(reader)
       const entries: Entry[] = []
       while (reader.remaining > 0) entries.push(readEntry(reader))
-      return { type: 'unit', before, changes, entries }
+      return { type: 'unit', before, changes, collected, entries }
     }
     case dataTypes.advance: {
       const acknowledge = reader.byte() === 1

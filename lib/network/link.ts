@@ -36,6 +36,7 @@ export interface LinkOwner {
   releaseTurn (link: Link): void
   live (link: Link, live: boolean): void
   toldPeers (link: Link, peers: readonly Peer[]): void
+  acknowledged (members: Extract<Effect, { type: 'acknowledged' }>['members']): void
   caughtUp (link: Link): void
   /** Makes everything durable, and tells all links. */
   flush (): Promise<void>
@@ -134,9 +135,7 @@ export class Link {
       case 'told-peers': return this.#owner.toldPeers(this, effect.peers)
       case 'warn': return this.#owner.warn(effect.error)
       case 'end': return this.#close(effect.error)
-      case 'acknowledged':
-        for (const { replica, vector } of effect.members) store.members.acknowledge(replica, vector)
-        return
+      case 'acknowledged': return this.#owner.acknowledged(effect.members)
       case 'read-feed': return this.handle({ type: 'feed-read', unit: store.feed.at(effect.number) })
       case 'open-source': return this.#try(async () => {
         const source = await store.openSource(effect.base, effect.collected)

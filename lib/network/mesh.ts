@@ -12,7 +12,7 @@ import type { ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError, toReplicationError } from '../errors.ts'
 import { acknowledgeDelayMs, linksMax, linksPerHostMax, repairMs, strangersMax } from '../limits.ts'
 import type { Store } from '../storage/store.ts'
-import type { LocalReplica } from '../sync/events.ts'
+import type { Effect, LocalReplica } from '../sync/events.ts'
 import type { Address, ErrorListener, System, Timer } from '../types.ts'
 import { Link, type Direction, type LinkOwner } from './link.ts'
 import { Lobby } from './lobby.ts'
@@ -51,6 +51,7 @@ export class Mesh implements LinkOwner {
   #tickTimer: Timer | undefined
   #flushTimer: Timer | undefined
   #flushing: Promise<void> | undefined
+  #tellTimer: Timer | undefined
   readonly #waiting = new Set<() => void>()
   /** Since when there has been a peer that may make up for a hole. */
   #repairableMs: number | undefined
@@ -222,7 +223,11 @@ export class Mesh implements LinkOwner {
 
   #tick (): void {
     this.#tickTimer = this.system.setTimer(() => {
-      for (const link of this.#links) link.handle({ type: 'tick' })
+      for (const link of this.#links) {
+        const { peer } = link.session
+        if (peer !== undefined) this.store.members.seen(peer.replica)
+        link.handle({ type: 'tick' })
+      }
       if (this.store.repairing) this.#endRepairInTime()
       this.#tick()
     }, tickMs)
@@ -241,6 +246,7 @@ export class Mesh implements LinkOwner {
     this.#closed = true
     this.system.clearTimer(this.#tickTimer)
     this.system.clearTimer(this.#flushTimer)
+    this.system.clearTimer(this.#tellTimer)
     const links = [...this.#links]
     for (const link of links) link.end(new ReplicationError('The database was closed', { code: 'REPLICATION_DISCONNECTED' }))
     this.#wake()
@@ -259,8 +265,9 @@ export class Mesh implements LinkOwner {
       if (loser === link) return
     }
     if (!this.#hasRoomFor(link)) return link.end(tooMany('This replica has as many links as it may have'))
-    this.store.members.add(hello.replica)
+    this.store.members.met(hello.replica)
     this.#flushSoon()
+    for (const other of this.#links) if (other !== link) other.handle({ type: 'durable' })
     this.#options.onGreeted(link, hello)
     this.#wake()
   }
@@ -290,6 +297,17 @@ export class Mesh implements LinkOwner {
     if (logs.size === this.#directLogs.size && [...logs].every((log) => this.#directLogs.has(log))) return
     this.#directLogs = logs
     for (const link of this.#links) link.handle({ type: 'directs' })
+  }
+
+  /** A peer has said what members hold: what is news is passed on, after a while and together. */
+  acknowledged (members: Extract<Effect, { type: 'acknowledged' }>['members']): void {
+    let news = false
+    for (const { replica, vector, unseenSeconds, sighted } of members) news = this.store.members.acknowledge(replica, vector, unseenSeconds * 1000, sighted) || news
+    if (!news) return
+    this.#tellTimer ??= this.system.setTimer(() => {
+      this.#tellTimer = undefined
+      for (const link of this.#links) link.handle({ type: 'durable' })
+    }, acknowledgeDelayMs)
   }
 
   caughtUp (link: Link): void {

@@ -32,6 +32,8 @@ export interface DeliveryTarget {
   dropStage (): Promise<void>
   /** Whether a state transfer could delete anything here: something that both vectors cover. */
   mayDelete (record: StageRecord): boolean
+  /** Whether what was collected is too much to go with the end of a delivery. */
+  collectsMuch (record: StageRecord): Promise<boolean>
 }
 
 /** One catch-up or state transfer. Its calls have to follow each other. */
@@ -83,7 +85,7 @@ export class Delivery {
   /** Everything is here. Resolves when it is part of the state. */
   async end (entries: number): Promise<void> {
     if (entries !== this.#received) throw new ReplicationError(`${this.#received} entries of ${entries} have come`, { code: 'REPLICATION_PROTOCOL' })
-    if (!this.#staged && this.#record.kind === 'transfer' && this.#target.mayDelete(this.#record)) await this.#spill()
+    if (!this.#staged && (this.#target.mayDelete(this.#record) || await this.#target.collectsMuch(this.#record))) await this.#spill()
     this.#applying = true
     if (this.#staged) await this.#target.applyStage(this.#record)
     else await this.#target.applyAtOnce(this.#record, this.#collected.map(({ chunk }) => chunk))

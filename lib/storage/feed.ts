@@ -45,16 +45,16 @@ export class Feed {
     this.#bytes = 0
   }
 
-  push ({ changes, body }: Unit): void {
-    if (!this.hasReaders || changes.length === 0) return
+  push ({ changes, collected, body }: Unit): void {
+    if (!this.hasReaders || (changes.length === 0 && collected.length === 0)) return
     if (body === undefined) {
-      // A batch that was begun before the first reader came: a gap that no reader may jump over.
+      // A batch begun before the first reader came, or one that is no unit: a gap that no reader may jump over.
       this.#first = this.end + 1
       this.#units.length = 0
       this.#bytes = 0
       return
     }
-    this.#units.push({ changes, body })
+    this.#units.push({ changes, collected, body })
     this.#bytes += body.length
     while (this.#bytes > this.#bytesMax && this.#units.length > 1) {
       this.#bytes -= this.#units.shift()!.body.length

@@ -6,20 +6,18 @@
  * what is gone.
  */
 import { ReplicationError } from '../errors.ts'
-import { housekeepingDelayMs, housekeepingPauseMs } from '../limits.ts'
+import { housekeepingDelayMs, housekeepingPauseMs, runningTimeSaveMs } from '../limits.ts'
 import type { ErrorListener, System, Timer } from '../types.ts'
 import { compact } from './engine.ts'
 import { keyspace, wholeKeyspace, type Keyspace } from './keyspaces.ts'
+import { Collector, type CollectorOptions } from './collector.ts'
 import { Sweeper } from './sweeper.ts'
-import type { ReplicaState } from './state.ts'
-import type { Writer } from './writer.ts'
 
 /** So many removed entries are worth a compaction of what is left. */
 const compactEntriesMin = 5000
 
-export interface HousekeepingOptions {
-  readonly state: ReplicaState
-  readonly writer: Writer
+export interface HousekeepingOptions extends Omit<CollectorOptions, 'yield' | 'stopped'> {
+  readonly saveMembers: () => Promise<void>
   readonly system: System
   readonly onError: ErrorListener
 }
@@ -27,7 +25,9 @@ export interface HousekeepingOptions {
 export class Housekeeping {
   readonly #options: HousekeepingOptions
   readonly #sweeper: Sweeper
+  readonly collector: Collector
   #timer: Timer | undefined
+  #tickTimer: Timer | undefined
   #running: Promise<void> | undefined
   #stopped = false
 
@@ -35,15 +35,32 @@ export class Housekeeping {
     this.#options = options
     const work = { state: options.state, writer: options.writer, yield: () => options.system.yield(), stopped: () => this.#stopped }
     this.#sweeper = new Sweeper(work)
+    this.collector = new Collector({ ...options, ...work })
+    this.#tick()
   }
 
   /** Something has been written or heard: there may be work. */
-  consider (): void {
+  changed (): void {
+    this.collector.changed()
+    this.#consider()
+  }
+
+  /** Time that passes is work too: it is saved, and expels members. */
+  #tick (): void {
+    const { system, saveMembers, onError } = this.#options
+    this.#tickTimer = system.setTimer(() => {
+      this.changed()
+      saveMembers().catch((cause) => { onError(new ReplicationError('The members could not be saved', { code: 'REPLICATION_INTERNAL', cause })) })
+      this.#tick()
+    }, runningTimeSaveMs)
+  }
+
+  #consider (): void {
     if (this.#timer === undefined && this.#running === undefined && !this.#stopped && this.#due) this.#schedule(housekeepingDelayMs)
   }
 
   get #due (): boolean {
-    return this.#sweeper.due
+    return this.#sweeper.due || this.collector.due
   }
 
   #schedule (delayMs: number): void {
@@ -66,16 +83,22 @@ export class Housekeeping {
     } finally {
       this.#running = undefined
     }
-    this.consider()
+    this.#consider()
   }
 
   async #run (): Promise<void> {
+    if (this.collector.due) await this.collect()
     if (this.#sweeper.due) await this.sweep()
   }
 
   /** Sweeps the log, whether that is due or not. */
   async sweep (): Promise<void> {
     await this.#compact(keyspace.log, await this.#sweeper.sweep())
+  }
+
+  /** Collects tombstones, as far as all members allow. */
+  async collect (): Promise<void> {
+    await this.#compact(keyspace.version, await this.collector.collect())
   }
 
   async #compact (space: Keyspace, removed: number): Promise<void> {
@@ -86,6 +109,7 @@ export class Housekeeping {
   async stop (): Promise<void> {
     this.#stopped = true
     this.#options.system.clearTimer(this.#timer)
+    this.#options.system.clearTimer(this.#tickTimer)
     await this.#running?.catch(() => {})
   }
 }

@@ -35,6 +35,7 @@ export class InnerBatch implements Context {
   readonly #changes: Advance[] = []
   /** Where the change of each log stands, once there are several. */
   #indexOfLog: Map<LogId, number> | undefined
+  readonly #collected: Advance[] = []
   readonly #entries: UnitEntries | undefined
   #keyLength = 0
   #keyView: Buffer = scratch.key
@@ -49,6 +50,10 @@ export class InnerBatch implements Context {
   /** A rough count of bytes, to bound the batch. */
   bytes = 0
   sync = false
+  /** How many tombstones go with it. */
+  dropped = 0
+  /** Whether it is no unit that a live stream could pass on. */
+  gap = false
 
   /** @param batch an empty one. */
   constructor (state: ReplicaState, batch: EngineBatch, recordUnit: boolean) {
@@ -85,6 +90,12 @@ export class InnerBatch implements Context {
     this.#changes[index] = entry
     if (index === 1) this.#indexOfLog ??= new Map([[this.#changes[0]!.log, 0]])
     this.#indexOfLog?.set(entry.log, index)
+  }
+
+  /** Moves the collected vector on: no tombstone up to there is left when this batch is committed. */
+  collect (entry: Advance): void {
+    this.#collected.push(entry)
+    this.#batch.put(meta.collected(entry.log), scratch.version.reset().hlc(entry.hlc).varint(entry.sequence).view())
   }
 
   /** Makes `key` the one that the following calls are about. */
@@ -257,7 +268,7 @@ export class InnerBatch implements Context {
     journal.add(this.#batch, this.#changes, this.#unlogged)
     const written = this.#batch.write(this.sync)
     // While LevelDB's thread is at work.
-    if (this.#entries !== undefined) this.#body = this.#entries.encode(this.#changes)
+    if (this.#entries !== undefined && !this.gap) this.#body = this.#entries.encode(this.#changes, this.#collected)
     return written
   }
 
@@ -266,6 +277,8 @@ export class InnerBatch implements Context {
     const changes = this.#changes
     this.#state.journal.committed(changes)
     this.#state.vector.join(changes)
-    return { changes, body: this.#body }
+    this.#state.collected.join(this.#collected)
+    this.#state.tally.collected(this.dropped)
+    return { changes, collected: this.#collected, body: this.#body }
   }
 }

@@ -8,17 +8,18 @@
  * that the source skipped may have its successor still to come, and a vector that claims too much loses data for
  * good. An apply phase that a crash interrupts goes on when the database is opened again.
  */
-import { ByteWriter } from '../codec/bytes.ts'
 import { decodeEntries, type Entry } from '../codec/entry.ts'
 import { observe } from '../core/hlc.ts'
 import { VersionVector, type Advance, type Context } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { innerBatchBytesMax } from '../limits.ts'
 import { ApplyPhase } from './apply-phase.ts'
+import type { Collector } from './collector.ts'
 import { assertMergeable, Delivery, type DeliveryTarget } from './delivery.ts'
 import type { Derivation } from './derive.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { inKeyspace, keyspace, meta, wholeKeyspace } from './keyspaces.ts'
+import type { Members } from './members.ts'
 import { Merger, type MergeReport } from './merge.ts'
 import { decodeStageRecord, encodeStageRecord, type StageRecord } from './stage.ts'
 import type { ReplicaState } from './state.ts'
@@ -30,6 +31,8 @@ export interface RemoteUnit {
   readonly stream: VersionVector
   readonly before: readonly Advance[]
   readonly changes: readonly Advance[]
+  /** What the sender has collected in it. */
+  readonly collected: readonly Advance[]
   readonly entries: readonly Entry[]
   readonly bytes: number
 }
@@ -38,6 +41,8 @@ export interface IntakeOptions {
   readonly state: ReplicaState
   readonly writer: Writer
   readonly derivation: Derivation
+  readonly members: Members
+  readonly collector: Collector
   /** Whether anybody wants to know what became visible. */
   readonly reports: () => boolean
   readonly onReport: (report: MergeReport) => void
@@ -93,11 +98,9 @@ export class Intake implements DeliveryTarget {
   #queueUnits (): void {
     this.#unitsQueued = true
     let taken: QueuedUnit[] = []
-    this.#run(async (merger, batch) => {
+    this.#prepareUnits().then(async () => await this.#run(async (merger, batch) => {
       this.#unitsQueued = false
-      let count = 0
-      for (let bytes = 0; count < this.#units.length && (count === 0 || bytes < innerBatchBytesMax); count++) bytes += this.#units[count]!.unit.bytes
-      taken = this.#units.splice(0, count)
+      taken = this.#units.splice(0, this.#unitsAtOnce())
       if (this.#units.length > 0) this.#queueUnits()
       try {
         for (const { unit } of taken) await this.#mergeUnit(merger, batch, unit)
@@ -106,14 +109,36 @@ export class Intake implements DeliveryTarget {
         throw error
       }
       return true
-    }).then(() => {
+    })).then(() => {
       for (const { resolve } of taken) resolve()
     }, (error) => {
+      if (taken.length === 0) {
+        this.#unitsQueued = false
+        taken = this.#units.splice(0)
+      }
       for (const { reject } of taken) reject(error)
     })
   }
 
-  async #mergeUnit (merger: Merger, batch: InnerBatch, { stream, before, changes, entries }: RemoteUnit): Promise<void> {
+  /** How many of the units that wait fit one batch. What was collected goes alone: its drops are read from disk. */
+  #unitsAtOnce (): number {
+    let count = 0
+    for (let bytes = 0; count < this.#units.length && (count === 0 || bytes < innerBatchBytesMax); count++) {
+      const { unit } = this.#units[count]!
+      if (unit.collected.length > 0) return Math.max(1, count)
+      bytes += unit.bytes
+    }
+    return count
+  }
+
+  /** Too much for one batch goes before it: everything before the unit is known here. */
+  async #prepareUnits (): Promise<void> {
+    const { collected } = this.#units[0]!.unit
+    const { collector } = this.#options
+    if (collected.length > 0 && await collector.isMuch(collected)) await collector.adoptInSteps(collected)
+  }
+
+  async #mergeUnit (merger: Merger, batch: InnerBatch, { stream, before, changes, collected, entries }: RemoteUnit): Promise<void> {
     for (const { log, sequence } of this.#handedOn.get(stream) ?? []) {
       if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit before this one could not be applied', { code: 'REPLICATION_DISCONNECTED' })
     }
@@ -125,18 +150,22 @@ export class Intake implements DeliveryTarget {
     for (const entry of entries) assertMergeable(entry, stream, batch)
     await merger.merge(entries, stream)
     for (const advance of changes) batch.advance(advance)
+    await this.#options.collector.adopt(batch, merger, collected)
     this.#handedOn.set(stream, changes)
   }
 
   /** A writer's job with a merger whose effects are told when it is committed. */
   async #run (fill: (merger: Merger, batch: InnerBatch) => Promise<boolean>): Promise<void> {
-    const { state, writer, derivation } = this.#options
+    const { state, writer, derivation, members } = this.#options
     const report: MergeReport | undefined = this.#options.reports() ? { changed: [], conflicts: [] } : undefined
     let merger: Merger | undefined
+    let saved = (): void => {}
     await writer.run(async (batch) => {
+      if (members.hasNew) saved = members.save(batch)
       merger = new Merger(state, batch, derivation, report)
       return await fill(merger, batch)
     })
+    saved()
     merger?.committed()
     if (report !== undefined) this.#options.onReport(report)
   }
@@ -155,11 +184,17 @@ export class Intake implements DeliveryTarget {
   async applyAtOnce (record: StageRecord, chunks: readonly Buffer[]): Promise<void> {
     await this.#run(async (merger, batch) => {
       const context = new VersionVector(record.vector)
+      // What was collected and never known here, others may not know either: they need the whole state too.
+      batch.gap = !this.#options.state.vector.dominates(new VersionVector(record.collected))
       for (const chunk of chunks) await merger.merge(decodeEntries(chunk), context)
       this.#finish(batch, record)
+      await this.#options.collector.adopt(batch, merger, record.collected)
       return true
     })
-    this.#options.state.collected.join(record.collected)
+  }
+
+  async collectsMuch ({ collected }: StageRecord): Promise<boolean> {
+    return await this.#options.collector.isMuch(collected)
   }
 
   async beginStage (record: StageRecord): Promise<void> {
@@ -199,14 +234,18 @@ export class Intake implements DeliveryTarget {
         await this.#run(async (merger, batch) => {
           more = await phase.step(merger, batch)
           if (more) batch.putRaw(meta.stage, encodeStageRecord({ ...record, cursor: phase.cursor }))
-          else this.#finish(batch, record)
-          return true
+          return more
         })
       }
+      await this.#options.collector.dropAhead(record.collected)
+      await this.#run(async (_merger, batch) => {
+        this.#finish(batch, record)
+        for (const advance of new VersionVector(record.collected).beyond(state.collected)) batch.collect(advance)
+        return true
+      })
     } finally {
       await phase.close()
     }
-    state.collected.join(record.collected)
   }
 
   #setApplying (applying: boolean): void {
@@ -215,11 +254,8 @@ export class Intake implements DeliveryTarget {
   }
 
   /** The end of a delivery: from here on the vector claims it. */
-  #finish (batch: InnerBatch, { vector, collected }: StageRecord): void {
+  #finish (batch: InnerBatch, { vector }: StageRecord): void {
     for (const advance of vector) batch.advance(advance)
-    for (const { log, sequence, hlc } of collected) {
-      if (!this.#options.state.collected.covers(log, sequence)) batch.putRaw(meta.collected(log), new ByteWriter().hlc(hlc).varint(sequence).take())
-    }
     batch.delRaw(meta.stage)
   }
 

@@ -85,6 +85,7 @@ export const meta = {
   stage: metaKey('S'),
   tally: metaKey('T'),
   hole: metaKey('H'),
+  runningTime: metaKey('U'),
   vector: (log: LogId) => metaKey('V', Buffer.from(log, 'latin1')),
   collected: (log: LogId) => metaKey('C', Buffer.from(log, 'latin1')),
   member: (replica: string) => metaKey('M', Buffer.from(replica, 'hex')),

@@ -1,91 +1,272 @@
 /**
- * The replicas of the group that this one has heard of, and what each of them holds durably.
+ * The replicas of the group that this one has heard of, what each of them holds durably, and when it was last seen.
  *
- * On that rest `synced()` and the collection of tombstones. A member is entered before its first data; what it has
- * acknowledged, to us or to others who tell us, only grows.
+ * On that rests the collection of tombstones: what all that count hold may be forgotten. A member is entered before
+ * its first data, on disk too. One that has not been seen for `memberTtlMs` of this replica's own *running* time
+ * (monotonic, summed over runs, so that a jumping clock expels nobody and a long sleep neither), or that was retired,
+ * does not count until it is seen again: then it has to catch up by a state transfer, if anything was forgotten.
+ *
+ * What a member has acknowledged counts once this replica's own vector covers it: whatever the member wrote before it
+ * knew of a tombstone is known here then, and stands beside the tombstone if the two are concurrent.
  */
 import { ByteReader, ByteWriter } from '../codec/bytes.ts'
 import { readAdvances, writeAdvances } from '../codec/advances.ts'
 import type { ReplicaId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { memberEntriesMax, membersMax } from '../limits.ts'
+import { memberEntriesMax, membersMax, runningTimeSaveMs } from '../limits.ts'
 import type { Engine } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { meta } from './keyspaces.ts'
 
+const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
+
+export interface MembersOptions {
+  /** This replica itself, which always counts. */
+  readonly self: ReplicaId
+  readonly monotonicMs: () => number
+  readonly memberTtlMs: number
+  /** Who counts, or what they hold, may have changed. */
+  readonly onChange: () => void
+}
+
+/** A member, as others see it. */
+export interface MemberView {
+  readonly replica: ReplicaId
+  /** What it is known to hold durably. */
+  readonly acknowledged: ReadonlyVersionVector
+  readonly unseenMs: number
+  /** Whether it counts when tombstones are collected. */
+  readonly counted: boolean
+  readonly retired: boolean
+}
+
+class Member {
+  acknowledged: VersionVector
+  /** What it had acknowledged when that was last looked at: it counts as soon as it is covered here. */
+  #pending = new VersionVector()
+  #counted = new VersionVector()
+  /** Running time at which it was last seen, and what the disk says of that. */
+  seenMs: number
+  savedSeenMs: number
+  retired = false
+
+  constructor (seenMs: number, acknowledged = new VersionVector()) {
+    this.seenMs = this.savedSeenMs = seenMs
+    this.acknowledged = acknowledged
+  }
+
+  /** What of its acknowledgements counts. */
+  counted (vector: ReadonlyVersionVector): ReadonlyVersionVector {
+    for (let look = 0; look < 2 && vector.dominates(this.#pending); look++) {
+      this.#counted = this.#pending
+      this.#pending = this.acknowledged.clone()
+    }
+    return this.#counted
+  }
+
+  rewind (vector: ReadonlyVersionVector): void {
+    this.acknowledged = vector.clone()
+    this.#pending = new VersionVector()
+    this.#counted = new VersionVector()
+  }
+}
+
 export class Members {
-  readonly #acknowledged = new Map<ReplicaId, VersionVector>()
-  readonly #unsaved = new Set<ReplicaId>()
+  readonly #options: MembersOptions
+  readonly #members = new Map<ReplicaId, Member>()
+  /** What has to be saved, and as of which change. */
+  readonly #unsaved = new Map<ReplicaId, number>()
+  #changes = 0
+  /** Members that have to be on disk before their data. */
+  readonly #notOnDisk = new Set<ReplicaId>()
+  readonly #openedMs: number
   /** Of all vectors. */
   #entries = 0
+  #runBeforeMs = 0
+  #savedRunningMs = 0
+
+  constructor (options: MembersOptions) {
+    this.#options = options
+    this.#openedMs = options.monotonicMs()
+  }
 
   async load (engine: Engine): Promise<void> {
-    for await (const [key, value] of engine.iterator({ ...meta.all('M'), keyEncoding: 'buffer', valueEncoding: 'buffer' })) {
-      this.#acknowledged.set((key as Buffer).toString('hex', 2), this.#loaded(value as Buffer))
+    const stored = await engine.get(meta.runningTime, buffers) as Buffer | undefined
+    if (stored !== undefined) this.#runBeforeMs = this.#savedRunningMs = new ByteReader(stored).varint() * 1000
+    for await (const [key, value] of engine.iterator({ ...meta.all('M'), ...buffers })) {
+      const reader = new ByteReader(value as Buffer)
+      const seenMs = reader.varint() * 1000
+      const retired = reader.byte() === 1
+      const member = new Member(Math.min(seenMs, this.#runningMs), new VersionVector(readAdvances(reader)))
+      member.retired = retired
+      this.#members.set((key as Buffer).toString('hex', 2), member)
+      this.#entries += member.acknowledged.size
     }
   }
 
-  #loaded (bytes: Buffer): VersionVector {
-    const vector = new VersionVector(readAdvances(new ByteReader(bytes)))
-    this.#entries += vector.size
-    return vector
+  /** For how long this replica has been open, in all its runs. */
+  get #runningMs (): number {
+    return this.#runBeforeMs + this.#options.monotonicMs() - this.#openedMs
   }
 
   has (replica: ReplicaId): boolean {
-    return this.#acknowledged.has(replica)
+    return this.#members.has(replica)
   }
 
-  /** @throws `REPLICATION_TOO_MANY_MEMBERS` */
-  add (replica: ReplicaId): void {
-    if (this.has(replica)) return
-    if (this.#acknowledged.size >= membersMax) throw tooMany(`More than ${membersMax} replicas`)
-    this.#acknowledged.set(replica, new VersionVector())
-    this.#unsaved.add(replica)
+  /**
+   * A member has greeted. One that did not count any more counts again, from what it will say that it holds.
+   *
+   * @throws `REPLICATION_TOO_MANY_MEMBERS`
+   */
+  met (replica: ReplicaId): void {
+    const known = this.#members.get(replica)
+    if (known !== undefined && this.#counts(replica, known)) return this.seen(replica)
+    this.#enter(replica, this.#runningMs)
+  }
+
+  /** A member is linked now. */
+  seen (replica: ReplicaId): void {
+    const member = this.#members.get(replica)
+    if (member === undefined) return
+    member.seenMs = this.#runningMs
+    if (member.seenMs - member.savedSeenMs > runningTimeSaveMs) this.#markUnsaved(replica)
+  }
+
+  #enter (replica: ReplicaId, seenMs: number): Member {
+    const before = this.#members.get(replica)
+    if (before === undefined && this.#members.size >= membersMax) throw tooMany(`More than ${membersMax} replicas`)
+    this.#entries -= before?.acknowledged.size ?? 0
+    const member = new Member(seenMs)
+    this.#members.set(replica, member)
+    this.#notOnDisk.add(replica)
+    this.#markUnsaved(replica)
+    this.#options.onChange()
+    return member
+  }
+
+  #markUnsaved (replica: ReplicaId): void {
+    this.#unsaved.set(replica, ++this.#changes)
   }
 
   /** What a member is known to hold durably. */
   acknowledged (replica: ReplicaId): ReadonlyVersionVector {
-    return this.#acknowledged.get(replica) ?? new VersionVector()
+    return this.#members.get(replica)?.acknowledged ?? new VersionVector()
   }
 
-  /** @throws `REPLICATION_TOO_MANY_MEMBERS` */
-  acknowledge (replica: ReplicaId, vector: Iterable<Advance>): void {
-    this.add(replica)
-    const acknowledged = this.#acknowledged.get(replica)!
-    const before = acknowledged.size
-    acknowledged.join(vector)
-    this.#unsaved.add(replica)
-    this.#entries += acknowledged.size - before
+  /**
+   * A member has said, or somebody else says of it, that it holds this durably.
+   *
+   * @param unseenMs for how long the teller has not seen it, in time that the teller was open
+   * @param sighted whether that shows that the teller has seen it since it last spoke of it
+   * @returns whether there is news.
+   * @throws `REPLICATION_TOO_MANY_MEMBERS`
+   */
+  acknowledge (replica: ReplicaId, vector: Iterable<Advance>, unseenMs = 0, sighted = false): boolean {
+    const known = this.#members.get(replica)
+    // What others still say of one that was retired here does not bring it back.
+    if (known?.retired === true) return false
+    const seenMs = this.#runningMs - unseenMs
+    const member = known ?? this.#enter(replica, seenMs)
+    const before = member.acknowledged.size
+    let news = known === undefined
+    for (const advance of vector) {
+      if (member.acknowledged.covers(advance.log, advance.sequence)) continue
+      member.acknowledged.advance(advance)
+      news = true
+    }
+    this.#entries += member.acknowledged.size - before
+    if ((news || sighted) && seenMs > member.seenMs) member.seenMs = seenMs
+    if (news) {
+      this.#markUnsaved(replica)
+      this.#options.onChange()
+    }
     if (this.#entries > memberEntriesMax) throw tooMany(`More than ${memberEntriesMax} entries of vectors`)
+    return news
   }
 
   /** Takes back what a member has lost. */
   rewind (replica: ReplicaId, vector: ReadonlyVersionVector): void {
-    this.#acknowledged.set(replica, vector.clone())
-    this.#unsaved.add(replica)
+    this.#members.get(replica)!.rewind(vector)
+    this.#markUnsaved(replica)
   }
 
   /** Any of them may be missing on disk. */
   changed (): void {
-    for (const replica of this.#acknowledged.keys()) this.#unsaved.add(replica)
+    for (const replica of this.#members.keys()) this.#markUnsaved(replica)
   }
 
-  /** Adds what changed to a batch. */
-  save (batch: InnerBatch): void {
-    for (const replica of this.#unsaved) {
-      const writer = new ByteWriter()
-      writeAdvances(writer, [...this.#acknowledged.get(replica)!])
+  /** Does not count a member any more, until it greets again. It has to be saved. */
+  retire (replica: ReplicaId): void {
+    this.#members.get(replica)!.retired = true
+    this.#markUnsaved(replica)
+    this.#options.onChange()
+  }
+
+  #counts (replica: ReplicaId, member: Member): boolean {
+    return replica === this.#options.self || (!member.retired && this.#runningMs - member.seenMs < this.#options.memberTtlMs)
+  }
+
+  /** What all that count hold, and this replica itself durably. */
+  frontier (durable: ReadonlyVersionVector, vector: ReadonlyVersionVector): VersionVector {
+    let frontier = durable.clone()
+    for (const [replica, member] of this.#members) {
+      if (replica !== this.#options.self && this.#counts(replica, member)) frontier = meet(frontier, member.counted(vector))
+    }
+    return frontier
+  }
+
+  /** The ids of those that count, sorted. */
+  get countedIds (): ReplicaId[] {
+    return [...this.#members].filter(([replica, member]) => this.#counts(replica, member)).map(([replica]) => replica).sort()
+  }
+
+  /** Whether somebody has been met who has to be on disk before any data of theirs. */
+  get hasNew (): boolean {
+    return this.#notOnDisk.size > 0
+  }
+
+  /** Adds what changed to a batch; what is returned has to be called when that is committed. */
+  save (batch: InnerBatch): () => void {
+    const saving = [...this.#unsaved]
+    for (const [replica] of saving) {
+      const { seenMs, retired, acknowledged } = this.#members.get(replica)!
+      const writer = new ByteWriter().varint(Math.max(0, Math.floor(seenMs / 1000))).byte(retired ? 1 : 0)
+      writeAdvances(writer, [...acknowledged])
       batch.putRaw(meta.member(replica), writer.take())
     }
-    this.#unsaved.clear()
+    const runningMs = this.#runningMs
+    if (runningMs >= this.#savedRunningMs + 1000) batch.putRaw(meta.runningTime, new ByteWriter().varint(Math.floor(runningMs / 1000)).take())
+    return () => {
+      this.#savedRunningMs = runningMs
+      for (const [replica, change] of saving) {
+        if (this.#unsaved.get(replica) === change) this.#unsaved.delete(replica)
+        this.#notOnDisk.delete(replica)
+        const member = this.#members.get(replica)!
+        member.savedSeenMs = member.seenMs
+      }
+    }
   }
 
-  [Symbol.iterator] (): IterableIterator<[ReplicaId, ReadonlyVersionVector]> {
-    return this.#acknowledged.entries()
+  * [Symbol.iterator] (): IterableIterator<MemberView> {
+    for (const [replica, member] of this.#members) {
+      const { acknowledged, retired, seenMs } = member
+      const unseenMs = replica === this.#options.self ? 0 : Math.max(0, this.#runningMs - seenMs)
+      yield { replica, acknowledged, retired, unseenMs, counted: this.#counts(replica, member) }
+    }
   }
 }
 
 function tooMany (what: string): ReplicationError {
   return new ReplicationError(`${what} are remembered as members of the group`, { code: 'REPLICATION_TOO_MANY_MEMBERS' })
+}
+
+/** What both vectors cover. */
+function meet (a: ReadonlyVersionVector, b: ReadonlyVersionVector): VersionVector {
+  const met = new VersionVector()
+  for (const advance of a) {
+    const other = b.get(advance.log)
+    if (other !== undefined) met.advance(other.sequence < advance.sequence ? other : advance)
+  }
+  return met
 }

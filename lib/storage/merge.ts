@@ -101,6 +101,25 @@ export class Merger {
     this.#added.transactions.clear()
   }
 
+  /** Lets go of the tombstones of a key that a collected vector covers. Returns how many. */
+  drop (key: Buffer, collected: Context): number {
+    this.#batch.setKey(key)
+    const keyText = this.#batch.keyText
+    const known = this.#keys.get(keyText)
+    const ours = known?.siblings ?? this.#decode(this.#readVersion())
+    const kept = ours.filter(({ type, log, sequence }) => type === 'put' || !collected.covers(log, sequence))
+    if (kept.length === ours.length) return 0
+    if (holdsPut(kept)) {
+      // Of a replica that did not count: the value is not in conflict any more.
+      this.#mergeEntry({ key, siblings: kept, values: kept.map(() => undefined) }, collected, undefined)
+    } else {
+      this.#batch.putVersion(kept)
+      if (kept.length > 0) this.#batch.changeUnlogged()
+      this.#keys.set(keyText, { siblings: kept, values: kept.map(() => undefined), before: known?.before ?? ours })
+    }
+    return ours.length - kept.length
+  }
+
   /** To be called when the batch is committed. */
   committed (): void {
     for (const [key, holds] of this.#siblingKeys) {

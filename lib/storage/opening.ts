@@ -5,6 +5,7 @@
  * What must hold: nothing is changed in a database that is not a replica's, or of another format; nothing is written
  * under an identity before it is on disk.
  */
+import { ByteWriter } from '../codec/bytes.ts'
 import { DotSet } from '../core/dot-set.ts'
 import { observe, type Hlc } from '../core/hlc.ts'
 import { logIdFrom, replicaIdFrom } from '../core/ids.ts'
@@ -61,6 +62,7 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
   const storedLog = await engine.get(meta.ownLog, buffers) as Buffer | undefined
   const keepsReplica = verdict !== 'new-replica' && storedReplica !== undefined
   const keepsLog = verdict === 'same' && storedLog !== undefined && lost === 0
+  const collected = await loadCollected(engine, vector)
   const ownLog = keepsLog ? logIdFrom(storedLog) : logIdFrom(system.randomBytes(8))
   const state: ReplicaState = {
     engine,
@@ -69,7 +71,7 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
     ownSequence: vector.sequenceOf(ownLog),
     hlc: latest(vector, hlc),
     vector,
-    collected: await loadCollected(engine),
+    collected,
     journal: new Journal(number, checkpoint, changes.filter(({ log }) => vector.get(log) !== undefined)),
     survivors,
     siblingKeys: new SiblingKeys(),
@@ -96,6 +98,7 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
       if (lost === 0) return
       // A delivery that was on its way in may lack a part.
       batch.delRaw(meta.stage)
+      for (const { log, sequence, hlc } of collected) batch.putRaw(meta.collected(log), new ByteWriter().hlc(hlc).varint(sequence).take())
       for (const { key, value } of mends) {
         if (value === undefined) batch.delRaw(key)
         else batch.putRaw(key, value)
@@ -117,9 +120,14 @@ async function renewIdentity ({ engine, identity, system }: OpeningOptions, fres
   return { verdict, closedCleanly, identity: await identity.renew(Buffer.from(system.randomBytes(16)).toString('hex')) }
 }
 
-async function loadCollected (engine: Engine): Promise<VersionVector> {
+/** What is known to have been forgotten. After a hole that is less: no replica has forgotten what it does not know. */
+async function loadCollected (engine: Engine, vector: VersionVector): Promise<VersionVector> {
   const collected = new VersionVector()
-  for await (const [key, value] of engine.iterator({ ...meta.all('C'), ...buffers })) collected.advance(readStoredAdvance(key as Buffer, value as Buffer))
+  for await (const [key, value] of engine.iterator({ ...meta.all('C'), ...buffers })) {
+    const stored = readStoredAdvance(key as Buffer, value as Buffer)
+    const known = vector.get(stored.log)
+    if (known !== undefined) collected.advance(known.sequence < stored.sequence ? known : stored)
+  }
   return collected
 }
 

@@ -19,6 +19,7 @@ import { writeOut, type Engine } from './engine.ts'
 import { Feed } from './feed.ts'
 import { Housekeeping } from './housekeeping.ts'
 import type { IdentityStore } from './identity.ts'
+import type { InnerBatch } from './inner-batch.ts'
 import type { Unit } from './unit.ts'
 import { Intake } from './intake.ts'
 import { inKeyspace, keyspace, meta, siblingKey, wholeKeyspace } from './keyspaces.ts'
@@ -41,6 +42,8 @@ export interface StoreOptions {
   readonly resolver: Resolver
   readonly resolverVersion: string
   readonly transactionBytesMax: number
+  /** How long a member may be unseen before it is not waited for any more. */
+  readonly memberTtlMs: number
   readonly onError: ErrorListener
   /** Closes and opens the engine again after a failed write, when there is hope; undefined if that needs nothing. */
   readonly reopen?: (() => Promise<void>) | undefined
@@ -64,7 +67,7 @@ export class Store {
   readonly #state: ReplicaState
   readonly #writer: Writer
   readonly #derivation: Derivation
-  readonly members = new Members()
+  readonly members: Members
   readonly feed = new Feed()
   readonly intake: Intake
   readonly housekeeping: Housekeeping
@@ -86,15 +89,27 @@ export class Store {
         this.feed.push(unit)
         if (state.journal.due) this.#inBackground(state.journal.take(state.engine, state.vector))
         if (this.repairing && this.#repair.complete) this.#inBackground(this.endRepair())
-        this.housekeeping.consider()
-        if (unit.changes.length > 0) options.onCommit(unit, local)
+        this.housekeeping.changed()
+        if (unit.changes.length > 0 || unit.collected.length > 0) options.onCommit(unit, local)
       },
       reopen: options.reopen,
       onReopened: () => { this.#inBackground(this.#reopened()) }
     })
     this.#repair = new Repair(state, this.#writer, derivation)
-    this.housekeeping = new Housekeeping({ state, writer: this.#writer, system: options.system, onError: options.onError })
-    this.intake = new Intake({ state, writer: this.#writer, derivation: this.#derivation, reports: options.reports, onReport: options.onReport, onApplying: options.onApplying })
+    this.members = new Members({ self: state.replica, monotonicMs: () => options.system.monotonicMs(), memberTtlMs: options.memberTtlMs, onChange: () => { this.housekeeping.changed() } })
+    this.housekeeping = new Housekeeping({
+      state,
+      writer: this.#writer,
+      derivation,
+      members: this.members,
+      durable: this.#durable,
+      flush: async () => { await this.flush() },
+      saveMembers: async () => { await this.#saveMembers(() => {}) },
+      applying: () => this.applying || this.repairing,
+      system: options.system,
+      onError: options.onError
+    })
+    this.intake = new Intake({ state, writer: this.#writer, derivation, members: this.members, collector: this.housekeeping.collector, reports: options.reports, onReport: options.onReport, onApplying: options.onApplying })
   }
 
   /**
@@ -107,13 +122,9 @@ export class Store {
     const { state, fresh, hole, save } = await openState({ ...options, derivation })
     const store = new Store(options, state, derivation)
     await store.members.load(state.engine)
-    store.members.add(state.replica)
+    store.members.met(state.replica)
     if (hole !== undefined) store.members.rewind(state.replica, state.vector)
-    await store.#writer.run((batch) => {
-      save(batch)
-      store.members.save(batch)
-      return true
-    })
+    await store.#saveMembers((batch) => { save(batch) })
     if (fresh) await writeOut(state.engine)
     store.#durable.join(state.vector)
     if (hole !== undefined) options.onError(new ReplicationError(`LevelDB has lost ${hole.lost} of the last ${hole.since} batches from its write-ahead log; peers are asked for them, and the others are written again if need be`, { code: 'REPLICATION_HOLE' }))
@@ -144,6 +155,12 @@ export class Store {
   /** What of the vector is certain to survive a power loss; a live view. */
   get durable (): ReadonlyVersionVector {
     return this.#durable
+  }
+
+  /** What a sweep or a collection is still to remove, as far as that is known. */
+  get garbage (): { tombstones: { count: number, conflicts: number }, log: { live: number, written: number } } {
+    const { live, written, tombstonesMax } = this.#state.tally
+    return { tombstones: { count: tombstonesMax, conflicts: this.housekeeping.collector.held.length }, log: { live: live.all, written: written.all } }
   }
 
   get applying (): boolean {
@@ -179,15 +196,25 @@ export class Store {
   /** Makes everything committed so far durable, and returns its vector. */
   async flush (): Promise<ReadonlyVersionVector> {
     let vector = this.#state.vector.clone()
-    await this.#writer.run((batch) => {
+    await this.#saveMembers((batch) => {
       vector = this.#state.vector.clone()
       batch.sync = true
-      this.members.save(batch)
-      return true
     })
     this.#durable.join(vector)
     this.members.acknowledge(this.replica, vector)
+    this.housekeeping.changed()
     return vector
+  }
+
+  /** A batch with what is new of the members, and what else has to be in it. */
+  async #saveMembers (fill: (batch: InnerBatch) => void): Promise<void> {
+    let saved = (): void => {}
+    await this.#writer.run((batch) => {
+      fill(batch)
+      saved = this.members.save(batch)
+      return true
+    })
+    saved()
   }
 
   /** Begins to read, at one snapshot, what a peer with this vector lacks. */
@@ -204,6 +231,12 @@ export class Store {
       return false
     })
     return source!
+  }
+
+  /** Does not count a member any more. Resolves when that is on disk. */
+  async retire (replica: ReplicaId): Promise<void> {
+    this.members.retire(replica)
+    await this.#saveMembers((batch) => { batch.sync = true })
   }
 
   /** Writes on in a new log: the end of the old one is not ours any more. */
@@ -282,11 +315,9 @@ export class Store {
     await this.#writer.drained()
     try {
       await this.#state.journal.take(this.#state.engine, this.#state.vector)
-      await this.#writer.run((batch) => {
+      await this.#saveMembers((batch) => {
         batch.sync = true
-        this.members.save(batch)
         batch.putRaw(meta.cleanClose, Buffer.of(1))
-        return true
       })
     } catch (cause) {
       this.#options.onError(new ReplicationError('The last write of a clean close failed', { code: 'REPLICATION_INTERNAL', cause }))

@@ -1,5 +1,5 @@
 /**
- * What a committed inner batch did, as live streams send it: what it advanced, then the entries of the keys that it
+ * What a committed inner batch did, as live streams send it: what it advanced and collected, then the entries of the keys that it
  * changed, each key once, with its whole set and the values that are new.
  */
 import { ByteWriter } from '../codec/bytes.ts'
@@ -8,7 +8,9 @@ import type { Advance } from '../core/version-vector.ts'
 
 export interface Unit {
   readonly changes: readonly Advance[]
-  /** Encoded changes and entries; undefined if nobody listened when the batch was made. */
+  /** What it has collected. */
+  readonly collected: readonly Advance[]
+  /** Encoded changes, what was collected, and entries; undefined if nobody listened, or it is no unit. */
   readonly body: Buffer | undefined
 }
 
@@ -31,10 +33,11 @@ export class UnitEntries {
     return this.#writer.varint(end - start).part(bytes, start, end)
   }
 
-  encode (changes: readonly Advance[]): Buffer {
+  encode (changes: readonly Advance[], collected: readonly Advance[]): Buffer {
     const entries = this.#writer.view()
-    const body = new ByteWriter(entries.length + 32 * changes.length + 8)
+    const body = new ByteWriter(entries.length + 32 * (changes.length + collected.length) + 16)
     writeAdvances(body, changes)
+    writeAdvances(body, collected)
     if (this.#lastOfKey.size === this.#starts.length) body.raw(entries)
     else for (const index of this.#lastOfKey.values()) body.raw(entries.subarray(this.#starts[index], this.#starts[index + 1]))
     return body.take()

@@ -19,6 +19,8 @@ export class Conversation {
   helloVector = new VersionVector()
   /** What the peer has, as far as it said or was sent. */
   readonly peerKnows = new VersionVector()
+  /** What the peer has collected, or was told to. */
+  peerCollected = new VersionVector()
   readonly operations = { received: 0, sent: 0 }
   #effects: Effect[] = []
   /** Logs that the peer has named and that were not known here then. */

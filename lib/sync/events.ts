@@ -2,12 +2,21 @@
  * What a session is told, and what it asks for. The session knows neither sockets nor LevelDB; whoever drives it
  * carries the effects out in their order, and reports back.
  */
-import type { Frame, Hello, Peer } from '../codec/message.ts'
+import type { AcknowledgedMember, Frame, Hello, Peer } from '../codec/message.ts'
 import type { Entry } from '../codec/entry.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import type { Advance, ReadonlyVersionVector, VersionVector } from '../core/version-vector.ts'
 import type { ReplicationError } from '../errors.ts'
 import type { Address } from '../types.ts'
+
+/** What is told of a member. */
+export interface LocalMember {
+  readonly replica: ReplicaId
+  readonly acknowledged: ReadonlyVersionVector
+  readonly unseenMs: number
+  /** Whether it is waited for when tombstones are collected. */
+  readonly counted: boolean
+}
 
 /** This replica, as a live view: what it says is what holds at the moment of asking. */
 export interface LocalReplica {
@@ -28,7 +37,7 @@ export interface LocalReplica {
   readonly repairing: boolean
   /** Number of the next unit of the feed. */
   readonly feedEnd: number
-  readonly members: Iterable<[ReplicaId, ReadonlyVersionVector]>
+  readonly members: Iterable<LocalMember>
   /** Logs that are received live from their owners. */
   readonly directLogs: ReadonlySet<LogId>
 }
@@ -54,7 +63,7 @@ export type SessionEvent =
   | { readonly type: 'synchronise' }
   | { readonly type: 'source-opened', readonly kind: 'catch-up' | 'transfer', readonly vector: ReadonlyVersionVector, readonly collected: ReadonlyVersionVector, readonly entries: number, readonly feedNumber: number }
   | { readonly type: 'source-read', readonly chunk: { readonly bytes: Buffer, readonly entries: number } | undefined }
-  | { readonly type: 'feed-read', readonly unit: { readonly changes: readonly Advance[], readonly body: Buffer } | 'lost' | undefined }
+  | { readonly type: 'feed-read', readonly unit: { readonly changes: readonly Advance[], readonly collected: readonly Advance[], readonly body: Buffer } | 'lost' | undefined }
   /** What `begin-delivery`, `deliver`, `end-delivery` or `apply` asked for is done, in their order. */
   | { readonly type: 'done', readonly effect: 'deliver' | 'end-delivery' | 'apply' }
 
@@ -71,14 +80,14 @@ export type Effect =
   | { readonly type: 'deliver', readonly bytes: Buffer }
   | { readonly type: 'end-delivery', readonly entries: number }
   | { readonly type: 'abandon-delivery' }
-  | { readonly type: 'apply', readonly stream: VersionVector, readonly before: readonly Advance[], readonly changes: readonly Advance[], readonly entries: readonly Entry[], readonly bytes: number }
+  | { readonly type: 'apply', readonly stream: VersionVector, readonly before: readonly Advance[], readonly changes: readonly Advance[], readonly collected: readonly Advance[], readonly entries: readonly Entry[], readonly bytes: number }
   /** The receiving side has become live, or is not any more. */
   | { readonly type: 'live', readonly live: boolean }
   /** This replica has all that the peer had when it greeted. */
   | { readonly type: 'caught-up' }
   /** The peer asks to be told once everything is durable. */
   | { readonly type: 'flush' }
-  | { readonly type: 'acknowledged', readonly members: ReadonlyArray<{ readonly replica: ReplicaId, readonly vector: readonly Advance[] }> }
+  | { readonly type: 'acknowledged', readonly members: ReadonlyArray<AcknowledgedMember & { readonly sighted: boolean }> }
   /** The peer knows more of this replica's own log than it has itself. */
   | { readonly type: 'log-contradicted' }
   /** The peer knows of these replicas. */

@@ -10,7 +10,7 @@
  * `want` of its hello. A unit is taken in only when everything that its sender knew before it is known here; until
  * then it waits, with all that comes after it, in this link's own inbox, which credit bounds.
  */
-import { VersionVector, type Advance } from '../core/version-vector.ts'
+import { VersionVector } from '../core/version-vector.ts'
 import type { DataMessage } from '../codec/message.ts'
 import { ReplicationError } from '../errors.ts'
 import { creditWindowBytes, deliveryStallMs, fragmentBytesMin, innerBatchBytesMax, lateMs, turnMs, unitOverheadFactor, unitsApplyingMax } from '../limits.ts'
@@ -176,8 +176,8 @@ export class Receiving {
       case 'begin': return this.#takeBegin(message)
       case 'chunk': return this.#deliver({ type: 'deliver', bytes: message.bytes })
       case 'end': return this.#deliver({ type: 'end-delivery', entries: message.entries })
-      case 'unit': return this.#takeUnit(message.before, message.changes, message.entries, false)
-      case 'advance': return this.#takeUnit(message.vector, [], [], message.acknowledge)
+      case 'unit': return this.#takeUnit(message, false)
+      case 'advance': return this.#takeUnit({ before: message.vector, changes: [], collected: [], entries: [] }, message.acknowledge)
     }
   }
 
@@ -195,6 +195,9 @@ export class Receiving {
     this.#stream = new VersionVector(peer!.vector)
     this.#stream.join(message.vector)
     this.#conversation.learn(message.vector)
+    for (const { log, sequence } of message.collected) {
+      if (!this.#stream.covers(log, sequence)) throw new ReplicationError('The peer has collected tombstones that it does not know', { code: 'REPLICATION_PROTOCOL' })
+    }
     this.#setState('delivering')
     this.#conversation.emit({ type: 'begin-delivery', kind: message.kind, vector: [...this.#stream], collected: message.collected, entries: message.entries })
     return true
@@ -214,7 +217,7 @@ export class Receiving {
     return false
   }
 
-  #takeUnit (before: readonly Advance[], changes: readonly Advance[], entries: Extract<DataMessage, { type: 'unit' }>['entries'], acknowledge: boolean): boolean {
+  #takeUnit ({ before, changes, collected, entries }: Omit<Extract<DataMessage, { type: 'unit' }>, 'type'>, acknowledge: boolean): boolean {
     const { local, nowMs, operations } = this.#conversation
     if (this.#inbox.holdsBegin) {
       if (acknowledge) this.#conversation.emit({ type: 'flush' })
@@ -233,8 +236,9 @@ export class Receiving {
     this.#unitsApplying++
     this.#conversation.learn(before)
     this.#conversation.learn(changes)
+    this.#conversation.peerCollected.join(collected)
     operations.received += entries.length
-    this.#conversation.emit({ type: 'apply', stream: this.#stream, before, changes, entries, bytes })
+    this.#conversation.emit({ type: 'apply', stream: this.#stream, before, changes, collected, entries, bytes })
     if (acknowledge) this.#conversation.emit({ type: 'flush' })
     return true
   }

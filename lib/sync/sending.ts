@@ -9,9 +9,9 @@
  * A unit is passed over if the peer has it, or will get it from its author; the next unit names what was passed
  * over as what it comes after, so that nothing is applied before what it depends on.
  */
-import { encodeData, encodeUnit, isAdvance, type DataMessage } from '../codec/message.ts'
+import { encodeData, encodeUnit, encodeUnitBody, isAdvance, type DataMessage } from '../codec/message.ts'
 import type { LogId } from '../core/ids.ts'
-import { VersionVector, type ReadonlyVersionVector } from '../core/version-vector.ts'
+import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { chunkBytes, transferStallMs } from '../limits.ts'
 import type { Conversation } from './conversation.ts'
 import type { SessionEvent } from './events.ts'
@@ -65,6 +65,7 @@ export class Sending {
   serve (base: VersionVector, collected: VersionVector): void {
     if (this.#state === 'opening' || this.#state === 'sending') return
     const { local } = this.#conversation
+    this.#conversation.peerCollected = collected.clone()
     if (local.applying || local.repairing) {
       this.#state = 'silent'
       this.#owesAgain = true
@@ -74,6 +75,8 @@ export class Sending {
       this.#feedNumber = local.feedEnd
       this.#passed = new VersionVector(local.vector.beyond(this.#told))
       this.#conversation.send({ type: 'live' })
+      const news = local.collected.beyond(collected)
+      if (news.length > 0) this.#pushUnit([], news, encodeUnitBody([], news))
     } else {
       this.#state = 'opening'
       this.#conversation.emit({ type: 'open-source', base, collected })
@@ -105,6 +108,7 @@ export class Sending {
     this.progress = { sent: 0, total: entries }
     this.#feedNumber = feedNumber
     this.#told = vector.clone()
+    this.#conversation.peerCollected.join(collected)
     this.#passed = new VersionVector()
     this.#creditMs = this.#conversation.nowMs
     this.#push({ type: 'begin', kind, vector: vector.beyond(this.#conversation.helloVector), collected: [...collected], entries })
@@ -139,17 +143,24 @@ export class Sending {
       return
     }
     this.#feedNumber++
+    const { changes, collected, body } = unit
     // A unit of several logs may be the peer's own in part, in part known to it, and in part come to it from their authors.
-    if (unit.changes.every(({ log, sequence }) => log === peer!.log || peerKnows.covers(log, sequence) || this.#peerDirects.has(log))) {
-      this.#passed.join(unit.changes)
+    const peerHasIt = changes.every(({ log, sequence }) => log === peer!.log || peerKnows.covers(log, sequence) || this.#peerDirects.has(log))
+    if (peerHasIt && collected.every(({ log, sequence }) => this.#conversation.peerCollected.covers(log, sequence))) {
+      this.#passed.join(changes)
       return
     }
-    this.#outbox.push(encodeUnit([...this.#passed], unit.body))
+    this.#pushUnit(changes, collected, body)
+    peerKnows.join(changes)
+    operations.sent += changes.length
+  }
+
+  #pushUnit (changes: readonly Advance[], collected: readonly Advance[], body: Buffer): void {
+    this.#outbox.push(encodeUnit([...this.#passed], body))
     this.#told.join(this.#passed)
-    this.#told.join(unit.changes)
+    this.#told.join(changes)
     this.#passed = new VersionVector()
-    peerKnows.join(unit.changes)
-    operations.sent += unit.changes.length
+    this.#conversation.peerCollected.join(collected)
   }
 
   /** Names what was passed over, lest the peer should wait for it in vain without knowing. */

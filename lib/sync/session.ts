@@ -6,11 +6,11 @@
  * What must hold: nothing but hello is taken from a peer that has not greeted; a peer's fault ends the conversation
  * with a code, and nothing else; heartbeats go out whatever else is busy, so that silence means a dead link.
  */
-import { encodeControl, protocolVersion, type ControlMessage, type Frame, type Hello } from '../codec/message.ts'
+import { encodeControl, protocolVersion, type AcknowledgedMember, type ControlMessage, type Frame, type Hello } from '../codec/message.ts'
 import type { ReplicaId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError, type ReplicationErrorCode } from '../errors.ts'
-import { clockAheadMs, creditWindowBytes, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax } from '../limits.ts'
+import { clockAheadMs, creditWindowBytes, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs } from '../limits.ts'
 import { Conversation } from './conversation.ts'
 import type { Effect, LocalReplica, SessionEvent } from './events.ts'
 import { Receiving, type ReceivingState } from './receiving.ts'
@@ -34,12 +34,16 @@ export class Session {
   readonly #receiving: Receiving
   readonly #startedMs: number
   #receivedMs: number
+  /** When all members were last told of. */
+  #toldAllMs: number
   #wantedInHello = false
   /** Our hello waits for the peer's. */
   #helloDue: Connected | undefined
   #ended = false
   /** What each member was last said to hold. */
   readonly #acknowledgedTo = new Map<ReplicaId, VersionVector>()
+  /** For how long the peer had not seen each member when it last said so. */
+  readonly #unseen = new Map<ReplicaId, { unseenSeconds: number, nowMs: number }>()
   /** What the peer has said to hold durably. */
   readonly peerDurable = new VersionVector()
   /** How many requests to make everything durable the peer has answered; they are answered one by one. */
@@ -49,7 +53,7 @@ export class Session {
     this.#conversation = new Conversation(local, nowMs)
     this.#sending = new Sending(this.#conversation)
     this.#receiving = new Receiving(this.#conversation)
-    this.#startedMs = this.#receivedMs = nowMs
+    this.#startedMs = this.#receivedMs = this.#toldAllMs = nowMs
   }
 
   /** The peer's hello, once it is greeted. */
@@ -228,11 +232,20 @@ export class Session {
   #acknowledged (members: Extract<ControlMessage, { type: 'acknowledge' }>['members']): void {
     if (members.length === 0) this.answers++
     for (const { replica, vector } of members) {
+      this.#toldOf(replica).join(vector)
       if (replica !== this.peer!.replica) continue
       this.#conversation.learn(vector)
       this.peerDurable.join(vector)
     }
-    this.#conversation.emit({ type: 'acknowledged', members })
+    this.#conversation.emit({ type: 'acknowledged', members: members.map((member) => ({ ...member, sighted: this.#isSighted(member) })) })
+  }
+
+  /** Whether the peer has seen a member since it last spoke of it: the time that it has not has not grown as time does. */
+  #isSighted ({ replica, unseenSeconds }: AcknowledgedMember): boolean {
+    const { nowMs } = this.#conversation
+    const last = this.#unseen.get(replica)
+    this.#unseen.set(replica, { unseenSeconds, nowMs })
+    return last !== undefined && unseenSeconds * 1000 < last.unseenSeconds * 1000 + (nowMs - last.nowMs) / 2
   }
 
   /** Everything is durable, as the peer asked: an acknowledgement that names nobody says so, after those that do. */
@@ -241,25 +254,36 @@ export class Session {
     this.#conversation.send({ type: 'acknowledge', members: [] })
   }
 
-  /** Tells what members hold durably, as far as it has not been told, in as many frames as that takes. */
+  #toldOf (replica: ReplicaId): VersionVector {
+    let told = this.#acknowledgedTo.get(replica)
+    if (told === undefined) this.#acknowledgedTo.set(replica, told = new VersionVector())
+    return told
+  }
+
+  /**
+   * Tells which members are waited for, and what they hold durably as far as it has not been told, in as many frames
+   * as that takes. From time to time also that there is no news of them, but that they are there.
+   */
   #acknowledge (): void {
-    const { local, peer } = this.#conversation
+    const { local, nowMs, peer } = this.#conversation
     if (peer === undefined) return
-    let members: Array<{ replica: ReplicaId, vector: Advance[] }> = []
+    const all = nowMs - this.#toldAllMs >= memberRefreshMs
+    if (all) this.#toldAllMs = nowMs
+    let members: AcknowledgedMember[] = []
     let advances = 0
-    for (const [replica, acknowledged] of local.members) {
-      if (replica === peer.replica) continue
-      let told = this.#acknowledgedTo.get(replica)
-      if (told === undefined) this.#acknowledgedTo.set(replica, told = new VersionVector())
+    for (const { replica, acknowledged, counted, unseenMs } of local.members) {
+      if (replica === peer.replica || !counted) continue
+      const isNew = !this.#acknowledgedTo.has(replica)
+      const told = this.#toldOf(replica)
       const vector = (replica === local.replica ? local.durable : acknowledged).beyond(told)
-      if (vector.length === 0) continue
+      if (vector.length === 0 && (replica === local.replica || !(isNew || all))) continue
       told.join(vector)
       if (members.length > 0 && (advances + vector.length > advancesPerFrame || members.length === membersPerFrame)) {
         this.#conversation.send({ type: 'acknowledge', members })
         members = []
         advances = 0
       }
-      members.push({ replica, vector })
+      members.push({ replica, unseenSeconds: Math.floor(unseenMs / 1000), vector })
       advances += vector.length
     }
     if (members.length > 0) this.#conversation.send({ type: 'acknowledge', members })
@@ -278,6 +302,7 @@ export class Session {
       return
     }
     if (nowMs - this.#receivedMs > heartbeatTimeoutMs) throw new ReplicationError(`Nothing was heard of the peer for ${heartbeatTimeoutMs} ms`, { code: 'REPLICATION_PEER_SILENT' })
+    if (nowMs - this.#toldAllMs >= memberRefreshMs) this.#acknowledge()
     this.#receiving.tick()
     this.#sending.tick()
     if (nowMs - sentMs < heartbeatIntervalMs) return

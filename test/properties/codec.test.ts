@@ -63,7 +63,7 @@ const control: fc.Arbitrary<ControlMessage> = fc.oneof(
   fc.constantFrom({ type: 'later' as const }, { type: 'again' as const }, { type: 'heartbeat' as const }),
   record({ type: fc.constant('credit' as const), bytes: count }),
   record({ type: fc.constant('direct' as const), logs: fc.array(log, { maxLength: 5 }) }),
-  record({ type: fc.constant('acknowledge' as const), members: fc.array(record({ replica: hex, vector: advances }), { maxLength: 4 }) }),
+  record({ type: fc.constant('acknowledge' as const), members: fc.array(record({ replica: hex, unseenSeconds: count, vector: advances }), { maxLength: 4 }) }),
   record({ type: fc.constant('bye' as const), code: text, message: text }),
   record({ type: fc.constant('peers' as const), peers: fc.array(record({ replica: hex, host: text, port: fc.nat({ max: 65535 }) }), { maxLength: 5 }) })
 )
@@ -115,12 +115,13 @@ test('every control message is read as it was written', () => {
 })
 
 test('every data message is read as it was written, through fragments of any size', () => {
-  const unit = record({ before: advances, changes: advances, entries: fc.array(entry, { maxLength: 3 }) })
+  const unit = record({ before: advances, changes: advances, collected: advances, entries: fc.array(entry, { maxLength: 3 }) })
   fc.assert(fc.property(fc.oneof(data, unit), fc.integer({ min: 1, max: 200 }), (message, payloadBytes) => {
     let encoded: Buffer
     if ('before' in message) {
       const body = new ByteWriter()
       writeAdvances(body, message.changes)
+      writeAdvances(body, message.collected)
       for (const each of message.entries) writeEntry(body, each)
       encoded = encodeUnit(message.before, body.take())
     } else {
@@ -141,8 +142,8 @@ test('every data message is read as it was written, through fragments of any siz
     assert.ok(last)
     const decoded = decodeData(Buffer.concat(parts))
     if ('before' in message) {
-      const { before, changes, entries } = decoded as Extract<DataMessage, { type: 'unit' }>
-      assert.equal([before, changes, entries.map(plain)], [message.before, message.changes, message.entries.map(plain)])
+      const { before, changes, collected, entries } = decoded as Extract<DataMessage, { type: 'unit' }>
+      assert.equal([before, changes, collected, entries.map(plain)], [message.before, message.changes, message.collected, message.entries.map(plain)])
     } else {
       assert.equal(decoded, message)
     }

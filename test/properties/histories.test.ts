@@ -4,7 +4,8 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import fc from 'fast-check'
-import { formatLogId } from '../../lib/core/ids.ts'
+import { formatLogId, logIdFrom } from '../../lib/core/ids.ts'
+import type { ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
 import type { Operation } from '../../lib/storage/local.ts'
 import type { Resolver } from '../../lib/types.ts'
 import { CausalOracle, type Write } from '../support/causal-oracle.ts'
@@ -25,6 +26,8 @@ type Step =
   | { type: 'gather', replica: number }
   | { type: 'crash', replica: number }
   | { type: 'sweep', replica: number }
+  | { type: 'acknowledge', replica: number }
+  | { type: 'collect', replica: number }
   | { type: 'clock', replica: number, byMs: number }
 
 const replica = fc.nat({ max: replicaCount - 1 })
@@ -42,6 +45,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ type: fc.constant('gather' as const), replica }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('crash' as const), replica }) },
   { weight: 2, arbitrary: fc.record({ type: fc.constant('sweep' as const), replica }) },
+  { weight: 6, arbitrary: fc.record({ type: fc.constant('acknowledge' as const), replica }) },
+  { weight: 3, arbitrary: fc.record({ type: fc.constant('collect' as const), replica }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('clock' as const), replica, byMs: fc.integer({ min: -1e6, max: 1e6 }) }) }
 )
 
@@ -72,6 +77,10 @@ class History {
   static async begin (resolver: Resolver): Promise<History> {
     const replicas: TestReplica[] = []
     for (let index = 0; index < replicaCount; index++) replicas.push(await openReplica({ resolver, seed: index + 1 }))
+    for (const { store } of replicas) {
+      for (const other of replicas) store.members.met(other.store.replica)
+      await store.flush()
+    }
     return new History(replicas, resolver)
   }
 
@@ -125,6 +134,13 @@ class History {
         case 'sweep':
           await replica.store.housekeeping.sweep()
           return
+        case 'acknowledge':
+          await replica.store.flush()
+          for (const { store } of this.replicas) for (const member of replica.store.members) store.members.acknowledge(member.replica, member.acknowledged)
+          return
+        case 'collect':
+          await replica.store.housekeeping.collect()
+          return
         case 'clock':
           replica.system.jumpWallClock(step.byMs)
           return
@@ -176,16 +192,23 @@ class History {
 
   async check (): Promise<void> {
     for (const [index, replica] of this.replicas.entries()) {
-      const state = await checkInvariants(replica.engine, { vector: replica.store.vector as never, resolver: this.#resolver })
-      this.#compare(index, state)
+      const state = await checkInvariants(replica.engine, { vector: replica.store.vector as never, collected: replica.store.collected, resolver: this.#resolver })
+      this.#compare(index, state, replica.store.collected)
     }
   }
 
-  #compare (index: number, { versions, staged }: DiskState): void {
+  /** State is a function of what is known and of what was collected, and no conflict has lost its delete. */
+  #compare (index: number, { versions, staged }: DiskState, collected: ReadonlyVersionVector): void {
     assert.is(staged, 0)
+    const isCollected = ({ dot, type }: Write): boolean => {
+      const [log, sequence] = dot.split(':') as [string, string]
+      return type === 'del' && collected.covers(logIdFrom(Buffer.from(log, 'hex')), Number(sequence))
+    }
     for (const key of new Set([...versions.keys(), ...this.#oracle.keys(index)])) {
       const found = (versions.get(key) ?? []).map(({ log, sequence, type }) => `${type} ${formatLogId(log)}:${sequence}`).sort()
-      const expected = this.#oracle.siblings(index, key).map(({ dot, type }) => `${type} ${dot}`).sort()
+      const siblings = this.#oracle.siblings(index, key)
+      assert.not.ok(siblings.some(isCollected) && siblings.some(({ type }) => type === 'put'), `replica ${index}, key ${JSON.stringify(key)}: a conflict has lost its delete`)
+      const expected = siblings.filter((write) => !isCollected(write)).map(({ dot, type }) => `${type} ${dot}`).sort()
       assert.equal(found, expected, `replica ${index}, key ${JSON.stringify(key)}`)
     }
   }

@@ -7,6 +7,7 @@
  */
 import { bytesEncodings } from '../../lib/encodings.ts'
 import type { ReplicationError } from '../../lib/errors.ts'
+import { memberTtlDefaultMs } from '../../lib/limits.ts'
 import { Replicator } from '../../lib/network/replicator.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
 import { Store } from '../../lib/storage/store.ts'
@@ -115,6 +116,7 @@ export class Machine {
       system,
       resolverVersion: '',
       transactionBytesMax: world.transactionBytesMax,
+      memberTtlMs: memberTtlDefaultMs,
       onError: (error: ReplicationError) => { world.guard(() => { world.error(name, error) }) }
     }
     const changed = (): void => { process.replicator?.mesh.changed() }

@@ -127,8 +127,8 @@ test('a unit that comes before what it depends on is refused, and changes nothin
   const before = a.store.feed.at(0)
   assert.ok(before !== undefined && before !== 'lost')
   const encoded = encodeUnit(before.changes, unit.body)
-  const { changes, entries } = decodeData(encoded.subarray(1)) as Extract<ReturnType<typeof decodeData>, { type: 'unit' }>
-  const error = await rejection(b.store.intake.apply({ stream: new VersionVector(), before: before.changes, changes, entries, bytes: encoded.length }))
+  const { changes, collected, entries } = decodeData(encoded.subarray(1)) as Extract<ReturnType<typeof decodeData>, { type: 'unit' }>
+  const error = await rejection(b.store.intake.apply({ stream: new VersionVector(), before: before.changes, changes, collected, entries, bytes: encoded.length }))
   assert.is(error.code, 'REPLICATION_PROTOCOL')
   assert.equal(await b.data(), {})
   assert.is(b.store.vector.size, 0)
@@ -139,7 +139,7 @@ test('a unit with a write that it does not advance to, or without a value, is re
   const value = Buffer.from('x')
   for (const [sequence, values] of [[2, [value]], [1, [undefined]]] as const) {
     const siblings = [{ log, sequence, hlc: 5, type: 'put' as const }]
-    const error = await rejection(b.store.intake.apply({ stream: new VersionVector(), before: [], changes: [{ log, sequence: 1, hlc: 5 }], entries: [{ key: Buffer.from('k'), siblings, values }], bytes: 10 }))
+    const error = await rejection(b.store.intake.apply({ stream: new VersionVector(), before: [], changes: [{ log, sequence: 1, hlc: 5 }], collected: [], entries: [{ key: Buffer.from('k'), siblings, values }], bytes: 10 }))
     assert.is(error.code, 'REPLICATION_PROTOCOL')
   }
   assert.equal(await b.data(), {})
@@ -172,7 +172,7 @@ test('replicate and conflict reports name what became visible, and only what oth
   assert.is(b.reports.flatMap(({ conflicts }) => conflicts).length, 1)
 })
 
-const unitOf = (bytes: number, sequence = 1): { changes: [{ log: LogId, sequence: number, hlc: number }], body: Buffer } => ({ changes: [{ log, sequence, hlc: 1 }], body: Buffer.alloc(bytes) })
+const unitOf = (bytes: number, sequence = 1): { changes: [{ log: LogId, sequence: number, hlc: number }], collected: [], body: Buffer } => ({ changes: [{ log, sequence, hlc: 1 }], collected: [], body: Buffer.alloc(bytes) })
 
 test('the feed keeps units within its bytes, and the newest however large', () => {
   const feed = new Feed(100)
@@ -205,7 +205,7 @@ test('a unit that was not recorded is a gap that no reader jumps over', () => {
   const feed = new Feed()
   feed.open()
   feed.push(unitOf(1))
-  feed.push({ changes: unitOf(1).changes, body: undefined })
+  feed.push({ changes: unitOf(1).changes, collected: [], body: undefined })
   assert.is(feed.at(0), 'lost')
   assert.is(feed.at(1), 'lost')
   assert.is(feed.at(feed.end), undefined)

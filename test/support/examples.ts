@@ -39,7 +39,7 @@ export async function exampleDump (): Promise<Array<{ key: string, value: string
   await store.commit([put('k2', 'two'), put('k3', 'three')], false)
   const stream = new VersionVector()
   const write = { log: theirLog, sequence: 1, hlc: hlc + 5 * 1024 }
-  await store.intake.apply({ stream, before: [], changes: [write], entries: [{ key: Buffer.from('k2'), siblings: [{ ...write, type: 'put' }], values: [Buffer.from('zwei')] }], bytes: 0 })
+  await store.intake.apply({ stream, before: [], changes: [write], collected: [], entries: [{ key: Buffer.from('k2'), siblings: [{ ...write, type: 'put' }], values: [Buffer.from('zwei')] }], bytes: 0 })
   const entries = await engine.iterator({ keyEncoding: 'hex', valueEncoding: 'hex' }).all() as unknown as Array<[string, string]>
   return entries.map(([key, value]) => ({ key, value }))
 }
@@ -50,6 +50,7 @@ export function exampleMessages (): Record<string, Buffer> {
   const changes = [{ log: ourLog, sequence: 300, hlc: hlc + 1 }]
   const body = new ByteWriter()
   writeAdvances(body, changes)
+  writeAdvances(body, before)
   const entry = { key: Buffer.from('k'), siblings: [{ ...changes[0]!, type: 'put' as const }], values: [Buffer.from('v')] }
   writeEntry(body, entry)
   const chunk = new ByteWriter()
@@ -65,7 +66,7 @@ export function exampleMessages (): Record<string, Buffer> {
     credit: encodeControl({ type: 'credit', bytes: 524288 }),
     heartbeat: encodeControl({ type: 'heartbeat' }),
     direct: encodeControl({ type: 'direct', logs: [theirLog] }),
-    acknowledge: encodeControl({ type: 'acknowledge', members: [{ replica, vector: changes }] }),
+    acknowledge: encodeControl({ type: 'acknowledge', members: [{ replica, unseenSeconds: 5, vector: changes }] }),
     bye: encodeControl({ type: 'bye', code: 'REPLICATION_SELF', message: 'me' }),
     peers: encodeControl({ type: 'peers', peers: [{ replica, host: '10.0.0.2', port: 9000 }] }),
     begin: encodeData({ type: 'begin', kind: 'transfer', vector: changes, collected: [], entries: 1 }),

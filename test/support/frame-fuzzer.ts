@@ -69,7 +69,7 @@ export class FrameFuzzer {
       case 1: return encodeControl({ type: 'want', vector: this.#vector(), collected: this.#vector() })
       case 2: return encodeControl({ type: 'credit', bytes: this.#number() })
       case 3: return encodeControl({ type: 'direct', logs: Array.from({ length: this.below(6) }, () => this.pick(this.#logs)) })
-      case 4: return encodeControl({ type: 'acknowledge', members: Array.from({ length: this.below(4) }, () => ({ replica: Buffer.alloc(16, 0x70 + this.below(32)).toString('hex'), vector: this.#vector() })) })
+      case 4: return encodeControl({ type: 'acknowledge', members: Array.from({ length: this.below(4) }, () => ({ replica: Buffer.alloc(16, 0x70 + this.below(32)).toString('hex'), unseenSeconds: this.#number(), vector: this.#vector() })) })
       case 5: if (this.chance(0.8)) return encodeControl({ type: 'live' }); else return encodeControl({ type: 'bye', code: this.pick(['REPLICATION_SELF', '__proto__', '\u001b[2J']), message: this.bytes(this.below(40)).toString('latin1') })
       case 6: return encodeData({ type: 'begin', kind: this.pick(['catch-up', 'transfer']), vector: this.#vector(), collected: this.#vector(), entries: this.#number() })
       case 7: return encodeData({ type: 'chunk', bytes: this.#entries() })

@@ -2,7 +2,7 @@
  * The invariants of what stands on disk, read from the raw keyspaces of an engine at one moment.
  *
  * Named as in the design: I2 data is the fold of the siblings; I3 every dot of a sibling set is in a log record of
- * that key, with its time and type; I4 every dot is covered by the vector, which is the checkpoint and the journal after it; and the sibling
+ * that key, with its time and type; I6 no tombstone that was collected is there; I4 every dot is covered by the vector, which is the checkpoint and the journal after it; and the sibling
  * keyspace holds the values of the puts of keys with two or more siblings, and nothing else.
  */
 import { ByteReader } from '../../lib/codec/bytes.ts'
@@ -41,12 +41,14 @@ export interface CheckOptions {
   resolver?: Resolver
   /** What an apply phase that is under way will bring. */
   alsoCovered?: VersionVector
+  /** No tombstone that this covers may be there. */
+  collected?: { covers (log: LogId, sequence: number): boolean }
   /** The vector in memory, which has to be the same. */
   vector?: { equals (other: VersionVector): boolean }
 }
 
 /** Reads everything, and throws if an invariant does not hold. */
-export async function checkInvariants (engine: Engine, { resolver = lastWriterWins, alsoCovered, vector: inMemory }: CheckOptions = {}): Promise<DiskState> {
+export async function checkInvariants (engine: Engine, { resolver = lastWriterWins, alsoCovered, collected, vector: inMemory }: CheckOptions = {}): Promise<DiskState> {
   const data = new Map<string, Buffer>()
   const versions = new Map<string, SiblingSet>()
   const siblings = new Map<string, Buffer>()
@@ -91,6 +93,7 @@ export async function checkInvariants (engine: Engine, { resolver = lastWriterWi
       if (!logged.has(`${key} ${dot}`)) fail('I3', `${dot} of ${key} is in no log record`)
       if (logHlc.get(dot) !== hlc) fail('I3', `${dot} of ${key} has another time in the log`)
       if (logType.get(dot) !== type) fail('I3', `${dot} of ${key} is of another type in the log`)
+      if (type === 'del' && collected?.covers(log, sequence) === true) fail('I6', `${dot} of ${key} has been collected`)
       if (!vector.covers(log, sequence) && alsoCovered?.covers(log, sequence) !== true) fail('I4', `${dot} of ${key} is not covered`)
       const siblingKey = key + Buffer.from(log, 'latin1').toString('latin1') + sequenceBytes(sequence)
       if (set.length > 1 && type === 'put' && !siblings.delete(siblingKey)) fail('siblings', `the value of ${dot} of ${key} is missing`)

@@ -7,15 +7,16 @@
 import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { writeAdvances } from '../../lib/codec/advances.ts'
 import { writeEntry } from '../../lib/codec/entry.ts'
-import { decodeData, decodeFrame, type DataMessage, type Frame } from '../../lib/codec/message.ts'
+import { decodeData, decodeFrame, encodeUnitBody, type DataMessage, type Frame } from '../../lib/codec/message.ts'
 import { logIdFrom, type LogId, type ReplicaId } from '../../lib/core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
-import type { Effect, LocalReplica, SessionEvent } from '../../lib/sync/events.ts'
+import type { Effect, LocalMember, LocalReplica, SessionEvent } from '../../lib/sync/events.ts'
 import { Session } from '../../lib/sync/session.ts'
 import type { Address } from '../../lib/types.ts'
 
 interface FakeUnit {
   readonly changes: Advance[]
+  readonly collected: Advance[]
   readonly body: Buffer
 }
 
@@ -33,7 +34,7 @@ export class FakeReplica implements LocalReplica {
   readonly durable = new VersionVector()
   applying = false
   repairing = false
-  readonly members = new Map<ReplicaId, ReadonlyVersionVector>()
+  readonly acknowledged = new Map<ReplicaId, ReadonlyVersionVector>()
   directLogs: ReadonlySet<LogId> = new Set()
   readonly #units: FakeUnit[] = []
   /** Units before this one have left the ring. */
@@ -43,7 +44,11 @@ export class FakeReplica implements LocalReplica {
     this.replica = number.toString(16).padStart(32, '0')
     this.nonce = number.toString(16).padStart(32, 'f')
     this.log = logIdFrom(Buffer.from(number.toString(16).padStart(16, '0'), 'hex'))
-    this.members.set(this.replica, this.durable)
+    this.acknowledged.set(this.replica, this.durable)
+  }
+
+  get members (): LocalMember[] {
+    return [...this.acknowledged].map(([replica, acknowledged]) => ({ replica, acknowledged, unseenMs: 0, counted: true }))
   }
 
   get feedEnd (): number {
@@ -60,14 +65,16 @@ export class FakeReplica implements LocalReplica {
     const advance = { log, sequence, hlc: sequence * 1024 }
     const body = new ByteWriter(bytes + 100)
     writeAdvances(body, [advance])
+    writeAdvances(body, [])
     writeEntry(body, { key: Buffer.from('key'), siblings: [{ ...advance, type: 'put' }], values: [Buffer.alloc(bytes)] })
     this.commit([advance], body.take())
     return advance
   }
 
-  commit (changes: readonly Advance[], body: Buffer = Buffer.alloc(0)): void {
+  commit (changes: readonly Advance[], body: Buffer = Buffer.alloc(0), collected: readonly Advance[] = []): void {
     this.vector.join(changes)
-    this.#units.push({ changes: [...changes], body })
+    this.collected.join(collected)
+    this.#units.push({ changes: [...changes], collected: [...collected], body })
   }
 }
 
@@ -179,7 +186,7 @@ export class End {
       case 'apply':
         effect.stream.join(effect.before)
         effect.stream.join(effect.changes)
-        this.local.commit(effect.changes)
+        this.local.commit(effect.changes, encodeUnitBody(effect.changes, effect.collected), effect.collected)
         this.handle({ type: 'done', effect: 'apply' })
         break
       case 'flush':

@@ -8,7 +8,7 @@ import { bytesEncodings } from '../../lib/encodings.ts'
 import { lastWriterWins } from '../../lib/core/resolve.ts'
 import { VersionVector, type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
 import type { ReplicationError } from '../../lib/errors.ts'
-import { transactionBytesDefault } from '../../lib/limits.ts'
+import { memberTtlDefaultMs, transactionBytesDefault } from '../../lib/limits.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
 import type { Identity, IdentityStore } from '../../lib/storage/identity.ts'
 import type { Operation } from '../../lib/storage/local.ts'
@@ -158,6 +158,7 @@ export async function openReplica ({ seed = ++seeds, ...options }: ReplicaOption
     resolver: lastWriterWins,
     resolverVersion: '',
     transactionBytesMax: transactionBytesDefault,
+    memberTtlMs: memberTtlDefaultMs,
     onError: (error) => { errors.push(error) },
     onCommit: () => {},
     onApplying: () => {},
@@ -182,12 +183,12 @@ export function del (key: string): Operation {
 /** What a source sends, and how it finds it: a catch-up by the log, the same by a scan, or a transfer. */
 export type Kind = 'catch-up' | 'scan' | 'transfer'
 
-/** A source of a given kind, of a store that is at rest; or of the kind that it chooses itself. */
+/** A source of a given kind, of a store that is at rest, if that may be; or of the kind that it chooses itself. */
 export async function sourceOf (from: TestReplica, base: ReadonlyVersionVector, kind?: Kind): Promise<Source> {
   const chosen = await from.store.openSource(base, new VersionVector())
-  if (kind === undefined) return chosen
+  if (kind === undefined || (kind !== 'transfer' && !base.dominates(from.store.collected))) return chosen
   await chosen.close()
-  const options = { engine: from.engine, snapshot: from.engine.snapshot(), vector: from.store.vector.clone(), collected: new VersionVector(), base, entries: chosen.entries, feedNumber: chosen.feedNumber }
+  const options = { engine: from.engine, snapshot: from.engine.snapshot(), vector: from.store.vector.clone(), collected: from.store.collected.clone(), base, entries: chosen.entries, feedNumber: chosen.feedNumber }
   return kind === 'catch-up' ? new LogSource(options) : new ScanSource(kind === 'scan' ? 'catch-up' : kind, options)
 }
 
@@ -254,7 +255,7 @@ export class LiveStream {
       this.#before.join(unit.changes)
       const encoded = encodeUnit(before, unit.body)
       const message = decodeData(encoded.subarray(1)) as Extract<DataMessage, { type: 'unit' }>
-      applied.push(this.#to.store.intake.apply({ stream: this.#stream, before: message.before, changes: message.changes, entries: message.entries, bytes: encoded.length }))
+      applied.push(this.#to.store.intake.apply({ stream: this.#stream, before: message.before, changes: message.changes, collected: message.collected, entries: message.entries, bytes: encoded.length }))
     }
     return Promise.all(applied)
   }

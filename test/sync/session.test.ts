@@ -3,9 +3,9 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { encodeControl, encodeUnit, type Hello } from '../../lib/codec/message.ts'
+import { encodeControl, encodeUnit, encodeUnitBody, type Hello } from '../../lib/codec/message.ts'
 import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
-import { creditWindowBytes, deliveryStallMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, MiB, turnMs } from '../../lib/limits.ts'
+import { creditWindowBytes, deliveryStallMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, memberRefreshMs, MiB, turnMs } from '../../lib/limits.ts'
 import { FakeReplica, SessionPair, type End } from '../support/session-pair.ts'
 
 function pair (): SessionPair {
@@ -26,7 +26,7 @@ function helloOf (end: End): Hello {
 
 /** A unit after something. */
 function encodeUnitFrame (before: Advance[]): Buffer {
-  return encodeUnit(before, Buffer.of(0))
+  return encodeUnit(before, encodeUnitBody([], []))
 }
 
 function assertEqual ({ a, b }: SessionPair): void {
@@ -500,11 +500,62 @@ test('acknowledgements tell only what has not been told', () => {
   ends.settle()
   assert.ok(a.session.peerDurable.equals(b.local.vector))
   // What a third has said is passed on, and nobody is told of himself.
-  b.local.members.set('3'.repeat(32), a.local.vector.clone())
-  b.local.members.set(a.local.replica, a.local.vector.clone())
+  b.local.acknowledged.set('3'.repeat(32), a.local.vector.clone())
+  b.local.acknowledged.set(a.local.replica, a.local.vector.clone())
   b.handle({ type: 'durable' })
   ends.settle()
   assert.equal(a.of('acknowledged').at(-1)!.members.map(({ replica }) => replica), ['3'.repeat(32)])
+})
+
+test('a member of whom there is nothing to say yet is named all the same, and again from time to time', () => {
+  const ends = pair().greet()
+  const { a, b } = ends
+  ends.settle()
+  b.local.acknowledged.set('3'.repeat(32), new VersionVector())
+  b.handle({ type: 'durable' })
+  b.handle({ type: 'durable' })
+  ends.settle()
+  const named = (): string[] => a.of('acknowledged').flatMap(({ members }) => members.map(({ replica }) => replica[0]!))
+  assert.equal(named(), ['3'])
+  ends.pass(memberRefreshMs - 10_000)
+  assert.equal(named(), ['3'])
+  ends.pass(20_000)
+  assert.equal(named(), ['3', '3'])
+})
+
+test('what was collected travels in the order of commits, and not back', () => {
+  const ends = pair()
+  share(ends, 4)
+  ends.greet()
+  const { a, b } = ends
+  ends.settle()
+  const collected = { log: a.local.log, sequence: 3, hlc: 3072 }
+  a.local.commit([], encodeUnitBody([], [collected]), [collected])
+  a.write()
+  ends.settle()
+  b.handle({ type: 'changed' })
+  ends.settle()
+  assert.equal(b.of('apply').map(({ changes, collected }) => [changes.length, collected.map(({ sequence }) => sequence)]), [[0, [3]], [1, []]])
+  assert.equal(a.of('apply').length, 0)
+  assert.ok(b.local.collected.equals(a.local.collected))
+})
+
+test('whoever lacks nothing but what was collected is told with the answer to its want', () => {
+  const ends = pair()
+  share(ends, 4)
+  ends.a.local.collected.advance({ log: ends.a.local.log, sequence: 3, hlc: 3072 })
+  ends.greet()
+  ends.settle()
+  assert.is(ends.b.of('begin-delivery').length, 0)
+  assert.ok(ends.b.local.collected.equals(ends.a.local.collected))
+})
+
+test('a peer that has collected what it does not know is left', () => {
+  const ends = pair()
+  ends.a.local.collected.advance({ log: ends.a.local.log, sequence: 3, hlc: 3072 })
+  ends.greet()
+  ends.settle()
+  assert.is(ends.b.ended, 'REPLICATION_PROTOCOL')
 })
 
 test('whoever wants to be in sync is answered when everything is durable', () => {
@@ -547,7 +598,7 @@ test('a request is answered even if what came with it is repeated', () => {
 test('acknowledgements of many members with many logs go in several frames', () => {
   const ends = pair().greet()
   const many = new VersionVector(Array.from({ length: 60_000 }, (_, index) => ({ log: new FakeReplica(1000 + index).log, sequence: 2 ** 40, hlc: 2 ** 48 })))
-  for (let member = 0; member < 5; member++) ends.b.local.members.set(String(member).repeat(32).replaceAll('0', 'e').replaceAll('2', 'd'), many)
+  for (let member = 0; member < 5; member++) ends.b.local.acknowledged.set(String(member).repeat(32).replaceAll('0', 'e').replaceAll('2', 'd'), many)
   ends.b.handle({ type: 'durable' })
   for (const frame of ends.b.outgoing) assert.ok(frame.length <= frameBytesMax, `${frame.length} bytes`)
   ends.settle()

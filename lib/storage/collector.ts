@@ -1,0 +1,223 @@
+/**
+ * The collection of tombstones: what every member holds durably may be forgotten.
+ *
+ * The *frontier* is what all that count hold. The collected vector C moves up in it, transaction by transaction, and
+ * the tombstones it passes go in the same batch: state is a function of (V, C). It moves no further than to the last
+ * tombstone that goes, since whoever it is ahead of has to be sent the whole state. It does not pass a tombstone with
+ * a value beside it: that conflict is not decided yet, and the next write to the key decides it.
+ *
+ * What one replica has collected is a fact of the group. It reaches the others in the order of its commits, so that
+ * whoever takes it over knows all that the collector knew: a version that stands in conflict with a tombstone here,
+ * and was superseded there, is superseded here too by then.
+ */
+import { decodeSiblings } from '../codec/sibling-set.ts'
+import { noSiblings, holdsPut, indexOfDot, type SiblingSet } from '../core/siblings.ts'
+import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
+import { ReplicationError } from '../errors.ts'
+import { tombstonesAtOnce, tombstonesPerUnitMax } from '../limits.ts'
+import type { Derivation } from './derive.ts'
+import type { InnerBatch } from './inner-batch.ts'
+import { inKeyspace, keyspace } from './keyspaces.ts'
+import type { Members } from './members.ts'
+import { Merger } from './merge.ts'
+import type { ReplicaState } from './state.ts'
+import { transactions, type LoggedTransaction, type Tombstone } from './tombstones.ts'
+import type { Writer } from './writer.ts'
+
+export interface CollectorOptions {
+  readonly state: ReplicaState
+  readonly writer: Writer
+  readonly derivation: Derivation
+  readonly members: Members
+  readonly durable: ReadonlyVersionVector
+  /** Makes everything durable. */
+  readonly flush: () => Promise<unknown>
+  /** Whether an apply phase is under way, in which nothing is collected. */
+  readonly applying: () => boolean
+  /** Lets others have their turn. */
+  readonly yield: () => Promise<void>
+  /** Whether to stop at the next opportunity. */
+  readonly stopped: () => boolean
+}
+
+/** A delete with a value beside it. */
+export interface HeldTombstone extends Tombstone {
+  readonly siblings: SiblingSet
+}
+
+export class Collector {
+  readonly #options: CollectorOptions
+  /** Up to here, all tombstones that C does not cover have been superseded. */
+  readonly #walked = new VersionVector()
+  #changed = true
+  /** Those that the last collection came upon, first of all the one in each log that holds C back. */
+  held: HeldTombstone[] = []
+
+  constructor (options: CollectorOptions) {
+    this.#options = options
+  }
+
+  /** Something has been written or heard. */
+  changed (): void {
+    this.#changed = true
+  }
+
+  get due (): boolean {
+    return this.#changed && this.#options.state.tally.tombstonesMax > 0 && !this.#options.applying()
+  }
+
+  /** What all that count hold. */
+  get frontier (): VersionVector {
+    const { state, members, durable } = this.#options
+    return members.frontier(durable, state.vector)
+  }
+
+  /** Collects what can be collected. Returns how many tombstones have gone. */
+  async collect (): Promise<number> {
+    const { state, members, durable, stopped } = this.#options
+    this.#changed = false
+    if (members.countedIds.length < 2 && !durable.dominates(state.vector)) await this.#options.flush()
+    const { frontier } = this
+    const held: HeldTombstone[] = []
+    let collected = 0
+    for (const { log, sequence, hlc } of frontier) {
+      const after = Math.max(this.#walked.sequenceOf(log), state.collected.sequenceOf(log))
+      if (after >= sequence) continue
+      let whole = true
+      for await (const step of steps(transactions(state.engine, log, after, sequence))) {
+        const dropped = stopped() ? undefined : await this.#collectStep(step, held)
+        whole = dropped !== undefined
+        if (!whole) break
+        collected += dropped!
+        await this.#options.yield()
+      }
+      if (whole) this.#walked.advance({ log, sequence, hlc })
+    }
+    this.held = held
+    return collected
+  }
+
+  /** Returns how many tombstones have gone; undefined if this log can be walked no further for now. */
+  async #collectStep (step: readonly LoggedTransaction[], held: HeldTombstone[]): Promise<number | undefined> {
+    const { writer, applying } = this.#options
+    let walked: LoggedTransaction | undefined
+    let dropped = 0
+    await writer.run((batch) => {
+      if (applying()) return false
+      let collected: Advance | undefined
+      const holding = held.length
+      for (const transaction of step) {
+        const alive = this.#aliveOf(transaction)
+        for (const tombstone of alive) if (holdsPut(tombstone.siblings)) held.push(tombstone)
+        if (held.length > holding) continue
+        walked = transaction
+        if (alive.length > 0) collected = { log: transaction.log, sequence: transaction.sequence, hlc: transaction.hlc }
+        for (const { key, siblings, log, sequence } of alive) {
+          batch.setKey(key)
+          const kept = siblings.filter((sibling) => sibling.log !== log || sibling.sequence !== sequence)
+          batch.putVersion(kept)
+          if (kept.length > 0) batch.changeUnlogged()
+        }
+        dropped += alive.length
+      }
+      batch.dropped = dropped
+      if (collected !== undefined) batch.collect(collected)
+      return collected !== undefined
+    })
+    if (walked !== undefined) this.#walked.advance({ log: walked.log, sequence: walked.sequence, hlc: walked.hlc })
+    return walked === step.at(-1) ? dropped : undefined
+  }
+
+  /** The tombstones of a transaction that have not been superseded, with what stands beside them. */
+  #aliveOf ({ deletes }: LoggedTransaction): HeldTombstone[] {
+    const { engine } = this.#options.state
+    const alive: HeldTombstone[] = []
+    for (const tombstone of deletes) {
+      const record = engine.getSync(inKeyspace(keyspace.version, tombstone.key), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer | undefined
+      const siblings = record === undefined ? noSiblings : decodeSiblings(record)
+      if (indexOfDot(siblings, tombstone) !== -1) alive.push({ ...tombstone, siblings })
+    }
+    return alive
+  }
+
+  /**
+   * Takes over what a peer has collected, in the batch that brings what the peer knew then.
+   *
+   * @throws `REPLICATION_PROTOCOL` if that is more than it knew
+   */
+  async adopt (batch: InnerBatch, merger: Merger, collected: readonly Advance[]): Promise<void> {
+    const { state } = this.#options
+    const target = new VersionVector(collected)
+    for (const advance of target.beyond(state.collected)) {
+      const { log, sequence } = advance
+      assertKnown(batch.covers(log, sequence), advance)
+      for await (const { deletes } of transactions(state.engine, log, state.collected.sequenceOf(log), sequence)) {
+        for (const { key } of deletes) batch.dropped += merger.drop(key, target)
+      }
+      batch.collect(advance)
+    }
+  }
+
+  /** Whether {@link adopt} would have more to do than one batch should. */
+  async isMuch (collected: readonly Advance[]): Promise<boolean> {
+    const { state } = this.#options
+    let count = 0
+    for (const { log, sequence } of new VersionVector(collected).beyond(state.collected)) {
+      for await (const { deletes } of transactions(state.engine, log, state.collected.sequenceOf(log), sequence)) {
+        if ((count += deletes.length) > tombstonesPerUnitMax) return true
+      }
+    }
+    return false
+  }
+
+  /** Takes over what a peer has collected, in steps, each a batch of its own. */
+  async adoptInSteps (collected: readonly Advance[]): Promise<void> {
+    const target = new VersionVector(collected)
+    await this.#dropInSteps(target, (batch, { log, sequence, hlc }) => {
+      if (target.covers(log, sequence) && !this.#options.state.collected.covers(log, sequence)) batch.collect({ log, sequence, hlc })
+    })
+  }
+
+  /** Drops what a delivery says has been collected: in its apply phase, whose last batch will move C on. */
+  async dropAhead (collected: readonly Advance[]): Promise<void> {
+    await this.#dropInSteps(new VersionVector(collected), () => {})
+  }
+
+  async #dropInSteps (target: VersionVector, after: (batch: InnerBatch, last: LoggedTransaction) => void): Promise<void> {
+    const { state, writer, derivation } = this.#options
+    for (const advance of target.beyond(state.collected)) {
+      const { log, sequence } = advance
+      for await (const step of steps(transactions(state.engine, log, state.collected.sequenceOf(log), sequence))) {
+        let merger: Merger | undefined
+        await writer.run((batch) => {
+          merger = new Merger(state, batch, derivation)
+          for (const { deletes } of step) for (const { key } of deletes) batch.dropped += merger.drop(key, target)
+          after(batch, step.at(-1)!)
+          return true
+        })
+        merger?.committed()
+        await this.#options.yield()
+      }
+    }
+  }
+}
+
+function assertKnown (known: boolean, { sequence }: Advance): void {
+  if (!known) throw new ReplicationError(`A peer has collected tombstones up to ${sequence} of a log that it does not know so far`, { code: 'REPLICATION_PROTOCOL' })
+}
+
+/** Transactions with deletes, as many as one turn of the writer takes. */
+async function * steps (transactions: AsyncIterable<LoggedTransaction>): AsyncGenerator<LoggedTransaction[]> {
+  let step: LoggedTransaction[] = []
+  let deletes = 0
+  for await (const transaction of transactions) {
+    if (transaction.deletes.length === 0) continue
+    step.push(transaction)
+    deletes += transaction.deletes.length
+    if (deletes < tombstonesAtOnce) continue
+    yield step
+    step = []
+    deletes = 0
+  }
+  if (step.length > 0) yield step
+}

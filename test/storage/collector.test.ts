@@ -1,0 +1,251 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { housekeepingDelayMs, memberTtlDefaultMs } from '../../lib/limits.ts'
+import { keyspace, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
+import { checkEqual, checkInvariants } from '../support/invariants.ts'
+import { del, exchange, LiveStream, openReplica, pull, put, type ReplicaOptions, type TestReplica } from '../support/store.ts'
+
+/** Replicas that know of each other. */
+async function open (count: number, options: ReplicaOptions = {}): Promise<TestReplica[]> {
+  const replicas: TestReplica[] = []
+  for (let index = 0; index < count; index++) replicas.push(await openReplica(options))
+  for (const { store } of replicas) for (const other of replicas) store.members.met(other.store.replica)
+  return replicas
+}
+
+/** Everything becomes durable at all, and each tells each other what it knows of that. */
+async function acknowledge (...replicas: TestReplica[]): Promise<void> {
+  for (const { store } of replicas) await store.flush()
+  for (const from of replicas) {
+    for (const to of replicas) for (const { replica, acknowledged, unseenMs } of from.store.members) to.store.members.acknowledge(replica, acknowledged, unseenMs)
+  }
+}
+
+async function count ({ engine }: TestReplica, space: typeof keyspace.log | typeof keyspace.version): Promise<number> {
+  return (await engine.keys({ ...wholeKeyspace(space), keyEncoding: 'buffer' }).all()).length
+}
+
+async function collect (...replicas: TestReplica[]): Promise<void> {
+  for (const { store } of replicas) await store.housekeeping.collect()
+}
+
+test('a replica alone forgets its deletes at once, and whoever joins later gets the state', async () => {
+  const [a, b] = [await openReplica(), await openReplica()]
+  await a.store.commit(Array.from({ length: 1500 }, (_, index) => put(`k${index}`, 'x')), false)
+  for (let index = 0; index < 1500; index++) await a.del(`k${index}`)
+  await a.system.advance(4 * housekeepingDelayMs)
+  assert.is(await count(a, keyspace.version), 0)
+  assert.is(await count(a, keyspace.log), 0)
+  await a.put('stays', '1')
+  await b.put('own', '2')
+  assert.is((await pull(b, a)).kind, 'transfer')
+  await pull(a, b)
+  assert.equal(await b.data(), { stays: '1', own: '2' })
+  await checkEqual([a.engine, b.engine])
+  assert.ok(b.store.collected.equals(a.store.collected))
+})
+
+test('a tombstone stays until every member has it on disk, and goes everywhere then', async () => {
+  const [a, b, c] = await open(3) as [TestReplica, TestReplica, TestReplica]
+  await a.put('k', '1')
+  await pull(b, a)
+  await pull(c, a)
+  await b.del('k')
+  await pull(a, b)
+  await acknowledge(a, b, c)
+  await collect(a, b)
+  assert.is(await count(a, keyspace.version), 1, 'one has not seen it')
+  await pull(c, b)
+  await collect(a, b, c)
+  assert.is(await count(a, keyspace.version), 1, 'it has not said so')
+  await acknowledge(a, b, c)
+  await collect(a)
+  assert.is(await count(a, keyspace.version), 0)
+  await exchange(b, a)
+  await exchange(c, b)
+  assert.is(await count(b, keyspace.version), 0, 'what one has collected is a fact for all')
+  assert.is(await count(c, keyspace.version), 0)
+  await checkEqual([a.engine, b.engine, c.engine])
+})
+
+test('what is collected reaches others live, in the order of commits', async () => {
+  const [a, b, c] = await open(3) as [TestReplica, TestReplica, TestReplica]
+  const streams = [await LiveStream.open(a, b), await LiveStream.open(b, c)]
+  const send = async (): Promise<void> => { for (const stream of streams) await stream.send() }
+  for (let index = 0; index < 2000; index++) await a.store.commit([put(`k${index}`, 'x')], false)
+  for (let index = 0; index < 2000; index++) await a.store.commit([del(`k${index}`)], false)
+  await send()
+  await acknowledge(a, b, c)
+  await collect(a)
+  assert.is(await count(a, keyspace.version), 0)
+  assert.is(await count(c, keyspace.version), 2000)
+  await send()
+  for (const replica of [b, c]) {
+    assert.is(await count(replica, keyspace.version), 0)
+    assert.ok(replica.store.collected.equals(a.store.collected))
+    await checkInvariants(replica.engine)
+  }
+})
+
+test('a delete in conflict with a value stays, and so does what its log has deleted since', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  await a.put('k', '1')
+  await a.put('other', '1')
+  await exchange(a, b)
+  await b.put('k', '2')
+  await a.store.commit([del('k')], false)
+  await a.del('other')
+  await exchange(a, b)
+  await acknowledge(a, b)
+  await collect(a, b)
+  assert.equal((await a.values('k')).map(String).sort(), ['2', 'undefined'])
+  assert.is(a.store.collected.size, 0)
+  assert.is(a.store.housekeeping.collector.held.length, 1)
+  // The next write decides it.
+  await b.put('k', '3')
+  await exchange(a, b)
+  await acknowledge(a, b)
+  await collect(a)
+  assert.is(await count(a, keyspace.version), 1)
+  await exchange(a, b)
+  await checkEqual([a.engine, b.engine])
+  assert.equal(await b.data(), { k: '3' })
+})
+
+test('nobody takes over a collection before he knows what the collector knew', async () => {
+  const [a, b, c] = await open(3) as [TestReplica, TestReplica, TestReplica]
+  const stream = await LiveStream.open(a, c)
+  await a.store.commit([put('k', 'base'), put('gone', '1')], false)
+  await exchange(a, b)
+  await a.store.commit([del('k')], false)
+  await a.store.commit([del('gone')], false)
+  await b.put('k', 'q')
+  await exchange(a, b)
+  await stream.send()
+  await acknowledge(a, b, c)
+  await collect(a)
+  assert.is(a.store.collected.size, 0, 'the conflict holds it')
+  const before = await c.get('k')
+  await a.put('k', 'y')
+  await collect(a)
+  for (const r of [a, b, c]) console.log([...r.store.vector].map(x => x.sequence), [...r.store.durable].map(x => x.sequence))
+  console.log([...a.store.members].map(m => [...m.acknowledged].map(x => x.sequence)))
+  assert.ok(c.store.vector.dominates(a.store.collected) && a.store.collected.size > 0)
+  assert.is(await c.get('k'), before)
+  assert.is((await c.versions('k')).length, 2, 'the conflict that it knows stands')
+  await stream.send()
+  assert.equal(await c.data(), { k: 'y' })
+  assert.is(await count(c, keyspace.version), 1)
+  await checkInvariants(c.engine, { collected: c.store.collected })
+})
+
+test('a member that is not seen for long is not waited for; on its return nothing deleted is back, and its writes are there', async () => {
+  const [a, b, c] = await open(3) as [TestReplica, TestReplica, TestReplica]
+  for (const key of ['gone', 'kept', 'changed']) await a.put(key, '1')
+  await exchange(a, b)
+  await exchange(a, c)
+  await acknowledge(a, b, c)
+  await c.put('own', 'written while away')
+  await c.put('changed', 'by c')
+  await a.del('gone')
+  await a.put('changed', 'by a')
+  await exchange(a, b)
+  for (let days = 0; days < 29; days++) {
+    await a.system.advance(24 * 60 * 60 * 1000)
+    a.store.members.seen(b.store.replica)
+    await acknowledge(a, b)
+  }
+  assert.is(a.store.collected.size, 0, 'still waited for')
+  await a.system.advance(memberTtlDefaultMs / 30 + 4 * housekeepingDelayMs)
+  assert.is(await count(a, keyspace.version), 2, 'not any more')
+  assert.equal([...a.store.members].filter(({ counted }) => !counted).map(({ replica }) => replica), [c.store.replica])
+
+  a.store.members.met(c.store.replica)
+  assert.is((await pull(c, a)).kind, 'transfer')
+  await pull(a, c)
+  await checkEqual([a.engine, c.engine])
+  assert.equal(Object.keys(await a.data()).sort(), ['changed', 'kept', 'own'])
+  assert.is((await a.versions('changed')).length, 2, 'a true conflict')
+  await a.del('kept')
+  await acknowledge(a, b)
+  await collect(a)
+  assert.is(await count(a, keyspace.version), 3, 'it is waited for again')
+})
+
+test('time counts only while the replica runs, in all its runs, and a jumping clock expels nobody', async () => {
+  let [a, b] = await open(2) as [TestReplica, TestReplica]
+  await a.put('k', '1')
+  await exchange(a, b)
+  await acknowledge(a, b)
+  const counted = (): boolean => [...a.store.members].find(({ replica }) => replica === b.store.replica)!.counted
+  a.system.jumpWallClock(100 * memberTtlDefaultMs)
+  await a.del('k')
+  await a.system.advance(memberTtlDefaultMs / 2)
+  assert.ok(counted())
+  await a.store.close()
+  await a.system.advance(2 * memberTtlDefaultMs)
+  a = await a.reopened()
+  assert.ok(counted())
+  await a.system.advance(memberTtlDefaultMs / 4)
+  a = await a.reopened() // killed
+  assert.ok(counted())
+  await a.system.advance(memberTtlDefaultMs / 4 + 60 * 60 * 1000)
+  assert.not.ok(counted())
+  assert.is(await count(a, keyspace.version), 0)
+})
+
+test('a retired member is not waited for, whatever others say of it, until it greets', async () => {
+  let [a, b, c] = await open(3) as [TestReplica, TestReplica, TestReplica]
+  await a.put('k', '1')
+  await exchange(a, b)
+  await exchange(b, c)
+  await acknowledge(a, b, c)
+  await a.del('k')
+  await exchange(a, b)
+  await a.store.retire(c.store.replica)
+  await acknowledge(a, b)
+  await collect(a)
+  assert.is(await count(a, keyspace.version), 0)
+  await exchange(a, b)
+  assert.is(await count(b, keyspace.version), 0, 'one has to be told')
+  a = await a.reopened()
+  a.store.members.acknowledge(c.store.replica, [{ log: a.store.ownLog, sequence: 1, hlc: 1 }])
+  assert.not.ok(a.store.members.countedIds.includes(c.store.replica))
+  a.store.members.met(c.store.replica)
+  assert.ok(a.store.members.countedIds.includes(c.store.replica))
+  assert.is(a.store.members.acknowledged(c.store.replica).size, 0)
+})
+
+test('a crash at any moment of a collection leaves what it was, or what it will be', async () => {
+  for (let batches = 0; ; batches++) {
+    let [a, b] = await open(2) as [TestReplica, TestReplica]
+    for (let index = 0; index < 1200; index++) await a.store.commit([put(`k${index}`, '1'), del(`k${index}`)], false)
+    await exchange(a, b)
+    await acknowledge(a, b)
+    a.memory.dieAfter(batches)
+    const died = await a.store.housekeeping.collect().then(() => false, () => true)
+    a.memory.revive()
+    a = await a.reopened()
+    const { versions } = await checkInvariants(a.engine, { collected: a.store.collected })
+    if (died) assert.ok(versions.size >= 1200 - (batches + 1) * 600)
+    await acknowledge(a, b)
+    await collect(a)
+    assert.is(await count(a, keyspace.version), 0)
+    await exchange(b, a)
+    await checkEqual([a.engine, b.engine])
+    if (!died) break
+  }
+})
+
+test('what a transfer brought in pieces of transactions is collected as whole transactions', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  await a.store.commit(Array.from({ length: 20 }, (_, index) => put(`k${index}`, '1')), false)
+  await a.store.commit([...Array.from({ length: 20 }, (_, index) => del(`k${19 - index}`)), put('z', '1')], false)
+  await pull(b, a, 'transfer')
+  await acknowledge(a, b)
+  await collect(b)
+  assert.is(await count(b, keyspace.version), 1)
+  await checkInvariants(b.engine, { collected: b.store.collected })
+})
+
+test.run()
