@@ -83,6 +83,9 @@ export const housekeepingDelayMs = 2000
 /** And how long after a failure it is tried again. */
 export const housekeepingPauseMs = 60_000
 
+/** Tombstones are collected at most so often: each time LevelDB has to write its memory out. */
+export const collectionIntervalMs = 5000
+
 /** Tombstones that are collected, or looked for, in one turn of the writer. */
 export const tombstonesAtOnce = 500
 

@@ -16,6 +16,7 @@ import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core
 import { ReplicationError } from '../errors.ts'
 import { tombstonesAtOnce, tombstonesPerUnitMax } from '../limits.ts'
 import type { Derivation } from './derive.ts'
+import { writeOut } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { inKeyspace, keyspace } from './keyspaces.ts'
 import type { Members } from './members.ts'
@@ -78,6 +79,8 @@ export class Collector {
     this.#changed = false
     if (members.countedIds.length < 2 && !durable.dominates(state.vector)) await this.#options.flush()
     const { frontier } = this
+    // If LevelDB lost from its write-ahead log what is forgotten here, it could not be found out, nor sent again.
+    if (frontier.beyond(this.#walked).length > 0) await writeOut(state.engine)
     const held: HeldTombstone[] = []
     let collected = 0
     for (const { log, sequence, hlc } of frontier) {

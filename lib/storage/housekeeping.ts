@@ -6,7 +6,7 @@
  * what is gone.
  */
 import { ReplicationError } from '../errors.ts'
-import { housekeepingDelayMs, housekeepingPauseMs, runningTimeSaveMs } from '../limits.ts'
+import { collectionIntervalMs, housekeepingDelayMs, housekeepingPauseMs, runningTimeSaveMs } from '../limits.ts'
 import type { ErrorListener, System, Timer } from '../types.ts'
 import { compact } from './engine.ts'
 import { keyspace, wholeKeyspace, type Keyspace } from './keyspaces.ts'
@@ -30,6 +30,8 @@ export class Housekeeping {
   #tickTimer: Timer | undefined
   #running: Promise<void> | undefined
   #stopped = false
+  /** When tombstones were last collected. */
+  #collectedMs = -Infinity
 
   constructor (options: HousekeepingOptions) {
     this.#options = options
@@ -56,11 +58,14 @@ export class Housekeeping {
   }
 
   #consider (): void {
-    if (this.#timer === undefined && this.#running === undefined && !this.#stopped && this.#due) this.#schedule(housekeepingDelayMs)
+    if (this.#timer !== undefined || this.#running !== undefined || this.#stopped) return
+    if (this.#sweeper.due) this.#schedule(housekeepingDelayMs)
+    else if (this.collector.due) this.#schedule(Math.max(housekeepingDelayMs, this.#collectionDueMs))
   }
 
-  get #due (): boolean {
-    return this.#sweeper.due || this.collector.due
+  /** In how long tombstones may be collected again. */
+  get #collectionDueMs (): number {
+    return this.#collectedMs + collectionIntervalMs - this.#options.system.monotonicMs()
   }
 
   #schedule (delayMs: number): void {
@@ -87,7 +92,7 @@ export class Housekeeping {
   }
 
   async #run (): Promise<void> {
-    if (this.collector.due) await this.collect()
+    if (this.collector.due && this.#collectionDueMs <= 0) await this.collect()
     if (this.#sweeper.due) await this.sweep()
   }
 
@@ -98,6 +103,7 @@ export class Housekeeping {
 
   /** Collects tombstones, as far as all members allow. */
   async collect (): Promise<void> {
+    this.#collectedMs = this.#options.system.monotonicMs()
     await this.#compact(keyspace.version, await this.collector.collect())
   }
 

@@ -48,6 +48,8 @@ export class Oracle {
   /** Tombstones that somebody has forgotten, and what they had superseded. */
   collected = 0n
   collectedSuperseded = 0n
+  /** Whom the collector of a tombstone knew as members when it was collected. */
+  readonly membersAt = new Map<Write, ReadonlySet<string>>()
 
   get keys (): Iterable<string> {
     return this.#byKey.keys()

@@ -43,7 +43,8 @@ function checkKey (world: World, key: string, { seen, disk }: Machine): void {
   const collected = left.filter((write) => !found.has(write))
   const puts = left.filter(({ type }) => type === 'put')
   if (collected.length === 0 || puts.length === 0) return
-  if ([...collected, ...puts].some(({ special }) => special)) return world.count('exempt conflicts')
+  const uncounted = collected.some((write) => puts.some(({ replica }) => oracle.membersAt.get(write)?.has(replica) === false))
+  if (uncounted || [...collected, ...puts].some(({ special }) => special)) return world.count('exempt conflicts')
   world.fail('conflict-lost', `${key}: ${collected.map(dotOf).join(', ')} was collected while concurrent with ${puts.map(dotOf).join(', ')}`)
 }
 

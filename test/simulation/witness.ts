@@ -47,6 +47,13 @@ export function dataOf (tree: Tree, key: string): string | undefined {
   return tree.get(inKeyspace(keyspace.data, Buffer.from(key, 'latin1')))?.toString('latin1')
 }
 
+/** The replicas that are members, as a disk says. */
+function membersOf (tree: Tree): ReadonlySet<string> {
+  const members = new Set<string>()
+  tree.forEach((key) => { if (key[0] === keyspace.meta && key[1] === memberLetter) members.add(key.toString('hex', 2)) })
+  return members
+}
+
 export class Witness {
   readonly #options: WitnessOptions
   /** What the replica claims to know. */
@@ -56,7 +63,7 @@ export class Witness {
   seen = 0n
   ownLog: LogId | undefined
   /** An apply phase: what it brings, and how far it is. */
-  applying: { readonly seen: bigint, readonly cursor: string | undefined } | undefined
+  applying: { readonly seen: bigint, readonly cursor: string | undefined, readonly collected: VersionVector } | undefined
 
   constructor (options: WitnessOptions, tree: Tree) {
     this.#options = options
@@ -129,7 +136,7 @@ export class Witness {
       } else {
         let seen = 0n
         for (const { log, sequence } of record.vector) seen |= oracle.range(log, 0, sequence)
-        this.applying = { seen, cursor: record.cursor?.toString('latin1') }
+        this.applying = { seen, cursor: record.cursor?.toString('latin1'), collected: new VersionVector(record.collected) }
       }
     } else if (key[1] === collectedLetter && value !== undefined) {
       const reader = new ByteReader(value)
@@ -163,8 +170,11 @@ export class Witness {
     if ((found & ~context) !== 0n) this.#fail('not-covered', `${where}; the vector does not cover ${oracle.names(found & ~context)}`)
     if ((found & ~expected) !== 0n) this.#fail('superseded-kept', `${where}; superseded in truth: ${oracle.names(found & ~expected)}`)
     for (const write of oracle.list(expected & ~found)) {
-      if (write.type !== 'del' || !this.collected.covers(write.log, write.sequence)) this.#fail('claims-too-much', `${where}; it claims, and lacks, ${dotOf(write)}`)
-      if ((oracle.collected & write.bit) === 0n) this.#options.onCount('tombstones collected')
+      if (write.type !== 'del' || !(this.collected.covers(write.log, write.sequence) || this.applying?.collected.covers(write.log, write.sequence) === true)) this.#fail('claims-too-much', `${where}; it claims, and lacks, ${dotOf(write)}`)
+      if ((oracle.collected & write.bit) === 0n) {
+        this.#options.onCount('tombstones collected')
+        oracle.membersAt.set(write, membersOf(after))
+      }
       oracle.collected |= write.bit
       oracle.collectedSuperseded |= write.superseded
     }
@@ -207,6 +217,7 @@ export class Witness {
 
 const journalLetter = 'J'.charCodeAt(0)
 const collectedLetter = 'C'.charCodeAt(0)
+const memberLetter = 'M'.charCodeAt(0)
 
 function journalAdvances (value: Buffer): VersionVector {
   const reader = new ByteReader(value)
