@@ -151,7 +151,7 @@ export class Merger {
     }
     batch.setKey(entry.key)
     batch.putVersion(merged)
-    if (news === 0 && merged.length > 1) batch.changeUnlogged()
+    if (news === 0 && merged.length > 0) batch.changeUnlogged()
     this.#writeValues(merged, values, ours)
     const before = known?.before ?? ours
     this.#keys.set(keyText, { siblings: merged, values, before })

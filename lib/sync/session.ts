@@ -173,6 +173,9 @@ export class Session {
       throw new ReplicationError(`Replica ${hello.replica} writes in the same log as replica ${local.replica}, a copy of it: both write on in new ones`, { code: 'REPLICATION_LOG_REPLACED' })
     }
     this.#conversation.learn(hello.vector)
+    for (const { log, sequence } of hello.collected) {
+      if (!this.peerKnows.covers(log, sequence)) throw new ReplicationError('The peer has collected tombstones that it does not know', { code: 'REPLICATION_PROTOCOL' })
+    }
     if (hello.resolverVersion !== local.resolverVersion) {
       this.#warn('REPLICATION_RESOLVER_MISMATCH', `Replica ${hello.replica} has resolverVersion ${JSON.stringify(hello.resolverVersion)}, this one ${JSON.stringify(local.resolverVersion)}: they may decide conflicts differently`)
     }

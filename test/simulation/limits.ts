@@ -20,6 +20,7 @@ export function chooseLimits (dice: Dice): Limits {
     ...journal,
     chunkBytes: dice.between(least, most),
     fragmentBytes: dice.between(least, most),
+    fragmentBytesMin: 1,
     innerBatchBytesMax: dice.between(least, most * 2),
     applyBatchBytes: dice.between(least, most),
     creditWindowBytes: dice.between(most * 2, most * 8),
@@ -28,6 +29,7 @@ export function chooseLimits (dice: Dice): Limits {
     siblingKeysMax: dice.between(0, 3),
     sweepOperationsMin: dice.between(3, 40),
     housekeepingDelayMs: dice.between(100, 2000),
+    collectionIntervalMs: 500,
     housekeepingPauseMs: dice.between(500, 5000),
     transferStallMs: dice.between(1000, 10_000)
   }
