@@ -12,11 +12,12 @@ import type { Context } from '../core/version-vector.ts'
 import { malformed } from '../codec/bytes.ts'
 import type { Entry } from '../codec/entry.ts'
 import type { EntryScan } from '../codec/entry-scan.ts'
+import { decodeLogRecord } from '../codec/log-record.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { Version } from '../types.ts'
 import type { Derivation, SiblingValues } from './derive.ts'
 import type { InnerBatch } from './inner-batch.ts'
-import { inKeyspace, keyspace, siblingKey } from './keyspaces.ts'
+import { inKeyspace, keyspace, logKey, siblingKey } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
 
 /** What became visible with a merge, for events. */
@@ -235,9 +236,20 @@ export class Merger {
     if (pairs.length > 1) pairs.sort((a, b) => a.sequence - b.sequence)
     const batch = this.#batch
     const first = pairs[0]!.sequence
+    if (!this.#state.survivors.empty) this.#addSurvivors(log, first, pairs)
     batch.beginLog(hlc)
     for (const { sequence, type, bytes, start, end } of pairs) batch.addPartToLog(sequence - first, type, bytes, start, end)
     batch.endLog(log, first)
+  }
+
+  /** What a hole has left of a transaction may stand in the record that is written over. */
+  #addSurvivors (log: LogId, first: number, pairs: LogPair[]): void {
+    const stored = this.#state.engine.getSync(logKey(log, first), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer | undefined
+    if (stored === undefined) return
+    for (const { sequence, type, key } of decodeLogRecord(first, stored).operations) {
+      if (!pairs.some((pair) => pair.sequence === sequence)) pairs.push({ sequence, type, bytes: key, start: 0, end: key.length })
+    }
+    pairs.sort((a, b) => a.sequence - b.sequence)
   }
 }
 

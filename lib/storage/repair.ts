@@ -9,6 +9,7 @@
 import { compareSiblings, indexOfDot, type Sibling, type SiblingSet } from '../core/siblings.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { Derivation } from './derive.ts'
+import { writeOut } from './engine.ts'
 import { survivorsAbove, type Survivor } from './holes.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { inKeyspace, keyspace, meta, siblingKey } from './keyspaces.ts'
@@ -42,7 +43,11 @@ export class Repair {
   async end (): Promise<void> {
     await this.#writer.run(async (batch) => {
       if (!this.active) return false
-      if (!this.complete) await this.#writeAgain(batch)
+      if (!this.complete) {
+        // Lest LevelDB should lose, from its write-ahead log, what superseded a survivor whose log record goes.
+        await writeOut(this.#state.engine)
+        await this.#writeAgain(batch)
+      }
       batch.delRaw(meta.hole)
       return true
     })
