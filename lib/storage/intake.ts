@@ -149,7 +149,7 @@ export class Intake implements DeliveryTarget {
     stream.join(changes)
     for (const entry of entries) assertMergeable(entry, stream, batch)
     await merger.merge(entries, stream)
-    for (const advance of changes) batch.advance(advance)
+    this.#learn(batch, changes)
     await this.#options.collector.adopt(batch, merger, collected)
     this.#handedOn.set(stream, changes)
   }
@@ -253,9 +253,18 @@ export class Intake implements DeliveryTarget {
     this.#options.onApplying(applying)
   }
 
+  /** Advances the vector. What is written from now on is later than all of it, also than deletes that nobody remembers. */
+  #learn (batch: InnerBatch, advances: readonly Advance[]): void {
+    const { state } = this.#options
+    for (const advance of advances) {
+      batch.advance(advance)
+      state.hlc = observe(state.hlc, advance.hlc)
+    }
+  }
+
   /** The end of a delivery: from here on the vector claims it. */
   #finish (batch: InnerBatch, { vector }: StageRecord): void {
-    for (const advance of vector) batch.advance(advance)
+    this.#learn(batch, vector)
     batch.delRaw(meta.stage)
   }
 
