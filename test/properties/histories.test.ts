@@ -27,6 +27,7 @@ type Step =
   | { type: 'crash', replica: number }
   | { type: 'sweep', replica: number }
   | { type: 'acknowledge', replica: number }
+  | { type: 'round' }
   | { type: 'collect', replica: number }
   | { type: 'clock', replica: number, byMs: number }
 
@@ -47,6 +48,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ type: fc.constant('sweep' as const), replica }) },
   { weight: 6, arbitrary: fc.record({ type: fc.constant('acknowledge' as const), replica }) },
   { weight: 3, arbitrary: fc.record({ type: fc.constant('collect' as const), replica }) },
+  { weight: 3, arbitrary: fc.constant({ type: 'round' as const }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('clock' as const), replica, byMs: fc.integer({ min: -1e6, max: 1e6 }) }) }
 )
 
@@ -98,6 +100,11 @@ class History {
   }
 
   async run (step: Step): Promise<void> {
+    if (step.type === 'round') {
+      for (const { from, to } of [...allPairs, ...allPairs]) await this.run({ type: 'pull', from, to, kind: undefined })
+      for (let replica = 0; replica < replicaCount; replica++) await this.run({ type: 'acknowledge', replica })
+      return
+    }
     if ('replica' in step) {
       const replica = this.replicas[step.replica]!
       switch (step.type) {
