@@ -23,7 +23,7 @@ export class Receiving {
   readonly #conversation: Conversation
   #state: ReceivingState = 'idle'
   #hasTurn = false
-  /** `again` came while a delivery was under way. */
+  /** `again` came while a delivery was asked for or under way. */
   #wantsAgain = false
   #inbox = new Inbox(creditWindowBytes, 0)
   /** The peer's vector at the last unit handed on; moved on by whoever applies. */
@@ -76,6 +76,7 @@ export class Receiving {
   /** `live`: nothing was missing. */
   live (): void {
     if (this.#state !== 'asked') return
+    this.#wantsAgain = false
     if (this.#hasTurn) this.#releaseTurn()
     this.#becomeLive()
   }
@@ -89,7 +90,8 @@ export class Receiving {
   }
 
   again (): void {
-    if (this.#state === 'delivering') this.#wantsAgain = true
+    // It may overtake the delivery that the peer has made before it fell behind, or that still waits for its turn.
+    if (this.#state === 'asked' || this.#state === 'delivering') this.#wantsAgain = true
     else if (this.#state === 'live' || this.#state === 'deferred') this.#ask()
   }
 

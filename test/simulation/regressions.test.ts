@@ -11,6 +11,7 @@ const found: ReadonlyArray<readonly [number, string]> = [
   [5, 'a checkpoint that became ready while a batch was in flight passed for written: the vector went back at the next open'],
   [6, 'a link that had ended gave its turn away while it was still storing: two deliveries met in one stage'],
   [152, 'what was written while nobody was linked was never acknowledged as durable'],
+  [417, '`again` overtook the delivery that still waited for its turn, and was not heard: a link that said nothing any more'],
   [1348, 'a unit was applied although the one before it had not been, for want of space']
 ]
 

@@ -187,6 +187,6 @@ export async function rest (group: Group, alive: bigint): Promise<void> {
 function describe (machine: Machine): string {
   const { process, name } = machine
   if (process === undefined) return `${name} is off`
-  const links = process.replicator?.peers().map(({ address, state, direction }) => `${direction} ${address.host} ${state}`).join(', ')
+  const links = [...process.replicator?.mesh.links ?? []].map(({ address, direction, session }) => `${direction} ${address.host} sends ${session.sending}, receives ${session.receiving}`).join(', ')
   return `${name}${process.ready ? '' : ' is not ready'}${process.witness.applying === undefined ? '' : ' is applying'} [${links}]`
 }

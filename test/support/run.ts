@@ -28,7 +28,7 @@ const { values: options, positionals: filters } = parseArgs({
 })
 
 /** How long one file may take, and how long its process may live on after its last test. */
-const timeLimitSeconds = Number(options['time-limit'] ?? (options.long ? 3600 : 180))
+const timeLimitSeconds = Number(options['time-limit'] ?? (options.long ? 3600 : 300))
 const exitLimitSeconds = Number(options['exit-limit'])
 
 interface Result {

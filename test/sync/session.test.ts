@@ -387,6 +387,23 @@ test('a peer that fell behind the feed is told, and asks again', () => {
   assertEqual(ends)
 })
 
+test('a peer that fell behind while its delivery waits for its turn is heard', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.b.held.add('request-turn')
+  ends.greet()
+  assert.is(ends.b.session.receiving, 'asked')
+  ends.a.local.write()
+  ends.a.local.feedStart = ends.a.local.feedEnd
+  ends.a.handle({ type: 'changed' })
+  ends.settle()
+  assert.is(ends.a.frames('again').length, 1)
+  ends.b.release('request-turn')
+  ends.settle()
+  assert.is(ends.a.session.sending, 'live')
+  assertEqual(ends)
+})
+
 test('a source whose receiver grants no credit is closed, and opened again when it does', () => {
   const ends = pair()
   ends.a.local.write()
