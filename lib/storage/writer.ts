@@ -233,10 +233,14 @@ export class Writer {
 
   #newBatch (): InnerBatch {
     if (this.#broken !== undefined) throw this.#refusal()
-    // LevelDB's own batch would not ask, and end the process.
-    if (this.#state.engine.status !== 'open') throw new ReplicationError('The database is not open', { code: 'LEVEL_DATABASE_NOT_OPEN' })
+    this.#assertOpen()
     this.#engineBatch ??= openBatch(this.#state.engine)
     return new InnerBatch(this.#state, this.#engineBatch, this.#options.recordsUnits())
+  }
+
+  /** LevelDB's own batch would not ask, and end the process. */
+  #assertOpen (): void {
+    if (this.#state.engine.status !== 'open') throw new ReplicationError('The database is not open', { code: 'LEVEL_DATABASE_NOT_OPEN' })
   }
 
   /** Empties the engine's batch for the next one, unless its memory is worth giving back. */
@@ -254,6 +258,7 @@ export class Writer {
       batch = this.#newBatch()
       const filled = job(batch)
       if (filled === true || (filled !== false && await filled)) {
+        this.#assertOpen() // It may have been closed while the job was at work.
         writing = true
         await batch.write()
         writing = false
