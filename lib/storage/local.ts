@@ -51,7 +51,7 @@ export function addTransaction (state: ReplicaState, batch: InnerBatch, group: L
     else batch.delData()
     batch.putSingle(operation.type, sequence)
     batch.addToLog(sequence - first, operation.type)
-    batch.addSingleToUnit(operation.value)
+    batch.addSingleToUnit(operation.type === 'put' ? operation.value : undefined)
   }
   if (first === 0) return
   state.hlc = hlc

@@ -41,6 +41,20 @@ test('what one store commits another has, transaction by transaction', async () 
   await checkEqual([a.engine, b.engine])
 })
 
+test('a value that a caller gives with a delete goes nowhere', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  await a.put('k', '1')
+  await a.put('l', '1')
+  const stream = await LiveStream.open(a, b)
+  for (const value of ['text', { no: 'bytes' }, 7]) {
+    await a.put('k', '2')
+    await a.store.commit([{ ...del('k'), value } as never], false)
+    await send(stream)
+    assert.equal(await b.data(), { l: '1' })
+  }
+  await checkEqual([a.engine, b.engine])
+})
+
 test('a batch arrives as a whole or not at all', async () => {
   const [a, b] = await open(2) as [TestReplica, TestReplica]
   const stream = await LiveStream.open(a, b)
