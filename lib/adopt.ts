@@ -5,7 +5,7 @@
  * is only read until then. Whatever stops it, it is resumed behind the last entry that was taken; while the exchange
  * is unfinished the location is not opened as anything else.
  */
-import { rename, rm, stat, writeFile } from 'node:fs/promises'
+import { rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ClassicLevel } from 'classic-level'
 import { bytesEncodings } from './encodings.ts'
@@ -13,7 +13,7 @@ import { lastWriterWins } from './core/resolve.ts'
 import { ReplicationError } from './errors.ts'
 import { MiB, memberTtlDefaultMs, transactionBytesCeiling } from './limits.ts'
 import type { Engine } from './storage/engine.ts'
-import { adoptingSuffix, identityFileName, IdentityFile } from './storage/identity.ts'
+import { exists, adoptingSuffix, identityFileName, IdentityFile } from './storage/identity.ts'
 import { keyspace, wholeKeyspace } from './storage/keyspaces.ts'
 import type { Operation } from './storage/local.ts'
 import { Store } from './storage/store.ts'
@@ -116,14 +116,4 @@ async function copyEntries (source: Level, target: Level, store: Store, onProgre
   }
   await write()
   await store.flush()
-}
-
-async function exists (path: string): Promise<boolean> {
-  try {
-    await stat(path)
-    return true
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
-    throw error
-  }
 }

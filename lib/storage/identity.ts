@@ -112,7 +112,8 @@ export function decodeIdentity (bytes: Buffer): Identity {
   return { nonce: text(), inode: text(), birthTime: text(), changeTime: text(), bootId: text() }
 }
 
-async function exists (path: string): Promise<boolean> {
+/** Whether there is a file or directory of that name. */
+export async function exists (path: string): Promise<boolean> {
   try {
     await stat(path)
     return true

@@ -6,7 +6,6 @@
  */
 import type { Hlc } from '../core/hlc.ts'
 import type { LogId } from '../core/ids.ts'
-import type { ReadonlyVersionVector } from '../core/version-vector.ts'
 import type { Engine } from './engine.ts'
 import { readSequence } from './keyspaces.ts'
 import { readLogRecords, type StoredLogRecord } from './sweeper.ts'
@@ -54,9 +53,4 @@ function transactionOf (log: LogId, records: readonly StoredLogRecord[]): Logged
     hlc: records[0]!.hlc,
     deletes: operations.filter(({ type }) => type === 'del').map(({ sequence, key }) => ({ log, sequence, key }))
   }
-}
-
-/** The transactions that one vector covers and another does not, log by log. */
-export async function * transactionsBetween (engine: Engine, after: ReadonlyVersionVector, to: ReadonlyVersionVector): AsyncGenerator<LoggedTransaction> {
-  for (const { log, sequence } of to.beyond(after)) yield * transactions(engine, log, after.sequenceOf(log), sequence)
 }
