@@ -77,6 +77,11 @@ export const runningTimeSaveMs = 600_000
 /** Operations that have to be written before a sweep of the log is worth its while. */
 export const sweepOperationsMin = 1000
 
+/** The share of garbage in a sample of the log that makes one due, how many operations are sampled, and of which keys. */
+export const sweepGarbageMin = 1 / 3
+export const sampledOperationsMax = 256
+export const sampledKeyBytesMax = 1024
+
 /** How long after a write, or an acknowledgement, what it made superfluous is looked for. */
 export const housekeepingDelayMs = 2000
 

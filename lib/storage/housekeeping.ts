@@ -93,7 +93,7 @@ export class Housekeeping {
 
   async #run (): Promise<void> {
     if (this.collector.due && this.#collectionDueMs <= 0) await this.collect()
-    if (this.#sweeper.due) await this.sweep()
+    if (this.#sweeper.due) await this.#compact(keyspace.log, await this.#sweeper.sweepIfWorth())
   }
 
   /** Sweeps the log, whether that is due or not. */

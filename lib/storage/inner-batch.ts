@@ -42,6 +42,9 @@ export class InnerBatch implements Context {
   /** The version record that was written last by {@link putSingle}. */
   #single = single
   #body: Buffer | undefined
+  /** The log record in the making. */
+  #log = '' as LogId
+  #logFirst = 0
   /** Operations added to the log, and how many of them are deletes. */
   #logged = 0
   #loggedDeletes = 0
@@ -202,26 +205,33 @@ export class InnerBatch implements Context {
     this.#batch.del(siblingKey(this.#keyView.subarray(1), log, sequence))
   }
 
-  /** Begins the log record of a transaction; {@link addToLog} and {@link endLog} follow. */
-  beginLog (hlc: number): void {
+  /** Begins the log record of a transaction, by its first operation; {@link addToLog} and {@link endLog} follow. */
+  beginLog (log: LogId, first: number, hlc: number): void {
     scratch.log.reset().hlc(hlc)
+    this.#log = log
+    this.#logFirst = first
   }
 
   addToLog (offset: number, type: Sibling['type']): void {
-    this.#logged++
-    if (type === 'del') this.#loggedDeletes++
+    this.#countLogged(offset, type, this.#keyView, 1, 1 + this.#keyLength)
     scratch.log.varint(encodeLogOffset(offset, type)).varint(this.#keyLength).part(this.#keyView, 1, 1 + this.#keyLength)
   }
 
   /** The same, of a key that is a part of some bytes. */
   addPartToLog (offset: number, type: Sibling['type'], bytes: Buffer, start: number, end: number): void {
-    this.#logged++
-    if (type === 'del') this.#loggedDeletes++
+    this.#countLogged(offset, type, bytes, start, end)
     scratch.log.varint(encodeLogOffset(offset, type)).varint(end - start).part(bytes, start, end)
   }
 
-  endLog (log: LogId, first: number): void {
-    writeDot(scratch.logKey, 1, log, first)
+  #countLogged (offset: number, type: Sibling['type'], bytes: Buffer, start: number, end: number): void {
+    this.#logged++
+    if (type === 'del') this.#loggedDeletes++
+    const { sample } = this.#state.tally
+    if (sample?.takesNext() === true) sample.add(this.#log, this.#logFirst + offset, bytes.subarray(start, end))
+  }
+
+  endLog (): void {
+    writeDot(scratch.logKey, 1, this.#log, this.#logFirst)
     this.#batch.put(scratch.logKey, scratch.log.view())
     this.bytes += scratch.log.length
   }

@@ -44,7 +44,7 @@ export function addTransaction (state: ReplicaState, batch: InnerBatch, group: L
     const sequence = ++state.ownSequence
     if (first === 0) {
       first = sequence
-      batch.beginLog(hlc)
+      batch.beginLog(log, sequence, hlc)
       batch.beginSingle(log, hlc)
     }
     if (operation.type === 'put') batch.putData(operation.value)
@@ -55,7 +55,7 @@ export function addTransaction (state: ReplicaState, batch: InnerBatch, group: L
   }
   if (first === 0) return
   state.hlc = hlc
-  batch.endLog(log, first)
+  batch.endLog()
   batch.advance({ log, sequence: state.ownSequence, hlc })
 }
 

@@ -7,6 +7,7 @@
  * is killed again and again still comes to a sweep.
  */
 import { ByteReader, ByteWriter } from '../codec/bytes.ts'
+import { LogSample } from './log-sample.ts'
 
 /** Operations of log records. */
 export interface Operations {
@@ -19,14 +20,23 @@ export class LogTally {
   readonly live: Operations = { all: 0, deletes: 0 }
   /** Operations written since. */
   readonly written: Operations = { all: 0, deletes: 0 }
+  /** Of the whole log; undefined until a sweep has seen what was there when the database was opened. */
+  sample: LogSample | undefined
 
-  constructor (stored?: Buffer) {
-    if (stored === undefined) return
-    const reader = new ByteReader(stored)
-    for (const operations of [this.live, this.written]) {
-      operations.all = reader.varint()
-      operations.deletes = reader.varint()
+  /**
+   * @param stored what {@link encode} has returned
+   * @param advanced operations that the log may have taken in since
+   */
+  constructor (stored: Buffer | undefined, advanced: number) {
+    if (stored !== undefined) {
+      const reader = new ByteReader(stored)
+      for (const operations of [this.live, this.written]) {
+        operations.all = reader.varint()
+        operations.deletes = reader.varint()
+      }
     }
+    this.wrote(advanced, advanced)
+    if (this.liveMax === 0) this.sample = new LogSample()
   }
 
   /** How many operations the log holds that are no garbage, at most. */

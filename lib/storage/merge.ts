@@ -237,9 +237,9 @@ export class Merger {
     const batch = this.#batch
     const first = pairs[0]!.sequence
     if (!this.#state.survivors.empty) this.#addSurvivors(log, first, pairs)
-    batch.beginLog(hlc)
+    batch.beginLog(log, first, hlc)
     for (const { sequence, type, bytes, start, end } of pairs) batch.addPartToLog(sequence - first, type, bytes, start, end)
-    batch.endLog(log, first)
+    batch.endLog()
   }
 
   /** What a hole has left of a transaction may stand in the record that is written over. */

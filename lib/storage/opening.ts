@@ -56,8 +56,7 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
   const { survivors, hlc } = repairing ? await readSurvivors(engine, vector) : { survivors: new DotSet(), hlc: 0 }
   const mends = lost > 0 ? await mendHole(engine, vector, survivors, keys, derivation) : []
 
-  const tally = new LogTally(await engine.get(meta.tally, buffers) as Buffer | undefined)
-  tally.wrote(operations, operations)
+  const tally = new LogTally(await engine.get(meta.tally, buffers) as Buffer | undefined, operations)
   const storedReplica = await engine.get(meta.replica, buffers) as Buffer | undefined
   const storedLog = await engine.get(meta.ownLog, buffers) as Buffer | undefined
   const keepsReplica = verdict !== 'new-replica' && storedReplica !== undefined

@@ -75,10 +75,10 @@ export class Repair {
       const index = indexOfDot(set.now, survivor)
       if (index === -1) continue
       if (transaction?.log !== survivor.log || transaction.hlc !== survivor.hlc) {
-        if (transaction !== undefined) batch.endLog(state.ownLog, first)
-        batch.beginLog(survivor.hlc)
+        if (transaction !== undefined) batch.endLog()
         transaction = survivor
         first = state.ownSequence + 1
+        batch.beginLog(state.ownLog, first, survivor.hlc)
       }
       const old = set.now[index]!
       const written = { ...old, log: state.ownLog, sequence: ++state.ownSequence }
@@ -88,7 +88,7 @@ export class Repair {
       batch.addToLog(written.sequence - first, written.type)
       batch.advance(written)
     }
-    if (transaction !== undefined) batch.endLog(state.ownLog, first)
+    if (transaction !== undefined) batch.endLog()
     for (const { key, before, now, written } of sets.values()) {
       if (written.size > 0) await this.#writeSet(batch, key, before, now, written)
     }

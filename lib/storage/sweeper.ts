@@ -7,16 +7,17 @@
  * in a batch of its own, whatever has been written in between. What the vector does not cover (an apply phase is
  * under way) is left alone. A record without live operations goes; one at least half garbage is written anew without
  * it. A sweep is due when more has been written since the last one than that one found live, so that its cost is
- * constant per write, amortised.
+ * constant per write, amortised; and if a sample of the log says that there is enough to be found.
  */
 import { decodeLogRecord, encodeLogRecord, type LogOperation, type LogRecord } from '../codec/log-record.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { LogId } from '../core/ids.ts'
 import { indexOfDot } from '../core/siblings.ts'
 import type { VersionVector } from '../core/version-vector.ts'
-import { sweepOperationsMin } from '../limits.ts'
+import { sweepGarbageMin, sweepOperationsMin } from '../limits.ts'
 import { writeOut, type Engine } from './engine.ts'
 import { inKeyspace, keyspace, logKey, meta, readSequence } from './keyspaces.ts'
+import { LogSample } from './log-sample.ts'
 import type { Operations } from './log-tally.ts'
 import type { ReplicaState } from './state.ts'
 import type { Writer } from './writer.ts'
@@ -58,14 +59,26 @@ interface Change {
 
 export class Sweeper {
   readonly #options: SweeperOptions
+  /** Until so much is written the log is not looked at again. */
+  #dueWritten = sweepOperationsMin
 
   constructor (options: SweeperOptions) {
     this.#options = options
   }
 
+  /** Whether it is time for {@link sweepIfWorth}. */
   get due (): boolean {
     const { live, written } = this.#options.state.tally
-    return written.all > Math.max(live.all, sweepOperationsMin)
+    return written.all > Math.max(live.all, this.#dueWritten)
+  }
+
+  /** Sweeps, unless a sample of the log holds little garbage. Returns how many records have been removed. */
+  async sweepIfWorth (): Promise<number> {
+    const { tally, engine } = this.#options.state
+    const garbage = await tally.sample?.garbage(engine) ?? 1
+    if (garbage >= sweepGarbageMin) return await this.sweep()
+    this.#dueWritten = tally.written.all + tally.liveMax / 2
+    return 0
   }
 
   /** Walks the whole log. Returns how many records have been removed. */
@@ -73,9 +86,11 @@ export class Sweeper {
     const { state, writer, stopped } = this.#options
     const before = { ...state.tally.written }
     const live: Operations = { all: 0, deletes: 0 }
+    const sample = new LogSample()
     let removed = 0
     let steps = 0
-    let moment = await this.#takeMoment()
+    let moment = await this.#takeMoment(() => { state.tally.sample = sample })
+    let finished = false
     try {
       for (const { log, sequence } of moment.vector.clone()) {
         for (let from = 1; from <= sequence;) {
@@ -88,13 +103,16 @@ export class Sweeper {
           const last = records.at(-1)
           if (last === undefined) break
           from = readSequence(last.key, 9) + 1
-          removed += await this.#sweepRecords(moment, log, records, live)
+          removed += await this.#sweepRecords(moment, log, records, live, sample)
           await this.#options.yield()
         }
       }
+      finished = true
     } finally {
+      if (!finished) state.tally.sample = undefined
       await moment.snapshot.close()
     }
+    this.#dueWritten = sweepOperationsMin
     await writer.run((batch) => {
       state.tally.swept(live, before)
       batch.putRaw(meta.tally, state.tally.encode())
@@ -103,24 +121,26 @@ export class Sweeper {
     return removed
   }
 
-  async #takeMoment (): Promise<Moment> {
+  async #takeMoment (taken = (): void => {}): Promise<Moment> {
     const { state: { engine, vector }, writer } = this.#options
     let moment: Moment | undefined
     await writer.run(() => {
       moment = { vector: vector.clone(), snapshot: engine.snapshot() }
+      taken()
       return false
     })
     await writeOut(engine)
     return moment!
   }
 
-  async #sweepRecords (moment: Moment, log: LogId, records: readonly StoredLogRecord[], live: Operations): Promise<number> {
+  async #sweepRecords (moment: Moment, log: LogId, records: readonly StoredLogRecord[], live: Operations, sample: LogSample): Promise<number> {
     const { state, writer } = this.#options
     const garbage = await garbageOf(state.engine, moment, log, records.flatMap(({ operations }) => operations))
     const changes: Change[] = []
     let removed = 0
     for (const { key, hlc, operations } of records) {
       const kept = operations.filter((operation) => !garbage.has(operation))
+      for (const { sequence, key } of kept) if (sample.takesNext()) sample.add(log, sequence, key)
       live.all += kept.length
       live.deletes += kept.filter(({ type }) => type === 'del').length
       if (kept.length === 0) removed++

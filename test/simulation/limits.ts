@@ -28,6 +28,7 @@ export function chooseLimits (dice: Dice): Limits {
     outputBytesMax: dice.between(most * 50, most * 100),
     siblingKeysMax: dice.between(0, 3),
     sweepOperationsMin: dice.between(3, 40),
+    sampledOperationsMax: 16,
     housekeepingDelayMs: dice.between(100, 2000),
     collectionIntervalMs: 500,
     housekeepingPauseMs: dice.between(500, 5000),

@@ -69,6 +69,21 @@ test('a sweep is due when more has been written than the last one found, and com
   await checkInvariants(replica.engine)
 })
 
+test('a log that grows by new keys is not walked: a sample says that there is nothing to be found', async () => {
+  const replica = await openReplica()
+  let rounds = 0
+  const write = async (name: string): Promise<void> => {
+    await replica.store.commit(Array.from({ length: sweepOperationsMin }, (_, index) => put(`${name}${index}`, '')), false)
+    await replica.system.advance(2 * housekeepingDelayMs)
+    rounds++
+  }
+  for (let round = 0; round < 20; round++) await write(`${round}-`)
+  assert.is(replica.store.garbage.log.written, rounds * sweepOperationsMin, 'no sweep has counted')
+  while (rounds < 42) await write('again-')
+  assert.ok((await logOf(replica)).flat().length < 32 * sweepOperationsMin, 'overwriting has been noticed')
+  await checkInvariants(replica.engine)
+})
+
 test('what has been written counts on after a restart, also if the process was killed', async () => {
   let replica = await openReplica()
   for (let run = 0; run < 6; run++) {

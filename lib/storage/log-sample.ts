@@ -1,0 +1,57 @@
+/**
+ * A sample of the operations in the log, taken as they are written: what share of them has been superseded since can
+ * be told from a few look-ups, however long the log is.
+ *
+ * Every operation has the same chance to be in it. The operations are numbered, and those whose number has a small
+ * multiplicative hash are kept; when there are too many the bound is halved, and half of them go.
+ *
+ * Source: Duffield et al., "Trajectory Sampling for Direct Traffic Observation", 2001, for sampling by a hash; Knuth,
+ * "The Art of Computer Programming", 6.4, for the hash, which spreads consecutive numbers evenly.
+ */
+import { decodeSiblings } from '../codec/sibling-set.ts'
+import type { LogId } from '../core/ids.ts'
+import { indexOfDot } from '../core/siblings.ts'
+import { sampledKeyBytesMax, sampledOperationsMax } from '../limits.ts'
+import type { Engine } from './engine.ts'
+import { inKeyspace, keyspace } from './keyspaces.ts'
+
+interface SampledOperation {
+  readonly hash: number
+  readonly log: LogId
+  readonly sequence: number
+  readonly key: Buffer
+}
+
+const multiplier = 0x9E37_79B1
+const hashes = 0x1_0000_0000
+
+export class LogSample {
+  #operations: SampledOperation[] = []
+  #numbered = 0
+  #hash = 0
+  #bound = hashes
+
+  /** Numbers the next operation. Whether it is in the sample: {@link add} is to follow. */
+  takesNext (): boolean {
+    this.#hash = Math.imul(++this.#numbered, multiplier) >>> 0
+    return this.#hash < this.#bound
+  }
+
+  /** Adds the operation that was numbered last. Keys of over a kibibyte are left out. */
+  add (log: LogId, sequence: number, key: Uint8Array): void {
+    if (key.length > sampledKeyBytesMax) return
+    this.#operations.push({ hash: this.#hash, log, sequence, key: Buffer.from(key) })
+    if (this.#operations.length <= sampledOperationsMax) return
+    this.#bound /= 2
+    this.#operations = this.#operations.filter(({ hash }) => hash < this.#bound)
+  }
+
+  /** The share of its operations that is in no sibling set; undefined if there are none. */
+  async garbage (engine: Engine): Promise<number | undefined> {
+    const operations = [...this.#operations]
+    if (operations.length === 0) return undefined
+    const records = await engine.getMany(operations.map(({ key }) => inKeyspace(keyspace.version, key)), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Array<Buffer | undefined>
+    const live = operations.filter((dot, index) => records[index] !== undefined && indexOfDot(decodeSiblings(records[index]), dot) !== -1)
+    return 1 - live.length / operations.length
+  }
+}
