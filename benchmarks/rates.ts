@@ -17,7 +17,7 @@ export const slicesPerRound = 8
 
 /** How many entries each way to write gets. */
 export function putSizes (entries: number): Record<typeof writeNames[number], number> {
-  return { 'sequential put': Math.ceil(entries / 20), 'concurrent put': Math.ceil(entries / 5), batch: Math.ceil(entries / 5) }
+  return { 'sequential put': Math.ceil(entries / 5), 'concurrent put': Math.ceil(entries / 5), batch: Math.ceil(entries / 5) }
 }
 
 /** One measurement for each operation, in the order in which they came first. */
