@@ -74,7 +74,7 @@ withAvahi('it sees what we announce', async () => {
   ours.plug('eth0', 'br0', '10.7.0.1')
   theirs.plug('eth0', 'br0', '10.7.0.2')
   startAvahi(theirs)
-  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9123 }, ours.namespace))
+  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9123 }, ours))
   const [line] = await eventually(async () => {
     const lines = await browse(theirs)
     return lines.length > 0 ? lines : undefined
@@ -84,7 +84,7 @@ withAvahi('it sees what we announce', async () => {
   assert.not.match(line!, /shop/)
 
   // What it announces on behalf of a replica that does not announce itself.
-  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, discovery: { bonjour: false, exchange: false }, port: 9456 }, theirs.namespace))
+  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, discovery: { bonjour: false, exchange: false }, port: 9456 }, theirs))
   const { announcement } = await deriveGroupKeys(secret, 'shop')
   const { salt, digest } = new GroupToken(groupKey('shop', announcement), (size) => randomBytes(size)).make(9456)
   const publisher = start(theirs, 'avahi-publish', '-s', 'a replica of the shop', type, '9456', 'v=1', `s=${salt}`, `d=${digest}`)
@@ -96,7 +96,7 @@ withAvahi('it sees what we announce', async () => {
   for (const child of [publisher, forger]) child.kill()
 
   // Both on one host share the port.
-  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9789 }, theirs.namespace))
+  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9789 }, theirs))
   await eventually(async () => (await browse(theirs)).some((each) => each.includes(';10.7.0.2;9789;')), { timeoutMs: 20_000, message: 'it sees a replica of its own host' })
   await converged(replicas, 20_000)
   assert.equal((await Promise.all(replicas.map(async (replica) => await replica.do('errors')))).flat(), [])

@@ -37,14 +37,14 @@ test.after.each(async () => {
 
 onNetwork('a firewall that refuses multicast: told once, peers work, and so does Bonjour when it is open', async () => {
   a.block(['224.0.0.251'], ['to'])
-  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9001 }, a.namespace))
+  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9001 }, a))
   const errors = await eventually(async () => {
     const all = await replicas[0]!.do('errors')
     return all.length > 0 ? all : undefined
   }, { timeoutMs: 20_000 })
   assert.ok(errors.every((error: string) => error.startsWith('REPLICATION_DISCOVERY')), errors.join('\n'))
   a.unblock()
-  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9002 }, b.namespace))
+  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9002 }, b))
   await replicas[0]!.do('put', { key: 'key', value: 'value' })
   await converged(replicas, 30_000)
   assert.is(new Set(await replicas[0]!.do('errors')).size, (await replicas[0]!.do('errors')).length)
@@ -53,8 +53,8 @@ onNetwork('a firewall that refuses multicast: told once, peers work, and so does
 onNetwork('the port held by somebody else: told, and used once it is free', async () => {
   const holder = spawn('ip', ['netns', 'exec', a.namespace, process.execPath, '-e', "require('dgram').createSocket('udp4').bind(5353, () => console.log('held'))"])
   await new Promise((resolve) => { holder.stdout.once('data', resolve) })
-  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9001 }, a.namespace))
-  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9002 }, b.namespace))
+  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9001 }, a))
+  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9002 }, b))
   await eventually(async () => (await replicas[0]!.do('errors')).some((error: string) => error.includes('EADDRINUSE')))
   assert.equal(await replicas[0]!.do('peers'), [])
   holder.kill()
@@ -67,18 +67,18 @@ onNetwork('a socket that is deaf, since its interface was made again and looks t
   a.run('sh', '-c', 'echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6')
   const plug = (): void => { a.plug('eth0', 'br0', '10.7.0.1', '02:00:00:00:00:0a') }
   plug()
-  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9001 }, a.namespace))
+  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9001 }, a))
   await replicas[0]!.do('put', { key: 'key', value: 'value' })
   a.unplug('eth0')
   plug()
-  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: false }, b.namespace))
+  replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: false }, b))
   await converged(replicas, 30_000)
 })
 
 onNetwork('a network without a default route, and a host without any network, find each other once there is a cable', async () => {
   a.run('ip', 'route', 'del', 'default')
   b.unplug('eth0')
-  for (const host of [a, b]) replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9001 }, host.namespace))
+  for (const host of [a, b]) replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9001 }, host))
   await replicas[0]!.do('put', { key: 'key', value: 'value' })
   b.plug('eth0', 'br0', '10.7.0.2')
   b.run('ip', 'route', 'del', 'default')

@@ -24,7 +24,7 @@ let lab: NetworkLab
 const hosts: LabHost[] = []
 const replicas: ReplicaProcess[] = []
 const options = { group: 'shop', secret: randomBytes(24).toString('base64url'), port: undefined, host: undefined, discovery: true }
-const open = async (host: LabHost): Promise<ReplicaProcess> => await ReplicaProcess.open(newDirectory(), options, host.namespace)
+const open = async (host: LabHost): Promise<ReplicaProcess> => await ReplicaProcess.open(newDirectory(), options, host)
 
 const address = (index: number): string => `10.7.0.${index + 1}`
 const pass = async (ms: number): Promise<void> => { await new Promise((resolve) => { setTimeout(resolve, ms) }) }

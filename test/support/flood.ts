@@ -36,7 +36,7 @@ export function floodSuite (forged: number, ofMember: number): { run: () => void
       return host
     })
     const options = { group: 'shop', secret, host: undefined, discovery: true }
-    for (const host of hosts.slice(0, 2)) replicas.push(await ReplicaProcess.open(newDirectory(), options, host.namespace))
+    for (const host of hosts.slice(0, 2)) replicas.push(await ReplicaProcess.open(newDirectory(), options, host))
     const [a, b] = replicas as [ReplicaProcess, ReplicaProcess]
     await a.do('put', { key: 'key', value: 'value' })
     await converged(replicas, 10_000)

@@ -14,6 +14,23 @@ export function killAll (): void {
   for (const child of alive) child.kill('SIGKILL')
 }
 
+/** Where and how a process runs. */
+export interface Place {
+  /** A Linux network namespace. */
+  readonly namespace?: string
+  /** A file with what it is to take for the boot id of the machine: as if that had been restarted. Needs root. */
+  readonly bootIdFile?: string
+  /** More of its environment. */
+  readonly env?: NodeJS.ProcessEnv
+}
+
+/** What the command of the process is given to; nothing if it is run as it is. */
+function wrapper ({ namespace, bootIdFile }: Place): string[] {
+  if (namespace !== undefined) return ['ip', 'netns', 'exec', namespace]
+  if (bootIdFile !== undefined) return ['unshare', '-m', 'sh', '-c', 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"', bootIdFile]
+  return []
+}
+
 export class ReplicaProcess {
   readonly directory: string
   /** Where it listens. */
@@ -25,12 +42,10 @@ export class ReplicaProcess {
   readonly #exited: Promise<void>
   #tasks = 0
 
-  private constructor (directory: string, namespace: string | undefined) {
+  private constructor (directory: string, place: Place) {
     this.directory = directory
-    const loader = ['--import', import.meta.resolve('tsx')]
-    this.#child = namespace === undefined
-      ? fork(childFile, { execArgv: loader })
-      : fork(childFile, { execPath: 'ip', execArgv: ['netns', 'exec', namespace, process.execPath, ...loader] })
+    const [execPath, ...execArgv] = [...wrapper(place), process.execPath, '--import', import.meta.resolve('tsx')]
+    this.#child = fork(childFile, { execPath: execPath!, execArgv, env: { ...process.env, ...place.env } })
     alive.add(this.#child)
     this.#exited = new Promise((resolve) => {
       this.#child.once('exit', (code, signal) => {
@@ -51,9 +66,8 @@ export class ReplicaProcess {
     })
   }
 
-  /** With `namespace`, in that Linux network namespace. */
-  static async open (directory: string, options: object = {}, namespace?: string): Promise<ReplicaProcess> {
-    const replica = new ReplicaProcess(directory, namespace)
+  static async open (directory: string, options: object = {}, place: Place = {}): Promise<ReplicaProcess> {
+    const replica = new ReplicaProcess(directory, place)
     replica.address = await replica.do('open', { directory, seed: 1, ...options })
     return replica
   }
