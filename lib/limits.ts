@@ -27,7 +27,7 @@ export const chunkBytes = 256 * 1024
 /** Keys that a catch-up by the log may hold in memory to sort them. */
 export const logKeysBytesMax = 16 * MiB
 
-/** Bytes of data a peer may send before it has to wait for credit. */
+/** Bytes of data a peer may send before it has to wait for credit, and those that this replica takes credit for. */
 export const creditWindowBytes = 2 * MiB
 
 /** Ceiling for the option `transactionBytesMax`, and so for anything that has to be held in memory at once. */
@@ -55,13 +55,17 @@ export const memberTtlDefaultMs = 30 * 24 * 60 * 60 * 1000
 /** How often linked replicas tell each other of all members, also if there is no news. */
 export const memberRefreshMs = 60 * 60 * 1000
 
-/** Log ids that a version vector may name; and of these, how many may come from others. */
-export const logsMax = 65_536
+/** Log ids that a version vector may name; of these, how many may come from others; and from how many on there is a warning. */
+export const logsMax = 16_384
 export const logsOfOthersMax = logsMax - 1024
+export const logsWarned = 10_000
 
 /** Replicas of the group that are remembered, and entries of all their vectors. */
 export const membersMax = 4096
 export const memberEntriesMax = 1_048_576
+
+/** Members that one acknowledgement names; the entries of all their vectors are at most `logsMax`. */
+export const membersPerMessageMax = 1000
 
 /** Keys with siblings that are remembered in memory. */
 export const siblingKeysMax = 65_536

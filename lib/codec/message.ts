@@ -8,7 +8,7 @@
 import { replicaIdBytes, replicaIdFrom, type LogId, type ReplicaId } from '../core/ids.ts'
 import type { Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { groupBytesMax, hostBytesMax, linksMax, logsMax, messageTextBytesMax, peersPerMessageMax } from '../limits.ts'
+import { groupBytesMax, hostBytesMax, linksMax, logsMax, membersPerMessageMax, messageTextBytesMax, peersPerMessageMax } from '../limits.ts'
 import { readAdvances, writeAdvances } from './advances.ts'
 import { ByteReader, ByteWriter, malformed } from './bytes.ts'
 import { readEntry, type Entry } from './entry.ts'
@@ -137,7 +137,7 @@ function readControl (reader: ByteReader, type: number): ControlMessage {
     case types.credit: return { type: 'credit', bytes: reader.varint() }
     case types.heartbeat: return { type: 'heartbeat' }
     case types.direct: return { type: 'direct', logs: readMany(reader, linksMax, 8, () => reader.logId()) }
-    case types.acknowledge: return { type: 'acknowledge', members: readMany(reader, logsMax, replicaIdBytes + 2, () => ({ replica: replicaIdFrom(reader.raw(replicaIdBytes)), unseenSeconds: reader.varint(), vector: readAdvances(reader) })) }
+    case types.acknowledge: return { type: 'acknowledge', members: readMembers(reader) }
     case types.bye: return { type: 'bye', code: reader.text(messageTextBytesMax), message: reader.text(messageTextBytesMax) }
     case types.peers: return { type: 'peers', peers: readMany(reader, peersPerMessageMax, replicaIdBytes + 2, () => ({ replica: replicaIdFrom(reader.raw(replicaIdBytes)), host: reader.text(hostBytesMax), port: readPort(reader) })) }
     default: throw malformed(`A frame of type ${type}`)
@@ -149,6 +149,16 @@ function readMany<T> (reader: ByteReader, max: number, bytesEach: number, read: 
   const items = new Array<T>(count)
   for (let index = 0; index < count; index++) items[index] = read()
   return items
+}
+
+function readMembers (reader: ByteReader): AcknowledgedMember[] {
+  let advances = 0
+  return readMany(reader, membersPerMessageMax, replicaIdBytes + 2, () => {
+    const member = { replica: replicaIdFrom(reader.raw(replicaIdBytes)), unseenSeconds: reader.varint(), vector: readAdvances(reader) }
+    advances += member.vector.length
+    if (advances > logsMax) throw malformed(`More than ${logsMax} entries of vectors in one acknowledgement`)
+    return member
+  })
 }
 
 function writeHello (writer: ByteWriter, hello: Hello): void {

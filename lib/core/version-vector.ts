@@ -36,10 +36,12 @@ export interface ReadonlyVersionVector extends Context, Iterable<Advance> {
 }
 
 export class VersionVector implements ReadonlyVersionVector {
-  readonly #entries = new Map<LogId, Advance>()
+  readonly #entries: Map<LogId, Advance>
 
   constructor (entries: Iterable<Advance> = []) {
-    for (const entry of entries) this.advance(entry)
+    // A map that is copied whole costs a fraction of its entries taken in one by one.
+    this.#entries = entries instanceof VersionVector ? new Map(entries.#entries) : new Map()
+    if (!(entries instanceof VersionVector)) this.join(entries)
   }
 
   get size (): number {

@@ -2,7 +2,7 @@
  * One connection and its conversation: carries out what the session asks for, and tells it what came of it.
  *
  * Nothing that goes wrong here leaves it but as the one error that the link ends with. A peer that has much to say
- * does not keep others from being heard: after some frames pending I/O gets its turn.
+ * does not keep others from being heard: every few milliseconds pending I/O gets its turn.
  */
 import { pushable, type Pushable } from 'it-pushable'
 import { encodeFrame, FrameReader } from '../codec/frames.ts'
@@ -21,8 +21,8 @@ import type { Connection } from './transport.ts'
 /** How long the last bytes may take to leave. */
 const farewellMs = 500
 
-/** So many frames of one peer are handled in a row. */
-const burstFrames = 128
+/** Handling frames of one peer may take so long in a row. */
+const burstMs = 10
 
 export type Direction = 'outbound' | 'inbound'
 
@@ -253,15 +253,19 @@ export class Link {
   async #read (): Promise<void> {
     const { system } = this.#owner
     const reader = new FrameReader(frameBytesMax)
-    let frames = 0
+    let burstedMs = 0
     try {
       // Not `for await`, which closes the connection when it is left: a farewell may be on its way.
       const chunks = this.#connection.source[Symbol.asyncIterator]()
       for (let next = await chunks.next(); next.done !== true; next = await chunks.next()) {
         for (const frame of reader.read(next.value.subarray())) {
           if (this.#ended) return
+          const startMs = system.monotonicMs()
           this.handle({ type: 'received', frame: decodeFrame(frame), timeMs: system.nowMs() })
-          if (++frames % burstFrames === 0) await system.yield()
+          burstedMs += system.monotonicMs() - startMs
+          if (burstedMs < burstMs) continue
+          burstedMs = 0
+          await system.yield()
         }
         if (this.#ended) return
       }

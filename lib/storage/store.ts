@@ -12,6 +12,7 @@ import type { LogId, ReplicaId } from '../core/ids.ts'
 import { holdsPut, type SiblingSet } from '../core/siblings.ts'
 import { VersionVector, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
+import { logsMax, logsWarned } from '../limits.ts'
 import type { ErrorListener, Resolver, System, Version } from '../types.ts'
 import { clearRange, type RangeOptions } from './clear.ts'
 import { Derivation, type Encodings } from './derive.ts'
@@ -128,6 +129,7 @@ export class Store {
     if (fresh) await writeOut(state.engine)
     store.#durable.join(state.vector)
     if (hole !== undefined) options.onError(new ReplicationError(`LevelDB has lost ${hole.lost} of the last ${hole.since} batches from its write-ahead log; peers are asked for them, and the others are written again if need be`, { code: 'REPLICATION_HOLE' }))
+    if (state.vector.size >= logsWarned) options.onError(new ReplicationError(`The group has written ${state.vector.size} logs, of at most ${logsMax}`, { code: 'REPLICATION_TOO_MANY_LOGS' }))
     const recovery = await store.intake.recover()
     store.#inBackground(recovery.done)
     store.#inBackground(store.#loadSiblings())

@@ -1,10 +1,11 @@
 /**
  * Data messages on their way out, cut into fragments as far as the peer has granted credit.
  *
- * Credit counts payload bytes of fragments. Control frames do not pass through here: they need none.
+ * Credit counts payload bytes of fragments. Control frames do not pass through here: they need none. A peer that grants
+ * more than a window of it, and does not read, would make us read the store for it as fast as we can.
  */
 import { nextFragment } from '../codec/message.ts'
-import { fragmentBytes } from '../limits.ts'
+import { creditWindowBytes, fragmentBytes } from '../limits.ts'
 
 export class Outbox {
   readonly #messages: Buffer[] = []
@@ -27,7 +28,7 @@ export class Outbox {
   }
 
   grant (bytes: number): void {
-    this.#credit += bytes
+    this.#credit = Math.min(this.#credit + bytes, creditWindowBytes)
   }
 
   push (message: Buffer): void {

@@ -10,7 +10,7 @@ import { encodeControl, protocolVersion, type AcknowledgedMember, type ControlMe
 import type { ReplicaId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError, type ReplicationErrorCode } from '../errors.ts'
-import { clockAheadMs, creditWindowBytes, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs } from '../limits.ts'
+import { clockAheadMs, creditWindowBytes, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs, membersPerMessageMax } from '../limits.ts'
 import { Conversation } from './conversation.ts'
 import type { Effect, LocalReplica, SessionEvent } from './events.ts'
 import { Receiving, type ReceivingState } from './receiving.ts'
@@ -21,10 +21,6 @@ const peerCodes = new Set<string>([
   'REPLICATION_GROUP_MISMATCH', 'REPLICATION_SELF', 'REPLICATION_DUPLICATE_LINK', 'REPLICATION_TOO_MANY_LINKS', 'REPLICATION_TOO_MANY_LOGS', 'REPLICATION_TOO_MANY_MEMBERS', 'REPLICATION_PROTOCOL', 'REPLICATION_PROTOCOL_VERSION',
   'REPLICATION_FRAME_TOO_LARGE', 'REPLICATION_PEER_SILENT', 'REPLICATION_PEER_STALLED', 'REPLICATION_CLOCK_IMPOSSIBLE', 'REPLICATION_LOG_REPLACED'
 ] satisfies ReplicationErrorCode[])
-
-/** What fits one acknowledgement: a vector of as many logs as there may be, or a thousand members of a few. */
-const advancesPerFrame = logsMax
-const membersPerFrame = 1000
 
 type Connected = Extract<SessionEvent, { type: 'connected' }>
 
@@ -281,7 +277,7 @@ export class Session {
       const vector = (replica === local.replica ? local.durable : acknowledged).beyond(told)
       if (vector.length === 0 && (replica === local.replica || !(isNew || all))) continue
       told.join(vector)
-      if (members.length > 0 && (advances + vector.length > advancesPerFrame || members.length === membersPerFrame)) {
+      if (members.length > 0 && (advances + vector.length > logsMax || members.length === membersPerMessageMax)) {
         this.#conversation.send({ type: 'acknowledge', members })
         members = []
         advances = 0

@@ -9,6 +9,7 @@ import * as assert from 'uvu/assert'
 import { groupKey } from '../../lib/network/group-token.ts'
 import { deriveGroupKeys } from '../../lib/network/secret.ts'
 import { newDirectory } from './directory.ts'
+import { median } from './attack.ts'
 import { NetworkLab, noLab } from './network-lab.ts'
 import { converged, ReplicaProcess } from './replica-process.ts'
 
@@ -47,7 +48,7 @@ export function floodSuite (forged: number, ofMember: number): { run: () => void
       const state = { isOver: false, over: new Promise<void>((resolve) => { child.once('close', () => { state.isOver = true; resolve() }) }) }
       return state
     }
-    const ping = async (): Promise<number> => await a.do('ping', { count: 200 })
+    const ping = async (): Promise<number> => median(await a.do('ping', { count: 200 }))
 
     await ping() // warms up
     const before = await ping()
@@ -59,7 +60,7 @@ export function floodSuite (forged: number, ofMember: number): { run: () => void
       do during.push(await ping()); while (!state.isOver)
       await state.over
       const grown: number = await a.do('memory') - memory
-      const latency = during.sort((a, b) => a - b)[during.length >> 1]!
+      const latency = median(during)
       console.log(`  ${what}: latency ${latency.toFixed(2)} ms, ${before.toFixed(2)} ms before; ${(grown / 2 ** 20).toFixed(1)} MiB more`)
       assert.ok(latency <= 2 * before, `${what}: ${latency} ms, ${before} ms before`)
       assert.ok(grown < 64 * 2 ** 20, `${what}: ${grown} bytes more`)

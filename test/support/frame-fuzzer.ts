@@ -8,6 +8,7 @@ import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { writeEntry } from '../../lib/codec/entry.ts'
 import { logIdFrom, type LogId } from '../../lib/core/ids.ts'
 import type { Advance } from '../../lib/core/version-vector.ts'
+import { logsMax, logsOfOthersMax } from '../../lib/limits.ts'
 import { randomNumbers } from './random.ts'
 
 const timeMs = 1_700_000_000_000
@@ -109,7 +110,7 @@ export class FrameFuzzer {
 
   /** Mostly short; rarely as long as may be. */
   #vector (): Advance[] {
-    const length = this.chance(0.0001) ? this.pick([5000, 65_000, 70_000]) : this.below(4)
+    const length = this.chance(0.0001) ? this.pick([1000, logsOfOthersMax - 10, logsMax, logsMax + 1]) : this.below(4)
     return Array.from({ length }, () => ({ log: length > 100 ? logIdFrom(this.bytes(8)) : this.pick(this.#logs), sequence: this.chance(0.1) ? Math.max(1, this.#number()) : 1 + this.below(5), hlc: length > 100 ? timeMs * 1024 : this.#hlc() }))
   }
 

@@ -3,7 +3,9 @@
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { ReplicatedLevel } from '../../lib/index.ts'
+import { bytesHeld } from './memory-use.ts'
 import { randomNumbers } from './random.ts'
 
 type Db = ReplicatedLevel<any, any>
@@ -13,6 +15,7 @@ let random = randomNumbers(1)
 let counter = 0
 let links = 0
 const errors: string[] = []
+const loopDelay = monitorEventLoopDelay({ resolution: 1 })
 
 /** Where the random work goes: the database, and sublevels with other encodings. */
 function places (): any[] {
@@ -72,7 +75,7 @@ const tasks: Record<string, (options: any) => Promise<unknown>> = {
       for (const { key } of operations) if (String(key).startsWith('ping-')) db.put(String(key).replace('ping', 'pong'), '').catch(() => {})
     })
   },
-  /** Median time in milliseconds until each of so many pings is answered, one after another. */
+  /** Times in milliseconds until each of so many pings is answered, one after another. */
   async ping ({ count }) {
     const tookMs: number[] = []
     for (let index = 0; index < count; index++) {
@@ -91,12 +94,24 @@ const tasks: Record<string, (options: any) => Promise<unknown>> = {
       tookMs.push(performance.now() - startMs)
       await new Promise((resolve) => { setTimeout(resolve, 5) })
     }
-    return tookMs.sort((a, b) => a - b)[count >> 1]
+    return tookMs
   },
   /** Resident bytes, after a collection of garbage if that can be had. */
   async memory () {
     globalThis.gc?.()
     return process.memoryUsage().rss
+  },
+  /** Bytes on the heap and beside it. */
+  async held () { return await bytesHeld() },
+  async watchLoop () {
+    loopDelay.enable()
+    loopDelay.reset()
+  },
+  /** The longest that the event loop was held since `watchLoop`, in milliseconds. */
+  async loopHeld () {
+    const { max } = loopDelay
+    loopDelay.disable()
+    return max / 1e6
   },
   /** How many were made since it was opened. */
   async links () { return links },

@@ -4,7 +4,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { decodeFrame, encodeData } from '../../lib/codec/message.ts'
-import { fragmentBytes } from '../../lib/limits.ts'
+import { creditWindowBytes, fragmentBytes } from '../../lib/limits.ts'
 import { Outbox } from '../../lib/sync/outbox.ts'
 
 /** A message with so many bytes of payload. */
@@ -31,6 +31,12 @@ test('nothing goes without credit, and credit is used up by payload', () => {
   assert.is(takeAll(outbox).length, 1)
   assert.is(outbox.credit, 50)
   assert.is(outbox.pending, 0)
+})
+
+test('credit beyond a window counts for a window', () => {
+  const outbox = new Outbox(0)
+  for (let times = 0; times < 3; times++) outbox.grant(2 ** 40)
+  assert.is(outbox.credit, creditWindowBytes)
 })
 
 test('a long message is cut, and put together it is what it was', () => {

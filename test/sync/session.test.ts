@@ -5,7 +5,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { encodeControl, encodeUnit, encodeUnitBody, type Hello } from '../../lib/codec/message.ts'
 import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
-import { creditWindowBytes, deliveryStallMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, memberRefreshMs, MiB, turnMs } from '../../lib/limits.ts'
+import { creditWindowBytes, deliveryStallMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs, MiB, turnMs } from '../../lib/limits.ts'
 import { FakeReplica, SessionPair, type End } from '../support/session-pair.ts'
 
 function pair (): SessionPair {
@@ -614,7 +614,7 @@ test('a request is answered even if what came with it is repeated', () => {
 
 test('acknowledgements of many members with many logs go in several frames', () => {
   const ends = pair().greet()
-  const many = new VersionVector(Array.from({ length: 60_000 }, (_, index) => ({ log: new FakeReplica(1000 + index).log, sequence: 2 ** 40, hlc: 2 ** 48 })))
+  const many = new VersionVector(Array.from({ length: logsMax }, (_, index) => ({ log: new FakeReplica(1000 + index).log, sequence: 2 ** 40, hlc: 2 ** 48 })))
   for (let member = 0; member < 5; member++) ends.b.local.acknowledged.set(String(member).repeat(32).replaceAll('0', 'e').replaceAll('2', 'd'), many)
   ends.b.handle({ type: 'durable' })
   for (const frame of ends.b.outgoing) assert.ok(frame.length <= frameBytesMax, `${frame.length} bytes`)
