@@ -46,6 +46,10 @@ export const applyBatchBytes = MiB
 /** The ring of recent inner batches that live streams read from. */
 export const feedBytesMax = 32 * MiB
 
+/** Links are told at once of so many changes in this time; of more together, after it. */
+export const callsAtOnceMax = 4
+export const callsPauseMs = 1
+
 /** Unsent bytes that may wait for a peer that does not read. */
 export const outputBytesMax = 16 * MiB
 

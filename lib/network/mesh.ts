@@ -16,6 +16,7 @@ import type { Effect, LocalReplica } from '../sync/events.ts'
 import type { Address, ErrorListener, System, Timer } from '../types.ts'
 import { Link, type Direction, type LinkOwner } from './link.ts'
 import { Lobby } from './lobby.ts'
+import { Pacer } from './pacer.ts'
 import type { Connection } from './transport.ts'
 
 const tickMs = 500
@@ -52,6 +53,7 @@ export class Mesh implements LinkOwner {
   #flushTimer: Timer | undefined
   #flushing: Promise<void> | undefined
   #tellTimer: Timer | undefined
+  readonly #changes: Pacer
   readonly #waiting = new Set<() => void>()
   /** Since when there has been a peer that may make up for a hole. */
   #repairableMs: number | undefined
@@ -61,6 +63,7 @@ export class Mesh implements LinkOwner {
     this.#options = options
     this.system = options.system
     this.store = options.store
+    this.#changes = new Pacer(options.system, () => { this.#tellChanged() })
     const { store } = options
     const directLogs = (): ReadonlySet<LogId> => this.#directLogs
     this.local = {
@@ -110,6 +113,10 @@ export class Mesh implements LinkOwner {
 
   /** The store's vector has advanced, its feed has grown, or an apply phase has begun or ended. */
   changed (): void {
+    this.#changes.call()
+  }
+
+  #tellChanged (): void {
     for (const link of this.#links) link.handle({ type: 'changed' })
     this.#wake()
     this.#flushSoon()
@@ -247,6 +254,7 @@ export class Mesh implements LinkOwner {
     this.system.clearTimer(this.#tickTimer)
     this.system.clearTimer(this.#flushTimer)
     this.system.clearTimer(this.#tellTimer)
+    this.#changes.stop()
     const links = [...this.#links]
     for (const link of links) link.end(new ReplicationError('The database was closed', { code: 'REPLICATION_DISCONNECTED' }))
     this.#wake()
