@@ -109,6 +109,10 @@ export const tombstonesPerUnitMax = 10_000
 export const journalSlots = 65_536
 export const checkpointInterval = 32_768
 
+/** Journal records that have to be there before removing them is worth its while, and how many go in one turn of the writer. */
+export const journalTrimMin = 1000
+export const journalTrimmedAtOnce = 500
+
 /** Links that are greeted: in all, and with one host. */
 export const linksMax = 256
 export const linksPerHostMax = 128

@@ -1,20 +1,23 @@
 /**
  * Work in the background that gives space back: when it is due, a while after the write that made it so.
  *
- * LevelDB forgets removed entries when it compacts the tables that hold them, which it does where much is written.
- * What has been removed in bulk from a keyspace is compacted at once, so that reading it does not have to step over
- * what is gone.
+ * The log is swept, tombstones are collected, and the journal is trimmed when it is longer than the log is live: so each
+ * costs a constant per write, amortised. LevelDB forgets removed entries when it compacts the tables that hold them, which it does where much is written.
+ * What has been removed in bulk is compacted at once, so that reading does not have to step over what is gone.
  */
 import { ReplicationError } from '../errors.ts'
-import { collectionIntervalMs, housekeepingDelayMs, housekeepingPauseMs, runningTimeSaveMs } from '../limits.ts'
+import { collectionIntervalMs, housekeepingDelayMs, housekeepingPauseMs, journalTrimMin, journalTrimmedAtOnce, runningTimeSaveMs } from '../limits.ts'
 import type { ErrorListener, System, Timer } from '../types.ts'
 import { compact } from './engine.ts'
-import { keyspace, wholeKeyspace, type Keyspace } from './keyspaces.ts'
+import { keyspace, meta, wholeKeyspace } from './keyspaces.ts'
 import { Collector, type CollectorOptions } from './collector.ts'
 import { Sweeper } from './sweeper.ts'
 
 /** So many removed entries are worth a compaction of what is left. */
 const compactEntriesMin = 5000
+
+/** One range of keys. */
+const journalAndLog = { gte: meta.all('J').gte, lt: wholeKeyspace(keyspace.log).lt }
 
 export interface HousekeepingOptions extends Omit<CollectorOptions, 'yield' | 'stopped'> {
   readonly saveMembers: () => Promise<void>
@@ -59,8 +62,13 @@ export class Housekeeping {
 
   #consider (): void {
     if (this.#timer !== undefined || this.#running !== undefined || this.#stopped) return
-    if (this.#sweeper.due) this.#schedule(housekeepingDelayMs)
+    if (this.#sweeper.due || this.#trimDue) this.#schedule(housekeepingDelayMs)
     else if (this.collector.due) this.#schedule(Math.max(housekeepingDelayMs, this.#collectionDueMs))
+  }
+
+  get #trimDue (): boolean {
+    const { journal, tally } = this.#options.state
+    return journal.length > Math.max(journalTrimMin, tally.liveMax)
   }
 
   /** In how long tombstones may be collected again. */
@@ -93,22 +101,51 @@ export class Housekeeping {
 
   async #run (): Promise<void> {
     if (this.collector.due && this.#collectionDueMs <= 0) await this.collect()
-    if (this.#sweeper.due) await this.#compact(keyspace.log, await this.#sweeper.sweepIfWorth())
+    let removed = 0
+    if (this.#sweeper.due) removed += await this.#sweeper.sweepIfWorth()
+    if (this.#trimDue && !this.#stopped) removed += await this.#trim()
+    await this.#compact(journalAndLog, removed)
   }
 
   /** Sweeps the log, whether that is due or not. */
   async sweep (): Promise<void> {
-    await this.#compact(keyspace.log, await this.#sweeper.sweep())
+    await this.#compact(journalAndLog, await this.#sweeper.sweep())
   }
 
   /** Collects tombstones, as far as all members allow. */
   async collect (): Promise<void> {
     this.#collectedMs = this.#options.system.monotonicMs()
-    await this.#compact(keyspace.version, await this.collector.collect())
+    await this.#compact(wholeKeyspace(keyspace.version), await this.collector.collect())
   }
 
-  async #compact (space: Keyspace, removed: number): Promise<void> {
-    if (removed >= compactEntriesMin && !this.#stopped) await compact(this.#options.state.engine, wholeKeyspace(space))
+  /** Removes the journal records that no open would need; also before a close. */
+  async trim (): Promise<void> {
+    if (await this.#trim() >= compactEntriesMin) await compact(this.#options.state.engine, journalAndLog)
+  }
+
+  /** Returns how many have been removed. */
+  async #trim (): Promise<number> {
+    const { state: { engine, journal, vector }, writer, system } = this.#options
+    const before = journal.length
+    if (journal.sinceCheckpoint > journalTrimMin) {
+      await journal.take(engine, vector)
+      await writer.run(() => true)
+    }
+    await journal.take(engine, vector) // with which the one before has left the write-ahead log
+    for (let trimming = true; trimming;) {
+      let to = 0
+      await writer.run((batch) => {
+        to = journal.trim(batch, journalTrimmedAtOnce)
+        return true
+      })
+      trimming = journal.trimmed(to)
+      await system.yield()
+    }
+    return before - journal.length
+  }
+
+  async #compact (range: { gte: Buffer, lt: Buffer }, removed: number): Promise<void> {
+    if (removed >= compactEntriesMin && !this.#stopped) await compact(this.#options.state.engine, range)
   }
 
   /** Nothing is begun any more; resolves when what had been begun has come to a halt. */

@@ -5,7 +5,8 @@
  * LevelDB may lose batches from the middle of its write-ahead log and open as if nothing had happened. What has left
  * that log for a table is safe. So a checkpoint says only what has: the memory of LevelDB is written out first, and a
  * later batch then names the vector of that moment. Whichever batches are lost, the checkpoint that is found is true,
- * and every batch since has a journal record of its own, whose absence is a gap.
+ * and every batch since has a journal record of its own, whose absence is a gap. Once a checkpoint has left the log
+ * itself, no open begins before it, and the records up to its number may go.
  */
 import { ByteReader, ByteWriter } from '../codec/bytes.ts'
 import { readAdvances, writeAdvances } from '../codec/advances.ts'
@@ -32,6 +33,10 @@ export class Journal {
   number: number
   /** Number of the checkpoint on disk. */
   #checkpoint: number
+  /** Of the last one that is known to have left the write-ahead log. */
+  #settled: number
+  /** The lowest number of which there may be a record. */
+  #first: number
   /** Logs that have advanced since the last checkpoint was taken. */
   #changed = new Set<LogId>()
   /** Taken, and to be written with the next batch. */
@@ -42,11 +47,13 @@ export class Journal {
 
   /**
    * @param number that of the last batch, which has left the write-ahead log, as everything does at an open
+   * @param first the lowest number of which there is a record
    * @param changes what the journal advances since the checkpoint on disk
    */
-  constructor (number: number, checkpoint: number, changes: readonly Advance[]) {
+  constructor ({ number, first, checkpoint, changes }: Pick<LoadedJournal, 'number' | 'first' | 'checkpoint' | 'changes'>) {
     this.number = number
-    this.#checkpoint = checkpoint
+    this.#first = first
+    this.#checkpoint = this.#settled = checkpoint
     this.#ready = { number, advances: changes }
   }
 
@@ -99,24 +106,43 @@ export class Journal {
     return numbers[1] === this.number + 1
   }
 
+  /** How many batches have followed the one that the checkpoint on disk was taken after. */
+  get sinceCheckpoint (): number {
+    return this.number - this.#checkpoint
+  }
+
   /** Whether it is time for {@link take}. */
   get due (): boolean {
-    return this.number - this.#checkpoint >= checkpointInterval && this.#ready === undefined && this.#taking === undefined
+    return this.sinceCheckpoint >= checkpointInterval && this.#ready === undefined && this.#taking === undefined
   }
 
   /** Whether the next batch has to wait for a checkpoint, lest records that may be needed are overwritten. */
   get full (): boolean {
-    return this.number - this.#checkpoint >= journalSlots - 1 && this.#ready === undefined
+    return this.sinceCheckpoint >= journalSlots - 1 && this.#ready === undefined
+  }
+
+  /** While a checkpoint is being taken. */
+  get taking (): Promise<void> | undefined {
+    return this.#taking
   }
 
   /** Takes a checkpoint, which the next batch writes: everything so far is brought out of the write-ahead log. */
-  take (engine: Engine, vector: ReadonlyVersionVector): Promise<void> {
-    this.#taking ??= this.#take(engine, vector).finally(() => { this.#taking = undefined })
-    return this.#taking
+  async take (engine: Engine, vector: ReadonlyVersionVector): Promise<void> {
+    const before = this.#taking
+    const taking = this.#taking = (async () => {
+      await before?.catch(() => {})
+      await this.#take(engine, vector)
+    })()
+    try {
+      await taking
+    } finally {
+      if (this.#taking === taking) this.#taking = undefined
+    }
   }
 
   async #take (engine: Engine, vector: ReadonlyVersionVector): Promise<void> {
     const { number } = this
+    const settling = this.#checkpoint
     const changed = this.#changed
     this.#changed = new Set()
     const earlier = this.#ready?.advances ?? []
@@ -127,14 +153,39 @@ export class Journal {
       for (const log of changed) this.#changed.add(log)
       throw error
     }
+    this.#settled = settling
     this.#ready = { number, advances: [...earlier, ...advances] }
+  }
+
+  /** How many records there are, at most. */
+  get length (): number {
+    return Math.min(this.number + 1 - this.#first, journalSlots)
+  }
+
+  /**
+   * Removes records that no open needs, with the next batch: the oldest ones, so many at most. Returns up to which number
+   * none is left then; {@link trimmed} is to follow when that is committed.
+   */
+  trim (batch: { delRaw (key: Buffer): void }, recordsMax: number): number {
+    // The slots of what is older have been taken, the last one of them by this batch.
+    const from = Math.max(this.#first, this.number + 2 - journalSlots)
+    const to = Math.min(this.#settled, from + recordsMax - 1)
+    for (let number = from; number <= to; number++) batch.delRaw(meta.journal(number % journalSlots))
+    return to
+  }
+
+  /** Returns whether more can be removed. */
+  trimmed (to: number): boolean {
+    this.#first = Math.max(this.#first, to + 1)
+    return to < this.#settled
   }
 }
 
 export interface LoadedJournal {
-  /** Numbers of the last batch, and of the checkpoint. */
+  /** Numbers of the last batch, of the checkpoint, and the lowest one of which there is a record. */
   readonly number: number
   readonly checkpoint: number
+  readonly first: number
   /** Everything up to the first gap; what of it is later than the checkpoint. */
   readonly vector: VersionVector
   readonly changes: readonly Advance[]
@@ -145,56 +196,35 @@ export interface LoadedJournal {
   readonly keys: readonly Buffer[]
 }
 
-/**
- * Reads the last checkpoint, and what the journal has advanced since.
- *
- * @param thoroughly whether to look behind the first missing record, as has to be done after an unclean close: at most
- * 65,536 small records, whatever the number of keys
- */
-export async function loadJournal (engine: Engine, thoroughly: boolean): Promise<LoadedJournal> {
+/** Reads the last checkpoint, and what the journal has advanced since: a few records after a clean close, at most 65,536. */
+export async function loadJournal (engine: Engine): Promise<LoadedJournal> {
   const vector = new VersionVector()
   for await (const [key, value] of engine.iterator({ ...meta.all('V'), ...buffers })) vector.advance(readStoredAdvance(key as Buffer, value as Buffer))
   const stored = await engine.get(meta.checkpoint, buffers) as Buffer | undefined
   const checkpoint = stored === undefined ? 0 : new ByteReader(stored).varint()
-  const records = thoroughly ? await allRecords(engine, checkpoint) : await nextRecords(engine, checkpoint)
   let number = checkpoint
+  let first = Infinity
+  const records = new Map<number, JournalRecord>()
   const keys: Buffer[] = []
-  for (const record of records.values()) {
+  for await (const value of engine.values({ ...meta.all('J'), ...buffers })) {
+    const record = readRecord(value as unknown as Buffer)
+    first = Math.min(first, record.number)
+    if (record.number <= checkpoint) continue
     number = Math.max(number, record.number)
+    records.set(record.number, record)
     keys.push(...record.keys)
   }
   const changes = new VersionVector()
   for (let next = checkpoint + 1; records.has(next); next++) changes.join(records.get(next)!.advances)
   const operations = changes.operationsBeyond(vector)
   vector.join(changes)
-  return { number, checkpoint, vector, changes: [...changes], operations, lost: number - checkpoint - records.size, keys }
+  return { number, checkpoint, first: Math.min(first, number + 1), vector, changes: [...changes], operations, lost: number - checkpoint - records.size, keys }
 }
 
 interface JournalRecord {
   readonly number: number
   readonly advances: readonly Advance[]
   readonly keys: readonly Buffer[]
-}
-
-/** The records that follow a checkpoint without a gap. */
-async function nextRecords (engine: Engine, checkpoint: number): Promise<Map<number, JournalRecord>> {
-  const records = new Map<number, JournalRecord>()
-  for (let number = checkpoint + 1; ; number++) {
-    const bytes = await engine.get(meta.journal(number % journalSlots), buffers) as Buffer | undefined
-    const record = bytes === undefined ? undefined : readRecord(bytes)
-    if (record?.number !== number) return records
-    records.set(number, record)
-  }
-}
-
-/** All records that are later than a checkpoint. */
-async function allRecords (engine: Engine, checkpoint: number): Promise<Map<number, JournalRecord>> {
-  const records = new Map<number, JournalRecord>()
-  for await (const value of engine.values({ ...meta.all('J'), ...buffers })) {
-    const record = readRecord(value as unknown as Buffer)
-    if (record.number > checkpoint) records.set(record.number, record)
-  }
-  return records
 }
 
 function readRecord (bytes: Buffer): JournalRecord {

@@ -49,9 +49,10 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
   const fresh = format === undefined
   if (fresh) await assertEmpty(engine)
   else if (format[0] !== formatVersion) throw new ReplicationError(`The database has format ${format[0] ?? 'none'}, this version reads format ${formatVersion}`, { code: 'REPLICATION_FORMAT_UNKNOWN' })
-  const { verdict, closedCleanly, identity } = await renewIdentity(options, fresh)
+  const { verdict, identity } = await renewIdentity(options, fresh)
 
-  const { number, checkpoint, vector, changes, operations, lost, keys } = await loadJournal(engine, !closedCleanly || verdict !== 'same')
+  const loaded = await loadJournal(engine)
+  const { number, checkpoint, vector, changes, operations, lost, keys } = loaded
   const repairing = lost > 0 || await engine.get(meta.hole, buffers) !== undefined
   const { survivors, hlc } = repairing ? await readSurvivors(engine, vector) : { survivors: new DotSet(), hlc: 0 }
   const mends = lost > 0 ? await mendHole(engine, vector, survivors, keys, derivation) : []
@@ -71,7 +72,7 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
     hlc: latest(vector, hlc),
     vector,
     collected,
-    journal: new Journal(number, checkpoint, changes.filter(({ log }) => vector.get(log) !== undefined)),
+    journal: new Journal({ ...loaded, changes: changes.filter(({ log }) => vector.get(log) !== undefined) }),
     survivors,
     siblingKeys: new SiblingKeys(),
     tally,
@@ -111,12 +112,12 @@ async function assertEmpty (engine: Engine): Promise<void> {
   if (key !== undefined) throw new ReplicationError(`The database is not empty (its first key is ${key.toString('hex')}) and not a replica`, { code: 'REPLICATION_NOT_A_REPLICA' })
 }
 
-async function renewIdentity ({ engine, identity, system }: OpeningOptions, fresh: boolean): Promise<{ verdict: Verdict, closedCleanly: boolean, identity: Identity }> {
+async function renewIdentity ({ engine, identity, system }: OpeningOptions, fresh: boolean): Promise<{ verdict: Verdict, identity: Identity }> {
   const remembered = await engine.get(meta.identity, buffers) as Buffer | undefined
   const closedCleanly = await engine.get(meta.cleanClose, buffers) !== undefined
   const found = await identity.read()
   const verdict = fresh ? 'new-replica' : judge(remembered === undefined ? undefined : decodeIdentity(remembered), found, closedCleanly)
-  return { verdict, closedCleanly, identity: await identity.renew(Buffer.from(system.randomBytes(16)).toString('hex')) }
+  return { verdict, identity: await identity.renew(Buffer.from(system.randomBytes(16)).toString('hex')) }
 }
 
 /** What is known to have been forgotten. After a hole that is less: no replica has forgotten what it does not know. */

@@ -12,7 +12,7 @@ import type { LogId, ReplicaId } from '../core/ids.ts'
 import { holdsPut, type SiblingSet } from '../core/siblings.ts'
 import { VersionVector, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { logsMax, logsWarned } from '../limits.ts'
+import { journalTrimMin, logsMax, logsWarned } from '../limits.ts'
 import type { ErrorListener, Resolver, System, Version } from '../types.ts'
 import { clearRange, type RangeOptions } from './clear.ts'
 import { Derivation, type Encodings } from './derive.ts'
@@ -316,6 +316,7 @@ export class Store {
     await Promise.allSettled([...this.#background])
     await this.#writer.drained()
     try {
+      if (this.#state.journal.length > journalTrimMin) await this.housekeeping.trim()
       await this.#state.journal.take(this.#state.engine, this.#state.vector)
       await this.#saveMembers((batch) => {
         batch.sync = true

@@ -15,7 +15,7 @@ import type { LogId } from '../core/ids.ts'
 import { indexOfDot } from '../core/siblings.ts'
 import type { VersionVector } from '../core/version-vector.ts'
 import { sweepGarbageMin, sweepOperationsMin } from '../limits.ts'
-import { writeOut, type Engine } from './engine.ts'
+import type { Engine } from './engine.ts'
 import { inKeyspace, keyspace, logKey, meta, readSequence } from './keyspaces.ts'
 import { LogSample } from './log-sample.ts'
 import type { Operations } from './log-tally.ts'
@@ -122,14 +122,14 @@ export class Sweeper {
   }
 
   async #takeMoment (taken = (): void => {}): Promise<Moment> {
-    const { state: { engine, vector }, writer } = this.#options
+    const { state: { engine, vector, journal }, writer } = this.#options
     let moment: Moment | undefined
     await writer.run(() => {
       moment = { vector: vector.clone(), snapshot: engine.snapshot() }
       taken()
       return false
     })
-    await writeOut(engine)
+    await journal.take(engine, vector)
     return moment!
   }
 

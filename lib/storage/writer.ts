@@ -123,7 +123,7 @@ export class Writer {
         this.#ordered = []
         await this.#reopening
       }
-      if (journal.full) await journal.take(engine, vector).catch(() => {}) // what hinders it fails the batch too
+      if (journal.full) await (journal.taking ?? journal.take(engine, vector)).catch(() => {}) // what hinders it fails the batch too
       const head = this.#ordered[0]
       if (head !== undefined && 'job' in head) {
         this.#ordered.shift()

@@ -13,7 +13,7 @@ export function setLimits (values: Limits): void {
 
 export function chooseLimits (dice: Dice): Limits {
   const size = dice.pick(['tiny', 'small', 'real'])
-  const journal = dice.chance(0.5) ? { checkpointInterval: 4, journalSlots: 16 } : {}
+  const journal = dice.chance(0.5) ? { checkpointInterval: 4, journalSlots: 16, journalTrimMin: dice.between(6, 12), journalTrimmedAtOnce: 4 } : {}
   if (size === 'real') return journal
   const [least, most] = size === 'tiny' ? [60, 400] : [400, 4000]
   return {

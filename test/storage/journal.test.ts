@@ -1,13 +1,18 @@
 /**
- * The journal beside batches in flight.
+ * The journal beside batches in flight, and how its records go.
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { ByteWriter } from '../../lib/codec/bytes.ts'
 import type { LogId } from '../../lib/core/ids.ts'
+import { housekeepingDelayMs, journalSlots, journalTrimMin, journalTrimmedAtOnce } from '../../lib/limits.ts'
 import { VersionVector } from '../../lib/core/version-vector.ts'
 import type { Engine, EngineBatch } from '../../lib/storage/engine.ts'
 import { Journal } from '../../lib/storage/journal.ts'
 import { meta } from '../../lib/storage/keyspaces.ts'
+import { checkInvariants } from '../support/invariants.ts'
+import { LossyMemory } from '../support/lossy-memory.ts'
+import { openReplica, put, type TestReplica } from '../support/store.ts'
 
 const log = 'a log id' as LogId
 
@@ -19,7 +24,7 @@ function add (journal: Journal, sequence: number): string[] {
 }
 
 test('a checkpoint that is ready while a batch is in flight is for the batch after', async () => {
-  const journal = new Journal(1, 1, [])
+  const journal = new Journal({ number: 1, first: 2, checkpoint: 1, changes: [] })
   add(journal, 1)
   journal.committed([{ log, sequence: 1, hlc: 1 }])
   const checkpoint = meta.checkpoint.toString('latin1')
@@ -31,6 +36,73 @@ test('a checkpoint that is ready while a batch is in flight is for the batch aft
   assert.ok(add(journal, 3).includes(checkpoint))
   journal.committed([{ log, sequence: 3, hlc: 3 }])
   assert.not.ok(journal.writesCheckpoint)
+})
+
+async function records ({ engine }: TestReplica): Promise<number> {
+  return (await engine.keys({ ...meta.all('J'), keyEncoding: 'buffer' }).all()).length
+}
+
+test('records that no open needs any more go by themselves, and with a close', async () => {
+  const replica = await openReplica()
+  for (let index = 0; index < journalTrimMin - 10; index++) await replica.put('a', String(index))
+  await replica.system.advance(2 * housekeepingDelayMs)
+  assert.ok(await records(replica) > journalTrimMin - 10, 'not yet')
+  for (let index = 0; index < 20; index++) await replica.put('a', String(index))
+  await replica.system.advance(2 * housekeepingDelayMs)
+  assert.ok(await records(replica) < 10)
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+
+  await replica.store.commit(Array.from({ length: journalTrimMin }, (_, index) => put(`batch${index}`, '')), false)
+  for (let index = 0; index < journalTrimMin; index++) await replica.put(`k${index}`, '')
+  await replica.system.advance(2 * housekeepingDelayMs)
+  assert.ok(await records(replica) > journalTrimMin, 'as many as there are live keys may stay')
+  await replica.store.close()
+  assert.ok(await records(replica) < 10)
+  const again = await replica.reopened()
+  assert.ok(again.store.vector.equals(replica.store.vector))
+})
+
+test('also when running numbers have gone round the slots, and go on doing so', async () => {
+  const first = await openReplica()
+  await first.put('a', '1')
+  await first.store.close()
+  await first.engine.put(meta.checkpoint, new ByteWriter().varint(journalSlots - 20).take(), { keyEncoding: 'buffer', valueEncoding: 'buffer' })
+  const replica = await first.reopened()
+  for (let index = 0; index < journalTrimMin; index++) await replica.put('a', String(index))
+  const trimming = replica.store.housekeeping.trim()
+  let written = 0
+  const writing = (async () => { for (; written < 200; written++) await replica.put('b', String(written)) })()
+  await trimming
+  await writing
+  assert.ok(await records(replica) < 500)
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+  const again = await replica.reopened()
+  assert.ok(again.store.vector.equals(replica.store.vector))
+  assert.is(again.errors.length, 0)
+})
+
+test('whatever LevelDB loses while records go, the loss is noticed, and nothing but that is missed', async () => {
+  const memory = await LossyMemory.open()
+  const replica = await openReplica({ engine: memory.asEngine })
+  for (let index = 0; index < 3 * journalTrimmedAtOnce; index++) await replica.put('k', String(index))
+  let losses = 0
+  const loseEach = async (): Promise<void> => {
+    for (let lost = Math.max(0, memory.logLength - 8); lost < memory.logLength - 1; lost++) {
+      const opened = await openReplica({ engine: (await memory.reopenedWithout(new Set([lost]))).asEngine, identity: replica.identity })
+      assert.match(opened.errors[0]!.message, /has lost 1 of/)
+      losses++
+    }
+  }
+  const writeOut = memory.engine.compactRange!
+  memory.engine.compactRange = async () => {
+    await loseEach()
+    await writeOut()
+  }
+  await replica.store.housekeeping.trim()
+  assert.ok(await records(replica) < 10)
+  await replica.put('k', 'again')
+  await loseEach()
+  assert.ok(losses > 10, `${losses} losses`)
 })
 
 test.run()

@@ -1,0 +1,6 @@
+/**
+ * A sample of `space.long.ts`.
+ */
+import { spaceSuite } from './space.ts'
+
+spaceSuite({ overwrites: 50_000, batches: 100 }).run()
