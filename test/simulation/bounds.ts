@@ -7,7 +7,7 @@ import { feedBytesMax, journalSlots, sweepOperationsMin } from '../../lib/limits
 import type { Engine } from '../../lib/storage/engine.ts'
 import type { Store } from '../../lib/storage/store.ts'
 import { checkInvariants, type DiskState } from '../support/invariants.ts'
-import type { Machine } from './machine.ts'
+import type { SimulatedLevel } from './disk.ts'
 import type { World } from './world.ts'
 
 /** The ring of recent units: so many bytes, or one unit. */
@@ -23,9 +23,16 @@ export function checkFeed (world: World, name: string, { feed }: Store): void {
   if (units > 1 && bytes > feedBytesMax) world.fail('feed', `${name} keeps ${units} units of ${bytes} bytes, more than ${feedBytesMax}`)
 }
 
+/** A machine that is on. */
+interface Subject {
+  readonly world: World
+  readonly name: string
+  readonly process: { readonly engine: SimulatedLevel, readonly store: Store | undefined } | undefined
+}
+
 type Fail = (what: string) => never
 
-async function read ({ world, name, process }: Machine): Promise<{ state: DiskState, live: number, fail: Fail }> {
+async function read ({ world, name, process }: Subject): Promise<{ state: DiskState, live: number, fail: Fail }> {
   const { vector, collected } = process!.store!
   const state = await checkInvariants(process!.engine as unknown as Engine, { resolver: world.resolver, vector, collected })
   const live = [...state.versions.values()].reduce((sum, { length }) => sum + length, 0)
@@ -33,7 +40,7 @@ async function read ({ world, name, process }: Machine): Promise<{ state: DiskSt
 }
 
 /** What stands on a disk when everything is at rest. */
-export async function checkDisk (machine: Machine): Promise<void> {
+export async function checkDisk (machine: Subject): Promise<void> {
   const { world, process } = machine
   const { state, live, fail } = await read(machine)
   const { vector } = process!.store!
@@ -46,7 +53,7 @@ export async function checkDisk (machine: Machine): Promise<void> {
 }
 
 /** What a sweep leaves: in each record more than half is live. */
-export async function checkSwept (machine: Machine): Promise<void> {
+export async function checkSwept (machine: Subject): Promise<void> {
   const { state, live, fail } = await read(machine)
   if (state.logged.size > 2 * live) fail(`has ${state.logged.size} operations in its log after a sweep, and ${live} live ones`)
 }
