@@ -6,7 +6,8 @@
  * that log for a table is safe. So a checkpoint says only what has: the memory of LevelDB is written out first, and a
  * later batch then names the vector of that moment. Whichever batches are lost, the checkpoint that is found is true,
  * and every batch since has a journal record of its own, whose absence is a gap. Once a checkpoint has left the log
- * itself, no open begins before it, and the records up to its number may go.
+ * itself, no open begins before it, and the records below its number may go. That of its number stays: it shows that the
+ * tables are there which the checkpoint speaks of, and not those of an earlier copy.
  */
 import { ByteReader, ByteWriter } from '../codec/bytes.ts'
 import { readAdvances, writeAdvances } from '../codec/advances.ts'
@@ -169,7 +170,7 @@ export class Journal {
   trim (batch: { delRaw (key: Buffer): void }, recordsMax: number): number {
     // The slots of what is older have been taken, the last one of them by this batch.
     const from = Math.max(this.#first, this.number + 2 - journalSlots)
-    const to = Math.min(this.#settled, from + recordsMax - 1)
+    const to = Math.min(this.#settled - 1, from + recordsMax - 1)
     for (let number = from; number <= to; number++) batch.delRaw(meta.journal(number % journalSlots))
     return to
   }
@@ -177,7 +178,7 @@ export class Journal {
   /** Returns whether more can be removed. */
   trimmed (to: number): boolean {
     this.#first = Math.max(this.#first, to + 1)
-    return to < this.#settled
+    return to < this.#settled - 1
   }
 }
 
@@ -196,7 +197,11 @@ export interface LoadedJournal {
   readonly keys: readonly Buffer[]
 }
 
-/** Reads the last checkpoint, and what the journal has advanced since: a few records after a clean close, at most 65,536. */
+/**
+ * Reads the last checkpoint, and what the journal has advanced since: a few records after a clean close, at most 65,536.
+ *
+ * @throws `REPLICATION_CORRUPT` if what the checkpoint relies on is not there.
+ */
 export async function loadJournal (engine: Engine): Promise<LoadedJournal> {
   const vector = new VersionVector()
   for await (const [key, value] of engine.iterator({ ...meta.all('V'), ...buffers })) vector.advance(readStoredAdvance(key as Buffer, value as Buffer))
@@ -204,16 +209,19 @@ export async function loadJournal (engine: Engine): Promise<LoadedJournal> {
   const checkpoint = stored === undefined ? 0 : new ByteReader(stored).varint()
   let number = checkpoint
   let first = Infinity
+  let isWhole = checkpoint === 0
   const records = new Map<number, JournalRecord>()
   const keys: Buffer[] = []
   for await (const value of engine.values({ ...meta.all('J'), ...buffers })) {
     const record = readRecord(value as unknown as Buffer)
     first = Math.min(first, record.number)
+    isWhole ||= record.number === checkpoint
     if (record.number <= checkpoint) continue
     number = Math.max(number, record.number)
     records.set(record.number, record)
     keys.push(...record.keys)
   }
+  if (!isWhole) throw new ReplicationError(`The write-ahead log says that batch ${checkpoint} is on disk, and it is not: these are files of different moments`, { code: 'REPLICATION_CORRUPT' })
   const changes = new VersionVector()
   for (let next = checkpoint + 1; records.has(next); next++) changes.join(records.get(next)!.advances)
   const operations = changes.operationsBeyond(vector)

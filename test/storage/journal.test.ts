@@ -66,7 +66,11 @@ test('also when running numbers have gone round the slots, and go on doing so', 
   const first = await openReplica()
   await first.put('a', '1')
   await first.store.close()
-  await first.engine.put(meta.checkpoint, new ByteWriter().varint(journalSlots - 20).take(), { keyEncoding: 'buffer', valueEncoding: 'buffer' })
+  const near = journalSlots - 20
+  await first.engine.batch([
+    { type: 'put', key: meta.checkpoint, value: new ByteWriter().varint(near).take() },
+    { type: 'put', key: meta.journal(near), value: new ByteWriter().varint(near).varint(0).take() }
+  ], { keyEncoding: 'buffer', valueEncoding: 'buffer' })
   const replica = await first.reopened()
   for (let index = 0; index < journalTrimMin; index++) await replica.put('a', String(index))
   const trimming = replica.store.housekeeping.trim()
@@ -84,7 +88,7 @@ test('also when running numbers have gone round the slots, and go on doing so', 
 test('whatever LevelDB loses while records go, the loss is noticed, and nothing but that is missed', async () => {
   const memory = await LossyMemory.open()
   const replica = await openReplica({ engine: memory.asEngine })
-  for (let index = 0; index < 3 * journalTrimmedAtOnce; index++) await replica.put('k', String(index))
+  for (let index = 0; index < 4 * journalTrimmedAtOnce; index++) await replica.put('k', String(index))
   let losses = 0
   const loseEach = async (): Promise<void> => {
     for (let lost = Math.max(0, memory.logLength - 8); lost < memory.logLength - 1; lost++) {

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ClassicLevel } from 'classic-level'
+import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { ReplicatedLevel } from '../../lib/index.ts'
 import { checkpointInterval, journalSlots } from '../../lib/limits.ts'
 import { decodeIdentity, encodeIdentity, IdentityFile, judge, type Identity } from '../../lib/storage/identity.ts'
@@ -78,9 +79,10 @@ test('a checkpoint on the way claims what was there when it was taken, and nothi
 test('running numbers go round the slots of the journal', async () => {
   const replica = await openReplica()
   // As after very many batches: the checkpoint just before the last slot.
-  const near = Buffer.from([(journalSlots - 20) % 128 | 128, Math.floor((journalSlots - 20) / 128) % 128 | 128, Math.floor((journalSlots - 20) / 16384)])
+  const near = journalSlots - 20
   await replica.store.close()
-  await replica.engine.put(meta.checkpoint, near, buffers)
+  await replica.engine.put(meta.checkpoint, new ByteWriter().varint(near).take(), buffers)
+  await replica.engine.put(meta.journal(near), new ByteWriter().varint(near).varint(0).take(), buffers)
   const second = await replica.reopened()
   for (let index = 0; index < 50; index++) await second.put(`k${index % 10}`, String(index))
   const third = await second.reopened()

@@ -68,6 +68,8 @@ const tasks: Record<string, (options: any) => Promise<unknown>> = {
   },
   async vector () { return db.replication.status().vector },
   async id () { return db.replication.id },
+  async status () { return db.replication.status() },
+  async remove ({ keys }: { keys: string[] }) { await db.batch(keys.map((key) => ({ type: 'del', key }))) },
   async errors () { return errors },
   /** Answers each key `ping-n` that comes with a key `pong-n`. */
   async pong () {

@@ -1,0 +1,51 @@
+/**
+ * A file system in a file: a copy of that file is what a snapshot of the whole disk is, with inodes and all times.
+ *
+ * What was written and not synced is in memory only, and not in the file: so the copy is also what a loss of power
+ * leaves.
+ */
+import { execFileSync } from 'node:child_process'
+import { copyFileSync, constants, mkdirSync } from 'node:fs'
+import { newDirectory } from './directory.ts'
+
+function run (command: string, ...args: string[]): void {
+  execFileSync(command, args, { stdio: 'pipe' })
+}
+
+export class DiskImage {
+  readonly directory: string
+  readonly #file: string
+
+  private constructor (file: string) {
+    this.#file = file
+    this.directory = newDirectory()
+    mkdirSync(this.directory)
+    // What is dirty stays in memory for half a minute, as long as nobody syncs.
+    run('mount', '-o', 'loop,commit=300', file, this.directory)
+    process.prependOnceListener('exit', () => { this.remove() })
+  }
+
+  /** Makes one; undefined, and a word about it, where that is not allowed. */
+  static make (megabytes: number): DiskImage | undefined {
+    const file = newDirectory()
+    try {
+      run('truncate', '-s', `${megabytes}M`, file)
+      run('mkfs.ext4', '-q', file)
+      return new DiskImage(file)
+    } catch {
+      console.log('SKIPPED: no file system in a file can be made and mounted here')
+      return undefined
+    }
+  }
+
+  /** What is on the medium, as another disk. */
+  copy (): DiskImage {
+    const file = newDirectory()
+    copyFileSync(this.#file, file, constants.COPYFILE_FICLONE)
+    return new DiskImage(file)
+  }
+
+  remove (): void {
+    try { run('umount', '-l', this.directory) } catch {}
+  }
+}
