@@ -11,73 +11,68 @@ export interface PlantedFault {
   readonly patches: readonly Patch[]
 }
 
-export const faults: readonly PlantedFault[] = [
-  {
-    name: 'the vector advances in the middle of a catch-up',
-    patches: [{
-      file: 'lib/storage/intake.ts',
-      find: 'if (more) batch.putRaw(meta.stage, encodeStageRecord({ ...record, cursor: phase.cursor }))',
-      replace: `for (const advance of record.vector) batch.advance(advance)
-          if (more) batch.putRaw(meta.stage, encodeStageRecord({ ...record, cursor: phase.cursor }))`
-    }]
-  },
-  {
-    name: 'half a sibling set is sent',
-    patches: [{
-      file: 'lib/storage/merge.ts',
-      find: 'batch.addToUnit(merged, merged.map((sibling, index) => indexOfDot(before, sibling) === -1 ? values[index] : undefined))',
-      replace: `const sent = merged.filter((sibling) => indexOfDot(before, sibling) === -1)
-    batch.addToUnit(sent, sent.map((sibling) => values[indexOfDot(merged, sibling)]))`
-    }]
-  },
-  {
-    name: 'a catch-up is not read at one snapshot',
-    patches: [
-      { file: 'lib/storage/source.ts', find: 'this.reading = { snapshot: options.snapshot, ', replace: 'this.reading = { snapshot: undefined as never, ' },
-      { file: 'lib/storage/log-source.ts', find: 'keys.slice(this.#index, this.#index + this.#valuesAtOnce)', replace: 'keys.slice(this.#index, this.#index + 1)' }
-    ]
-  },
-  {
-    name: 'a copied directory writes on in the log of its original',
-    patches: [{ file: 'lib/storage/identity.ts', find: "remembered.birthTime !== found.birthTime) return 'new-replica'", replace: "remembered.birthTime !== found.birthTime) return 'same'" }]
-  },
-  {
-    name: 'the log goes on after a power loss',
-    patches: [{ file: 'lib/storage/identity.ts', find: "remembered.bootId !== found.bootId)) return 'new-log'", replace: "remembered.bootId !== found.bootId)) return 'same'" }]
-  },
-  {
-    name: 'what is forwarded by others is not waited for',
-    patches: [
-      { file: 'lib/sync/receiving.ts', find: 'const missing = before.filter(({ log, sequence }) => !local.vector.covers(log, sequence))', replace: 'const missing = before.slice(0, 0)' },
-      { file: 'lib/storage/intake.ts', find: "if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit came before what it depends on', { code: 'REPLICATION_PROTOCOL' })", replace: 'void [log, sequence]' }
-    ]
-  },
-  {
-    name: 'siblings are folded in the order of their arrival',
-    patches: [{ file: 'lib/core/siblings.ts', find: 'return [...kept, ...added].sort(compareSiblings)', replace: 'return [...kept, ...added]' }]
-  },
-  {
-    name: 'an operation that is live is swept from the log',
-    patches: [{ file: 'lib/storage/sweeper.ts', find: 'if (record === undefined || indexOfDot(', replace: 'if (record === undefined || record[0] !== 1 || indexOfDot(' }]
-  },
-  {
-    name: 'what is not on the medium is acknowledged as durable',
-    patches: [{ file: 'lib/storage/store.ts', find: 'vector = this.#state.vector.clone()\n      batch.sync = true', replace: 'vector = this.#state.vector.clone()' }]
-  },
-  {
-    name: 'a write is acknowledged before it is committed',
-    patches: [{ file: 'lib/storage/writer.ts', find: 'await this.#commit(transactions)', replace: 'for (const { resolve } of transactions) resolve()\n      await this.#commit(transactions)' }]
-  },
-  {
-    name: 'sequences are given in another order than transactions came in',
-    patches: [{ file: 'lib/storage/writer.ts', find: 'for (const { operations, sync } of transactions) {', replace: 'for (const { operations, sync } of transactions.reverse()) {' }]
-  },
-  {
-    name: 'a batch becomes visible in two parts',
-    patches: [{
-      file: 'lib/storage/intake.ts',
-      find: 'return new Promise((resolve, reject) => {\n      this.#units.push',
-      replace: `if (unit.entries.length > 1) {
+type Snippet = readonly [file: string, find: string, replace: string]
+
+/** What is done wrong, and where: the files are those of `lib`. */
+const snippets: Readonly<Record<string, readonly Snippet[]>> = {
+  'the vector advances in the middle of a catch-up': [
+    ['storage/intake.ts', 'if (more) batch.putRaw(meta.stage, encodeStageRecord({ ...record, cursor: phase.cursor }))', `for (const advance of record.vector) batch.advance(advance)
+          if (more) batch.putRaw(meta.stage, encodeStageRecord({ ...record, cursor: phase.cursor }))`]
+  ],
+  'half a sibling set is sent': [
+    ['storage/merge.ts', 'batch.addToUnit(merged, merged.map((sibling, index) => indexOfDot(before, sibling) === -1 ? values[index] : undefined))', `const sent = merged.filter((sibling) => indexOfDot(before, sibling) === -1)
+    batch.addToUnit(sent, sent.map((sibling) => values[indexOfDot(merged, sibling)]))`]
+  ],
+  'a catch-up is not read at one snapshot': [
+    ['storage/source.ts', 'this.reading = { snapshot: options.snapshot, ', 'this.reading = { snapshot: undefined as never, '],
+    ['storage/log-source.ts', 'keys.slice(this.#index, this.#index + this.#valuesAtOnce)', 'keys.slice(this.#index, this.#index + 1)']
+  ],
+  'a copied directory writes on in the log of its original': [
+    ['storage/identity.ts', "remembered.birthTime !== found.birthTime) return 'new-replica'", "remembered.birthTime !== found.birthTime) return 'same'"]
+  ],
+  'a copy that wrote more than its original is believed': [
+    ['sync/conversation.ts', 'if (advance.log === local.log && advance.sequence > local.vector.sequenceOf(advance.log)) {', 'if (advance.sequence < 0) {'],
+    ['storage/inner-batch.ts', 'if (entry.log === this.#state.ownLog && entry.sequence > this.#state.ownSequence) this.#state.replaceLog(this)', '']
+  ],
+  'the log goes on after a power loss': [
+    ['storage/identity.ts', "remembered.bootId !== found.bootId)) return 'new-log'", "remembered.bootId !== found.bootId)) return 'same'"]
+  ],
+  'a tombstone is collected by its age alone': [
+    ['storage/collector.ts', 'return members.frontier(durable, state.vector)', 'return new VersionVector(durable)']
+  ],
+  'what was collected sinks when a member returns': [
+    ['storage/store.ts', 'const fenced = !base.dominates(this.#state.collected)', 'for (const { log, sequence } of [...this.#state.collected]) if (!base.covers(log, sequence)) this.#state.collected.remove(log)\n      const fenced = !base.dominates(this.#state.collected)']
+  ],
+  'a member is given up while it is away for a moment': [
+    ['storage/members.ts', 'this.#runningMs - member.seenMs < this.#options.memberTtlMs', 'this.#runningMs - member.seenMs < 1000']
+  ],
+  'what is forwarded by others is not waited for': [
+    ['sync/receiving.ts', 'const missing = before.filter(({ log, sequence }) => !local.vector.covers(log, sequence))', 'const missing = before.slice(0, 0)'],
+    ['storage/intake.ts', "if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit came before what it depends on', { code: 'REPLICATION_PROTOCOL' })", 'void [log, sequence]']
+  ],
+  'siblings are folded in the order of their arrival': [
+    ['core/siblings.ts', 'return [...kept, ...added].sort(compareSiblings)', 'return [...kept, ...added]']
+  ],
+  'an operation that is live is swept from the log': [
+    ['storage/sweeper.ts', 'if (record === undefined || indexOfDot(', 'if (record === undefined || record[0] !== 1 || indexOfDot(']
+  ],
+  'the log is never swept': [
+    ['storage/sweeper.ts', 'return written.all > Math.max(live.all, this.#dueWritten)', 'return written.all < 0 && live.all < this.#dueWritten']
+  ],
+  'tombstones are never collected': [
+    ['storage/collector.ts', 'return this.#changed && this.#options.state.tally.tombstonesMax > 0 && !this.#options.applying()', 'return this.#changed && this.#options.applying()']
+  ],
+  'what is not on the medium is acknowledged as durable': [
+    ['storage/store.ts', 'vector = this.#state.vector.clone()\n      batch.sync = true', 'vector = this.#state.vector.clone()']
+  ],
+  'a write is acknowledged before it is committed': [
+    ['storage/writer.ts', 'await this.#commit(transactions)', 'for (const { resolve } of transactions) resolve()\n      await this.#commit(transactions)']
+  ],
+  'sequences are given in another order than transactions came in': [
+    ['storage/writer.ts', 'for (const { operations, sync } of transactions) {', 'for (const { operations, sync } of transactions.reverse()) {']
+  ],
+  'a batch becomes visible in two parts': [
+    ['storage/intake.ts', 'return new Promise((resolve, reject) => {\n      this.#units.push', `if (unit.entries.length > 1) {
       const early = unit.stream.clone()
       early.join(unit.before)
       early.join(unit.changes)
@@ -87,35 +82,29 @@ export const faults: readonly PlantedFault[] = [
       }).catch(() => {})
     }
     return new Promise((resolve, reject) => {
-      this.#units.push`
-    }]
-  },
-  {
-    name: 'a merge keeps a version that the other side has superseded',
-    patches: [{ file: 'lib/core/siblings.ts', find: '!theirContext.covers(dot.log, dot.sequence))', replace: "(dot.type === 'put' && theirs.length > 0) || !theirContext.covers(dot.log, dot.sequence))" }]
-  },
-  {
-    name: 'a delete leaves a put that has lost',
-    patches: [{ file: 'lib/storage/local.ts', find: "if (type === 'del' && !holdsPut(siblings)) return false", replace: "if (type === 'del' && siblings.at(-1)?.type !== 'put') return false" }]
-  },
-  {
-    name: 'a stage that is half applied is given up',
-    patches: [{ file: 'lib/storage/delivery.ts', find: 'if (this.#staged && !this.#applying) await', replace: 'if (this.#staged) await' }]
-  },
-  {
-    name: 'a link that has ended gives its turn away while it is still storing',
-    patches: [{ file: 'lib/network/link.ts', find: 'this.#afterDeliveries(() => { this.#owner.releaseTurn(this) })\n    this.#owner.ended', replace: 'this.#owner.releaseTurn(this)\n    this.#owner.ended' }]
-  },
-  {
-    name: 'a unit is applied although the one before it has failed',
-    patches: [{ file: 'lib/storage/intake.ts', find: "if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit before this one could not be applied', { code: 'REPLICATION_DISCONNECTED' })", replace: 'void [log, sequence]' }]
-  },
-  {
-    name: 'a checkpoint passes for written by a batch that does not hold it',
-    patches: [{
-      file: 'lib/storage/journal.ts',
-      find: 'this.#checkpoint = this.#written.number\n      if (this.#ready === this.#written) this.#ready = undefined\n    }',
-      replace: 'this.#checkpoint = this.#written.number\n    }\n    this.#ready = undefined'
-    }]
-  }
-]
+      this.#units.push`]
+  ],
+  'a merge keeps a version that the other side has superseded': [
+    ['core/siblings.ts', '!theirContext.covers(dot.log, dot.sequence))', "(dot.type === 'put' && theirs.length > 0) || !theirContext.covers(dot.log, dot.sequence))"]
+  ],
+  'a delete leaves a put that has lost': [
+    ['storage/local.ts', "if (type === 'del' && !holdsPut(siblings)) return false", "if (type === 'del' && siblings.at(-1)?.type !== 'put') return false"]
+  ],
+  'a stage that is half applied is given up': [
+    ['storage/delivery.ts', 'if (this.#staged && !this.#applying) await', 'if (this.#staged) await']
+  ],
+  'a link that has ended gives its turn away while it is still storing': [
+    ['network/link.ts', 'this.#afterDeliveries(() => { this.#owner.releaseTurn(this) })\n    this.#owner.ended', 'this.#owner.releaseTurn(this)\n    this.#owner.ended']
+  ],
+  'a unit is applied although the one before it has failed': [
+    ['storage/intake.ts', "if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit before this one could not be applied', { code: 'REPLICATION_DISCONNECTED' })", 'void [log, sequence]']
+  ],
+  'a checkpoint passes for written by a batch that does not hold it': [
+    ['storage/journal.ts', 'this.#checkpoint = this.#written.number\n      if (this.#ready === this.#written) this.#ready = undefined\n    }', 'this.#checkpoint = this.#written.number\n    }\n    this.#ready = undefined']
+  ]
+}
+
+export const faults: readonly PlantedFault[] = Object.entries(snippets).map(([name, patches]) => ({
+  name,
+  patches: patches.map(([file, find, replace]) => ({ file: `lib/${file}`, find, replace }))
+}))

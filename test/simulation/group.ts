@@ -50,6 +50,14 @@ export class Group {
     machine.special = true
   }
 
+  /** The whole machine goes back to what it was, as a snapshot of its disk does: nothing shows it. */
+  rollBack (machine: Machine): void {
+    const { tree, identity } = machine.saved!
+    Object.assign(machine.disk, { tree, identity })
+    machine.disk.settle()
+    machine.special = machine.wentBack = true
+  }
+
   /** A machine is gone for good; those that are left find each other without it. */
   remove (machine: Machine): void {
     machine.kill()

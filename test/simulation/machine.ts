@@ -7,13 +7,13 @@
  */
 import { bytesEncodings } from '../../lib/encodings.ts'
 import type { ReplicationError } from '../../lib/errors.ts'
-import { memberTtlDefaultMs } from '../../lib/limits.ts'
 import { Replicator } from '../../lib/network/replicator.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
 import { Store } from '../../lib/storage/store.ts'
 import type { Dice } from './dice.ts'
 import { DiskIdentity, SimulatedLevel, Disk, type RawOperation, type Tree } from './disk.ts'
 import { ProcessSystem, type WallClock } from './scheduler.ts'
+import { checkFeed } from './bounds.ts'
 import { countPayloads } from './payloads.ts'
 import { Transactions, type TextOperation } from './transactions.ts'
 import { Witness } from './witness.ts'
@@ -54,12 +54,16 @@ export class Machine {
   process: Process | undefined
   /** A copy of the directory, to be put back or opened elsewhere. */
   saved: Pick<Disk, 'tree' | 'identity'> | undefined
-  /** It was restored or cloned, or somebody has dropped it: outside exact conflicts where deletes were collected. */
+  /** It was restored or cloned: outside exact conflicts where deletes were collected. */
   special = false
+  /** Its disk went back together with its identity: it cannot know that, before it hears of it. */
+  wentBack = false
   /** Switched off until it is switched on by hand. */
   away = false
   /** For good. */
   gone = false
+  /** When it was last linked with a replica. */
+  readonly #sightings = new Map<string, number>()
 
   constructor (world: World, name: string, peers: string[], disk = new Disk()) {
     this.world = world
@@ -79,9 +83,22 @@ export class Machine {
     return (this.process?.witness ?? this.#witness(() => {})).seen
   }
 
+  /** Whether nothing that it writes could have been written before: it knows the end of its log, or of none. */
+  get mayWrite (): boolean {
+    if (!this.wentBack) return true
+    const { ownLog, vector } = this.process!.witness
+    return ownLog === undefined || this.world.oracle.lastOf(ownLog) <= vector.sequenceOf(ownLog)
+  }
+
+  /** Whether it has to wait for a member: one that it was linked with lately. */
+  #counts (replica: string): boolean {
+    const { scheduler, settings } = this.world
+    return scheduler.elapsedMs - (this.#sightings.get(replica) ?? 0) < settings.memberTtlMs
+  }
+
   #witness (onOwnDots: Transactions['place']): Witness {
     const { world } = this
-    return new Witness({ name: this.name, oracle: world.oracle, resolver: world.resolver, onOwnDots, onCount: (what) => { world.count(what) } }, this.disk.tree)
+    return new Witness({ name: this.name, oracle: world.oracle, resolver: world.resolver, onOwnDots, counts: (replica) => this.#counts(replica), onCount: (what) => { world.count(what) } }, this.disk.tree)
   }
 
   /** Opens the database. Resolves when it accepts writes, or has failed to open. */
@@ -116,7 +133,7 @@ export class Machine {
       system,
       resolverVersion: '',
       transactionBytesMax: world.transactionBytesMax,
-      memberTtlMs: memberTtlDefaultMs,
+      memberTtlMs: world.settings.memberTtlMs,
       onError: (error: ReplicationError) => { world.guard(() => { world.error(name, error) }) }
     }
     const changed = (): void => { process.replicator?.mesh.changed() }
@@ -135,6 +152,7 @@ export class Machine {
     })
     if (!process.witness.vector.equals(store.vector)) world.fail('vector', `${name} opens with another vector than is on its disk`)
     countPayloads(store, world)
+    this.#noteSightings(store)
     process.replicator = new Replicator({
       ...options,
       store,
@@ -152,6 +170,14 @@ export class Machine {
       emit: (event) => { world.count(`event ${event}`) }
     })
     await process.replicator.open()
+  }
+
+  #noteSightings ({ members }: Store): void {
+    const { seen } = members
+    members.seen = (replica) => {
+      this.#sightings.set(replica, this.world.scheduler.elapsedMs)
+      seen.call(members, replica)
+    }
   }
 
   /** The database is opened again and again, until its disk takes writes. */
@@ -174,6 +200,7 @@ export class Machine {
     process.witness.observe(operations, before, after)
     if (!wasApplying && process.witness.applying !== undefined) world.onApplying(this.name)
     if (sync) process.syncedSeen = process.witness.seen
+    if (process.store !== undefined) checkFeed(world, this.name, process.store)
     world.log(() => `${this.name} has written ${operations.length} records${sync ? ', synced' : ''}: ${[...process.witness.vector].map(({ log, sequence }) => `${Buffer.from(log, 'latin1').toString('hex', 0, 2)}:${sequence}`).join(' ')}`)
     const early = process.store === undefined ? 0n : world.bitsOf(process.store.durable) & ~process.syncedSeen
     if (early !== 0n) world.fail('durable', `${this.name} calls durable what is not synced: ${world.oracle.names(early)}`)
@@ -211,11 +238,21 @@ export class Machine {
   }
 
   write (operations: readonly TextOperation[], sync: boolean): void {
-    this.process?.transactions.write(operations, sync)
+    if (this.process !== undefined && this.mayWrite) this.process.transactions.write(operations, sync)
   }
 
   clear (from: string, to: string): void {
-    this.process?.transactions.clear(from, to)
+    if (this.process !== undefined && this.mayWrite) this.process.transactions.clear(from, to)
+  }
+
+  /** Tells the store that a member will not come back, which may be wrong. */
+  retire (): void {
+    const { store, replicator } = this.process!
+    const others = [...store!.members].filter(({ replica, retired }) => !retired && replica !== store!.replica && replicator!.mesh.linkTo(replica) === undefined)
+    if (others.length === 0) return
+    const { replica } = this.dice.pick(others)
+    this.world.log(`${this.name} retires ${replica}`)
+    store!.retire(replica).catch(() => { this.world.count('retirements that were not saved') })
   }
 }
 

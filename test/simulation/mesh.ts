@@ -2,6 +2,7 @@
  * Five replicas in a full mesh, all of which write: how many copies of each value a replica receives; and how many,
  * when one of them comes back to the other four.
  */
+import { memberTtlDefaultMs } from '../../lib/limits.ts'
 import { Group } from './group.ts'
 import { rest, switchOn } from './scenario.ts'
 import { World } from './world.ts'
@@ -24,6 +25,7 @@ export async function measureRedundancy (seed: number): Promise<Redundancy> {
     limits: {},
     network: { delayMs: 5, fragmentBytes: 65_536, windowBytes: 65_536 },
     initialSyncMs: 1000,
+    memberTtlMs: memberTtlDefaultMs,
     reports: false,
     skewed: 0
   })

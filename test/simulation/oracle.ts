@@ -6,9 +6,7 @@
  */
 import { formatLogId, type LogId } from '../../lib/core/ids.ts'
 
-export interface Write {
-  readonly index: number
-  readonly bit: bigint
+export interface NewWrite {
   readonly log: LogId
   readonly sequence: number
   readonly hlc: number
@@ -18,26 +16,19 @@ export interface Write {
   /** The replica that wrote it, by id and by the machine's name. */
   readonly replica: string
   readonly author: string
-  /** Whether its author was restored, cloned, or dropped by somebody before. */
+  /** Whether its author was restored or cloned before. */
   readonly special: boolean
+}
+
+export interface Write extends NewWrite {
+  readonly index: number
+  readonly bit: bigint
   /** All writes of its transaction, itself included; known when the transaction is complete. */
   together: bigint
   /** All writes that its author had seen. */
   readonly past: bigint
   /** Those of the same key. */
   readonly superseded: bigint
-}
-
-export interface NewWrite {
-  readonly log: LogId
-  readonly sequence: number
-  readonly hlc: number
-  readonly key: string
-  readonly type: 'put' | 'del'
-  readonly value: string | undefined
-  readonly replica: string
-  readonly author: string
-  readonly special: boolean
 }
 
 export class Oracle {
@@ -48,8 +39,8 @@ export class Oracle {
   /** Tombstones that somebody has forgotten, and what they had superseded. */
   collected = 0n
   collectedSuperseded = 0n
-  /** Whom the collector of a tombstone knew as members when it was collected. */
-  readonly membersAt = new Map<Write, ReadonlySet<string>>()
+  /** Who counted for the collector of a tombstone when it was collected. */
+  readonly countedAt = new Map<Write, ReadonlySet<string>>()
 
   get keys (): Iterable<string> {
     return this.#byKey.keys()
@@ -72,6 +63,11 @@ export class Oracle {
 
   at (log: LogId, sequence: number): Write | undefined {
     return this.#byDot.get(log)?.get(sequence)
+  }
+
+  /** The last sequence that was ever written in a log. */
+  lastOf (log: LogId): number {
+    return Math.max(0, ...this.#byDot.get(log)?.keys() ?? [])
   }
 
   /** All writes to a key. */

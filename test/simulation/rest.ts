@@ -1,13 +1,16 @@
 /**
  * What must hold when everything has been exchanged: all replicas are equal, nothing that one of them had is lost,
  * nothing that was superseded is back, and what is there for a while only is gone.
+ *
+ * When all that are waited for are there, every tombstone goes but those that a conflict holds.
  */
+import { memberTtlDefaultMs } from '../../lib/limits.ts'
 import { keyspace } from '../../lib/storage/keyspaces.ts'
 import type { Tree } from './disk.ts'
 import type { Group } from './group.ts'
 import type { Machine } from './machine.ts'
-import { dotOf } from './oracle.ts'
-import { dataOf, setOf } from './witness.ts'
+import { dotOf, type Write } from './oracle.ts'
+import { dataOf, membersOf, setOf } from './witness.ts'
 import type { World } from './world.ts'
 
 /** Whether all know the same, have made it durable, and owe each other nothing. */
@@ -43,9 +46,31 @@ function checkKey (world: World, key: string, { seen, disk }: Machine): void {
   const collected = left.filter((write) => !found.has(write))
   const puts = left.filter(({ type }) => type === 'put')
   if (collected.length === 0 || puts.length === 0) return
-  const uncounted = collected.some((write) => puts.some(({ replica }) => oracle.membersAt.get(write)?.has(replica) === false))
+  const uncounted = collected.some((write) => puts.some(({ replica }) => oracle.countedAt.get(write)?.has(replica) === false))
   if (uncounted || [...collected, ...puts].some(({ special }) => special)) return world.count('exempt conflicts')
   world.fail('conflict-lost', `${key}: ${collected.map(dotOf).join(', ')} was collected while concurrent with ${puts.map(dotOf).join(', ')}`)
+}
+
+/** Whether nobody is waited for in vain: all members are there, or will soon not count any more. */
+export function isComplete ({ world, living }: Group): boolean {
+  const present = new Set(living.map(({ process }) => process!.store!.replica))
+  return world.settings.memberTtlMs < memberTtlDefaultMs || living.every(({ disk }) => membersOf(disk.tree).every((member) => present.has(member)))
+}
+
+/** Tombstones that nothing keeps: no value stands beside them, nor beside a delete before them in the same log. */
+export function collectable (world: World, { disk }: Machine): Write[] {
+  const alone: Write[] = []
+  const heldSince = new Map<string, number>()
+  for (const key of world.oracle.keys) {
+    const set = setOf(disk.tree, key)
+    const isHeld = set.some(({ type }) => type === 'put')
+    for (const { log, sequence, hlc, type } of set) {
+      if (type === 'put') continue
+      if (isHeld) heldSince.set(log, Math.min(hlc, heldSince.get(log) ?? Infinity))
+      else alone.push(world.oracle.at(log, sequence)!)
+    }
+  }
+  return alone.filter(({ log, hlc }) => hlc < (heldSince.get(log) ?? Infinity))
 }
 
 function checkLeftovers (world: World, { name, disk }: Machine): void {

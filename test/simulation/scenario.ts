@@ -1,11 +1,17 @@
 /**
  * One run: a group lives through faults; then all faults end, and it has to come to rest in a bounded time.
  */
+import { memberTtlDefaultMs } from '../../lib/limits.ts'
+import { checkDisk, checkSwept } from './bounds.ts'
 import { Group } from './group.ts'
 import type { Machine } from './machine.ts'
-import { atRest, checkRest } from './rest.ts'
+import { dotOf, type Write } from './oracle.ts'
+import { atRest, checkRest, collectable, isComplete } from './rest.ts'
 import { randomOperations } from './transactions.ts'
 import { World, type TraceOptions } from './world.ts'
+
+/** Nobody is waited for: so long may it take until tombstones are gone. */
+const collectionMs = 30_000
 
 /** Faults are over: so long may it take, of virtual time, until all are equal and silent. */
 const restMs = 60_000
@@ -33,8 +39,8 @@ export async function simulate (seed: number, options: TraceOptions = {}): Promi
   return { seed, violation: world.violation, hash: world.hash, counts: world.counts, trace: world.trace }
 }
 
-const calm = { write: 40, burst: 4, clear: 1, cut: 6, block: 4, slow: 2, kill: 1, power: 1, restart: 1, disk: 0.5, copy: 1, restore: 0.4, clone: 0.2, away: 1.5, gone: 0.1, clock: 1 }
-const rough = { write: 25, burst: 3, clear: 1, cut: 14, block: 8, slow: 4, kill: 5, power: 4, restart: 2, disk: 2, copy: 2, restore: 1.5, clone: 0.6, away: 4, gone: 0.3, clock: 2 }
+const calm = { write: 40, burst: 4, clear: 1, cut: 6, block: 4, slow: 2, kill: 1, power: 1, restart: 1, disk: 0.5, copy: 1, restore: 0.4, rollback: 0.2, clone: 0.2, retire: 0.5, away: 1.5, gone: 0.1, clock: 1 }
+const rough = { write: 25, burst: 3, clear: 1, cut: 14, block: 8, slow: 4, kill: 5, power: 4, restart: 2, disk: 2, copy: 2, restore: 1.5, rollback: 0.8, clone: 0.6, retire: 2, away: 4, gone: 0.3, clock: 2 }
 
 async function live (group: Group): Promise<void> {
   const { world, machines } = group
@@ -102,6 +108,13 @@ function act (group: Group, what: keyof typeof calm, machine: Machine | undefine
       group.restore(machine)
       world.log(`${machine.name} is restored`)
       return switchOn(machine, dice.exponential(1000))
+    case 'rollback':
+      if (machine.saved === undefined) return
+      machine.kill()
+      group.rollBack(machine)
+      world.log(`${machine.name} goes back to what it was`)
+      return switchOn(machine, dice.exponential(1000))
+    case 'retire': return machine.retire()
     case 'clone':
       if (machines.length > 7) return
       world.log(`${machine.name} is cloned`)
@@ -170,6 +183,29 @@ async function heal (group: Group): Promise<void> {
   for (const machine of group.ready) write(world, machine, 2)
   await world.pass(100)
   await rest(group, alive)
+  if (isComplete(group)) await collect(group, alive)
+  for (const machine of group.living) await sweep(machine)
+}
+
+/** Gives the collection of tombstones its time, and no more. */
+async function collect (group: Group, alive: bigint): Promise<void> {
+  const { world, living } = group
+  const { scheduler, settings } = world
+  const lastMs = scheduler.elapsedMs + collectionMs + (settings.memberTtlMs < memberTtlDefaultMs ? settings.memberTtlMs : 0)
+  const left = (): Write[] => living.flatMap((machine) => collectable(world, machine))
+  while (left().length > 0) {
+    if (scheduler.elapsedMs > lastMs) world.fail('not-collected', `nothing holds these tombstones back: ${left().map(dotOf).join(', ')}`)
+    await world.pass(250)
+  }
+  await rest(group, alive)
+  world.count('groups without a tombstone to collect')
+}
+
+async function sweep (machine: Machine): Promise<void> {
+  const { world, process } = machine
+  await checkDisk(machine)
+  await world.during(process!.store!.housekeeping.sweep())
+  await checkSwept(machine)
 }
 
 export async function rest (group: Group, alive: bigint): Promise<void> {

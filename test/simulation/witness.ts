@@ -35,6 +35,8 @@ export interface WitnessOptions {
   readonly resolver: Resolver
   /** Tells the oracle of local writes, in their order; `before` is the state that they were decided on. */
   readonly onOwnDots: (dots: readonly OwnDot[], before: Tree, after: Tree) => void
+  /** Whether a member is to be waited for. */
+  readonly counts: (replica: string) => boolean
   readonly onCount: (what: string) => void
 }
 
@@ -47,10 +49,15 @@ export function dataOf (tree: Tree, key: string): string | undefined {
   return tree.get(inKeyspace(keyspace.data, Buffer.from(key, 'latin1')))?.toString('latin1')
 }
 
-/** The replicas that are members, as a disk says. */
-function membersOf (tree: Tree): ReadonlySet<string> {
-  const members = new Set<string>()
-  tree.forEach((key) => { if (key[0] === keyspace.meta && key[1] === memberLetter) members.add(key.toString('hex', 2)) })
+/** The replicas that are members, as a disk says, those that were retired left out. */
+export function membersOf (tree: Tree): string[] {
+  const members: string[] = []
+  tree.forEach((key, value) => {
+    if (key[0] !== keyspace.meta || key[1] !== memberLetter) return
+    const reader = new ByteReader(value)
+    reader.varint()
+    if (reader.byte() === 0) members.push(key.toString('hex', 2))
+  })
   return members
 }
 
@@ -141,7 +148,9 @@ export class Witness {
     } else if (key[1] === collectedLetter && value !== undefined) {
       const reader = new ByteReader(value)
       const hlc = reader.hlc()
-      this.collected.advance({ log: logIdFrom(key.subarray(2)), hlc, sequence: reader.varint() })
+      const advance = { log: logIdFrom(key.subarray(2)), hlc, sequence: reader.varint() }
+      if (advance.sequence < this.collected.sequenceOf(advance.log)) this.#fail('collected-sinks', `what was collected goes back to ${advance.sequence}`)
+      this.collected.advance(advance)
     }
   }
 
@@ -173,7 +182,7 @@ export class Witness {
       if (write.type !== 'del' || !(this.collected.covers(write.log, write.sequence) || this.applying?.collected.covers(write.log, write.sequence) === true)) this.#fail('claims-too-much', `${where}; it claims, and lacks, ${dotOf(write)}`)
       if ((oracle.collected & write.bit) === 0n) {
         this.#options.onCount('tombstones collected')
-        oracle.membersAt.set(write, membersOf(after))
+        oracle.countedAt.set(write, new Set(membersOf(after).filter(this.#options.counts)))
       }
       oracle.collected |= write.bit
       oracle.collectedSuperseded |= write.superseded

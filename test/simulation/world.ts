@@ -114,6 +114,13 @@ export class World {
     return this.replicas.some(({ gone, seen }) => !gone && (seen & write.bit) !== 0n)
   }
 
+  /** Lets time pass until something is done. */
+  async during (work: Promise<unknown>): Promise<void> {
+    const state = { done: false }
+    work.then(() => { state.done = true }, (error) => { this.violation ??= error })
+    while (!state.done) await this.pass(10)
+  }
+
   /** Lets so much time pass. */
   async pass (ms: number): Promise<void> {
     const end = this.scheduler.after(ms, () => {})

@@ -26,7 +26,10 @@ export interface DiskState {
   readonly logged: Set<string>
   readonly staged: number
   readonly logRecords: number
+  readonly journalRecords: number
 }
+
+const journalPrefix = meta.journal(0).toString('latin1', 0, 2)
 
 function dotText (log: LogId, sequence: number): string {
   return `${formatLogId(log)}:${sequence}`
@@ -118,7 +121,7 @@ export async function checkInvariants (engine: Engine, { resolver = lastWriterWi
     if (outcome.type === 'put' && (stored === undefined || stored.compare(outcome.version.valueBytes!) !== 0)) fail('I2', `${key} reads ${String(stored)}, and the fold is ${String(outcome.version.valueBytes)}`)
   }
   for (const key of data.keys()) if (!versions.has(key)) fail('I2', `${key} is in data and has no version`)
-  return { data, versions, vector, logged, staged, logRecords }
+  return { data, versions, vector, logged, staged, logRecords, journalRecords: [...metas.keys()].filter((key) => key.startsWith(journalPrefix)).length }
 }
 
 function versionOf (key: string, { type, hlc, log }: SiblingSet[number], value: Buffer | undefined): Version {
