@@ -7,11 +7,9 @@ import { chownSync, existsSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { ClassicLevel } from 'classic-level'
-import type { Engine } from '../../lib/storage/engine.ts'
 import { newDirectory } from '../support/directory.ts'
 import { eventually } from '../support/eventually.ts'
-import { checkEqual } from '../support/invariants.ts'
+import { disksAgree } from '../support/replica-disks.ts'
 import { converged, killAll, ReplicaProcess } from '../support/replica-process.ts'
 
 test.after(killAll)
@@ -51,10 +49,7 @@ async function settled (replicas: ReplicaProcess[], keys: string[]): Promise<voi
   for (const replica of replicas) assert.equal(await replica.do('missing', { keys }), [])
   const identities = await Promise.all(replicas.map(identity))
   assert.is(new Set(identities.map(({ log }) => log)).size, replicas.length, 'every replica has a log of its own')
-  for (const replica of replicas) await replica.close()
-  const levels = replicas.map(({ directory }) => new ClassicLevel<Buffer, Buffer>(directory, { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as unknown as Engine)
-  await checkEqual(levels)
-  for (const level of levels) await level.close()
+  await disksAgree(replicas)
 }
 
 /** Two replicas that have the same, the first of which is closed. */

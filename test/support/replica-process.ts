@@ -1,7 +1,7 @@
 /**
  * A replica in a process of its own, which can be killed; `replica-child.ts` is the other end.
  */
-import { fork, type ChildProcess } from 'node:child_process'
+import { fork, spawnSync, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { eventually } from './eventually.ts'
 
@@ -29,6 +29,15 @@ function wrapper ({ namespace, bootIdFile }: Place): string[] {
   if (namespace !== undefined) return ['ip', 'netns', 'exec', namespace]
   if (bootIdFile !== undefined) return ['unshare', '-m', 'sh', '-c', 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"', bootIdFile]
   return []
+}
+
+let mounts: boolean | undefined
+
+/** Whether a process may have a boot id of its own, and says so if not. */
+export function canMount (): boolean {
+  mounts ??= spawnSync('unshare', ['-m', 'mount', '--bind', '/dev/null', '/proc/sys/kernel/random/boot_id']).status === 0
+  if (!mounts) console.log('SKIPPED: no process can be given another boot id here')
+  return mounts
 }
 
 export class ReplicaProcess {
