@@ -49,8 +49,8 @@ export interface ReplicationStatus {
     /** The members that are waited for. */
     readonly blockedBy: readonly string[]
   }
-  /** Operations in the log: those that the last sweep found to be in use, and those written since. */
-  readonly operations: { readonly live: number, readonly written: number }
+  /** Operations in the log: those that the last sweep found to be in use, those written and deletes forgotten since. */
+  readonly operations: { readonly live: number, readonly written: number, readonly forgotten: number }
   /** Whether a long catch-up or state transfer is being applied. */
   readonly applying: boolean
 }

@@ -15,11 +15,18 @@ export interface Operations {
   deletes: number
 }
 
+/** What had been written and forgotten when a sweep began. */
+export interface SweptOperations extends Readonly<Operations> {
+  readonly forgotten: number
+}
+
 export class LogTally {
   /** Operations that the last sweep found to be live. */
   readonly live: Operations = { all: 0, deletes: 0 }
   /** Operations written since. */
   readonly written: Operations = { all: 0, deletes: 0 }
+  /** Tombstones collected since, whose log records are still there. */
+  forgotten = 0
   /** Of the whole log; undefined until a sweep has seen what was there when the database was opened. */
   sample: LogSample | undefined
 
@@ -34,6 +41,7 @@ export class LogTally {
         operations.all = reader.varint()
         operations.deletes = reader.varint()
       }
+      this.forgotten = reader.varint()
     }
     this.wrote(advanced, advanced)
     if (this.liveMax === 0) this.sample = new LogSample()
@@ -56,22 +64,32 @@ export class LogTally {
 
   /** Tombstones have been collected, whose log records are garbage from now on. */
   collected (tombstones: number): void {
-    const ofLive = Math.min(tombstones, this.live.deletes)
-    this.live.deletes -= ofLive
-    this.live.all -= ofLive
-    this.written.deletes = Math.max(0, this.written.deletes - (tombstones - ofLive))
+    this.forgotten += tombstones
+    let left = tombstones
+    for (const operations of [this.live, this.written]) {
+      const gone = Math.min(left, operations.deletes)
+      operations.all -= gone
+      operations.deletes -= gone
+      left -= gone
+    }
   }
 
-  /** A sweep has ended that began when `before` was what had been written. */
-  swept (live: Operations, before: Operations): void {
+  /** A sweep begins; what is returned is for {@link swept}. */
+  begin (): SweptOperations {
+    return { ...this.written, forgotten: this.forgotten }
+  }
+
+  /** A sweep has ended. */
+  swept (live: Operations, before: SweptOperations): void {
     Object.assign(this.live, live)
     this.written.all = Math.max(0, this.written.all - before.all)
     this.written.deletes = Math.max(0, this.written.deletes - before.deletes)
+    this.forgotten -= before.forgotten
   }
 
   encode (): Buffer {
     const writer = new ByteWriter(32)
     for (const { all, deletes } of [this.live, this.written]) writer.varint(all).varint(deletes)
-    return writer.take()
+    return writer.varint(this.forgotten).take()
   }
 }

@@ -160,9 +160,9 @@ export class Store {
   }
 
   /** What a sweep or a collection is still to remove, as far as that is known. */
-  get garbage (): { tombstones: { count: number, conflicts: number }, log: { live: number, written: number } } {
-    const { live, written, tombstonesMax } = this.#state.tally
-    return { tombstones: { count: tombstonesMax, conflicts: this.housekeeping.collector.held.length }, log: { live: live.all, written: written.all } }
+  get garbage (): { tombstones: { count: number, conflicts: number }, log: { live: number, written: number, forgotten: number } } {
+    const { live, written, forgotten, tombstonesMax } = this.#state.tally
+    return { tombstones: { count: tombstonesMax, conflicts: this.housekeeping.collector.held.length }, log: { live: live.all, written: written.all, forgotten } }
   }
 
   get applying (): boolean {

@@ -7,7 +7,8 @@
  * in a batch of its own, whatever has been written in between. What the vector does not cover (an apply phase is
  * under way) is left alone. A record without live operations goes; one at least half garbage is written anew without
  * it. A sweep is due when more has been written since the last one than that one found live, so that its cost is
- * constant per write, amortised; and if a sample of the log says that there is enough to be found.
+ * constant per write, amortised; and if a sample of the log says that there is enough to be found. It is also due when
+ * so many tombstones have been collected, since their log records are garbage.
  */
 import { decodeLogRecord, encodeLogRecord, type LogOperation, type LogRecord } from '../codec/log-record.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
@@ -69,13 +70,19 @@ export class Sweeper {
   /** Whether it is time for {@link sweepIfWorth}. */
   get due (): boolean {
     const { live, written } = this.#options.state.tally
-    return written.all > Math.max(live.all, this.#dueWritten)
+    return written.all > Math.max(live.all, this.#dueWritten) || this.#forgottenDue
+  }
+
+  /** Whether collected tombstones alone have left enough garbage. */
+  get #forgottenDue (): boolean {
+    const { forgotten, liveMax } = this.#options.state.tally
+    return forgotten > Math.max(sweepOperationsMin, liveMax / 2)
   }
 
   /** Sweeps, unless a sample of the log holds little garbage. Returns how many records have been removed. */
   async sweepIfWorth (): Promise<number> {
     const { tally, engine } = this.#options.state
-    const garbage = await tally.sample?.garbage(engine) ?? 1
+    const garbage = this.#forgottenDue ? 1 : await tally.sample?.garbage(engine) ?? 1
     if (garbage >= sweepGarbageMin) return await this.sweep()
     this.#dueWritten = tally.written.all + tally.liveMax / 2
     return 0
@@ -84,7 +91,7 @@ export class Sweeper {
   /** Walks the whole log. Returns how many records have been removed. */
   async sweep (): Promise<number> {
     const { state, writer, stopped } = this.#options
-    const before = { ...state.tally.written }
+    const before = state.tally.begin()
     const live: Operations = { all: 0, deletes: 0 }
     const sample = new LogSample()
     let removed = 0

@@ -3,4 +3,4 @@
  */
 import { spaceSuite } from './space.ts'
 
-spaceSuite({ overwrites: 50_000, batches: 100 }).run()
+spaceSuite({ overwrites: 50_000, batches: 100, deletes: 10_000 }).run()

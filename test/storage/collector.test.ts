@@ -45,6 +45,20 @@ test('a replica alone forgets its deletes at once, and whoever joins later gets 
   assert.ok(b.store.collected.equals(a.store.collected))
 })
 
+test('what was forgotten leaves the log too, though nothing is written after it', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  const keys = Array.from({ length: 3000 }, (_, index) => `k${index}`)
+  await a.store.commit(keys.map((key) => put(key, 'x')), false)
+  await a.store.commit(keys.map((key) => del(key)), false)
+  await a.system.advance(4 * housekeepingDelayMs)
+  assert.is(await count(a, keyspace.log), 1, 'swept, but for the deletes')
+  await pull(b, a)
+  await acknowledge(a, b)
+  await a.system.advance(4 * housekeepingDelayMs)
+  assert.is(await count(a, keyspace.version), 0)
+  assert.is(await count(a, keyspace.log), 0)
+})
+
 test('a tombstone stays until every member has it on disk, and goes everywhere then', async () => {
   const [a, b, c] = await open(3) as [TestReplica, TestReplica, TestReplica]
   await a.put('k', '1')
