@@ -27,6 +27,14 @@ export const chunkBytes = 256 * 1024
 /** Keys that a catch-up by the log may hold in memory to sort them. */
 export const logKeysBytesMax = 16 * MiB
 
+/** A delivery that was cut short goes on; if what would have to be said of what has come is more, it begins again. */
+export const deliveredPartsMax = 4
+export const resumeKeyBytesMax = 64 * 1024
+export const resumeAdvancesMax = 32_768
+
+/** For how long a replica keeps, while it is open, what has come of a delivery that does not go on. */
+export const stageKeptMs = 24 * 60 * 60 * 1000
+
 /** Bytes of data a peer may send before it has to wait for credit, and those that this replica takes credit for. */
 export const creditWindowBytes = 2 * MiB
 

@@ -8,7 +8,7 @@
 import { replicaIdBytes, replicaIdFrom, type LogId, type ReplicaId } from '../core/ids.ts'
 import type { Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { groupBytesMax, hostBytesMax, linksMax, logsMax, membersPerMessageMax, messageTextBytesMax, peersPerMessageMax } from '../limits.ts'
+import { deliveredPartsMax, groupBytesMax, hostBytesMax, linksMax, logsMax, membersPerMessageMax, messageTextBytesMax, peersPerMessageMax, resumeKeyBytesMax } from '../limits.ts'
 import { readAdvances, writeAdvances } from './advances.ts'
 import { ByteReader, ByteWriter, malformed } from './bytes.ts'
 import { readEntry, type Entry } from './entry.ts'
@@ -57,10 +57,23 @@ export interface AcknowledgedMember {
   readonly vector: readonly Advance[]
 }
 
+/** Of a delivery that was cut short: up to a user key, from where the part before ends, its state at a vector has come. */
+export interface DeliveredPart {
+  readonly upTo: Buffer
+  readonly vector: readonly Advance[]
+}
+
+/** How far a delivery has come that was cut short. */
+export interface ResumePoint {
+  readonly kind: 'catch-up' | 'transfer'
+  /** At least one, in key order; the vector of the first covers those of all others. */
+  readonly parts: readonly DeliveredPart[]
+}
+
 export type ControlMessage =
   | Hello
   /** Ask for everything that the vector (as a difference to the last one sent) does not cover. */
-  | { readonly type: 'want', readonly vector: readonly Advance[], readonly collected: readonly Advance[] }
+  | { readonly type: 'want', readonly vector: readonly Advance[], readonly collected: readonly Advance[], readonly resume?: ResumePoint | undefined }
   /** Nothing is missing: the answer to a `want` is the live stream itself. */
   | { readonly type: 'live' }
   /** A `want` cannot be served now; `again` will follow. */
@@ -78,8 +91,8 @@ export type ControlMessage =
   | { readonly type: 'peers', readonly peers: readonly Peer[] }
 
 export type DataMessage =
-  /** A catch-up (in the order of the log) or state transfer (in key order) begins, of the state at `vector`. */
-  | { readonly type: 'begin', readonly kind: 'catch-up' | 'transfer', readonly vector: readonly Advance[], readonly collected: readonly Advance[], readonly entries: number }
+  /** A catch-up or state transfer begins, of the state at `vector`; or it goes on from where the asker stands. */
+  | { readonly type: 'begin', readonly kind: 'catch-up' | 'transfer', readonly resumes: boolean, readonly vector: readonly Advance[], readonly collected: readonly Advance[], readonly entries: number }
   | { readonly type: 'chunk', readonly bytes: Buffer }
   | { readonly type: 'end', readonly entries: number }
   /** One inner batch: what was known before, what it advanced and collected, and the keys it touched. */
@@ -99,7 +112,7 @@ export function encodeControl (message: ControlMessage): Buffer {
   writer.byte(types[message.type])
   switch (message.type) {
     case 'hello': writeHello(writer, message); break
-    case 'want': writeAdvances(writer, message.vector); writeAdvances(writer, message.collected); break
+    case 'want': writeWant(writer, message); break
     case 'credit': writer.varint(message.bytes); break
     case 'direct':
       writer.varint(message.logs.length)
@@ -130,7 +143,7 @@ export function decodeFrame (bytes: Buffer): Frame {
 function readControl (reader: ByteReader, type: number): ControlMessage {
   switch (type) {
     case types.hello: return readHello(reader)
-    case types.want: return { type: 'want', vector: readAdvances(reader), collected: readAdvances(reader) }
+    case types.want: return { type: 'want', vector: readAdvances(reader), collected: readAdvances(reader), resume: readResumePoint(reader) }
     case types.live: return { type: 'live' }
     case types.later: return { type: 'later' }
     case types.again: return { type: 'again' }
@@ -159,6 +172,25 @@ function readMembers (reader: ByteReader): AcknowledgedMember[] {
     if (advances > logsMax) throw malformed(`More than ${logsMax} entries of vectors in one acknowledgement`)
     return member
   })
+}
+
+function writeWant (writer: ByteWriter, { vector, collected, resume }: Extract<ControlMessage, { type: 'want' }>): void {
+  writeAdvances(writer, vector)
+  writeAdvances(writer, collected)
+  writer.byte(resume === undefined ? 0 : resume.kind === 'transfer' ? 2 : 1)
+  if (resume === undefined) return
+  writer.varint(resume.parts.length)
+  for (const part of resume.parts) writeAdvances(writer.bytes(part.upTo), part.vector)
+}
+
+function readResumePoint (reader: ByteReader): ResumePoint | undefined {
+  const kind = reader.byte()
+  if (kind === 0) return undefined
+  if (kind > 2) throw malformed(`A delivery of kind ${kind} to go on with`)
+  const parts = readMany(reader, deliveredPartsMax, 2, () => ({ upTo: Buffer.from(reader.bytes(resumeKeyBytesMax)), vector: readAdvances(reader) }))
+  if (parts.length === 0) throw malformed('A delivery to go on with of which nothing has come')
+  for (let index = 1; index < parts.length; index++) if (Buffer.compare(parts[index - 1]!.upTo, parts[index]!.upTo) >= 0) throw malformed('Parts of a delivery that are not in key order')
+  return { kind: kind === 2 ? 'transfer' : 'catch-up', parts }
 }
 
 function writeHello (writer: ByteWriter, hello: Hello): void {
@@ -212,7 +244,7 @@ export function encodeData (message: Exclude<DataMessage, { type: 'unit' }>): Bu
   writer.byte(lastFragmentType).byte(dataTypes[message.type])
   switch (message.type) {
     case 'begin':
-      writer.byte(message.kind === 'transfer' ? 1 : 0)
+      writer.byte((message.kind === 'transfer' ? 1 : 0) + (message.resumes ? 2 : 0))
       writeAdvances(writer, message.vector)
       writeAdvances(writer, message.collected)
       writer.varint(message.entries)
@@ -263,8 +295,10 @@ export function decodeData (bytes: Buffer): DataMessage {
   const type = reader.byte()
   switch (type) {
     case dataTypes.begin: {
-      const kind = reader.byte() === 1 ? 'transfer' : 'catch-up'
-      const message = { type: 'begin' as const, kind: kind as 'catch-up' | 'transfer', vector: readAdvances(reader), collected: readAdvances(reader), entries: reader.varint() }
+      const flags = reader.byte()
+      if (flags > 3) throw malformed(`A delivery of kind ${flags}`)
+      const kind: 'catch-up' | 'transfer' = (flags & 1) === 1 ? 'transfer' : 'catch-up'
+      const message = { type: 'begin' as const, kind, resumes: flags >= 2, vector: readAdvances(reader), collected: readAdvances(reader), entries: reader.varint() }
       reader.end()
       return message
     }

@@ -138,11 +138,11 @@ export class Link {
       case 'acknowledged': return this.#owner.acknowledged(effect.members)
       case 'read-feed': return this.handle({ type: 'feed-read', unit: store.feed.at(effect.number) })
       case 'open-source': return this.#try(async () => {
-        const source = await store.openSource(effect.base, effect.collected)
+        const source = await store.openSource(effect.base, effect.collected, effect.resume)
         if (this.#ended) return await source.close()
         this.#source = source
-        const { kind, vector, collected, entries, feedNumber } = source
-        this.handle({ type: 'source-opened', kind, vector, collected, entries, feedNumber })
+        const { kind, resumes, vector, collected, entries, feedNumber } = source
+        this.handle({ type: 'source-opened', kind, resumes, vector, collected, entries, feedNumber })
       })
       case 'read-source': return this.#try(async () => {
         const source = this.#source
@@ -151,7 +151,7 @@ export class Link {
       })
       case 'close-source': return this.#closeSource()
       case 'begin-delivery':
-        this.#delivery = store.intake.begin(effect.kind, effect.vector, effect.collected, effect.entries)
+        this.#delivery = store.intake.begin(effect.kind, effect.vector, effect.collected, effect.entries, effect.resumes)
         return
       case 'deliver': return this.#deliver('deliver', async (delivery) => { await delivery.add(effect.bytes) })
       case 'end-delivery': return this.#deliver('end-delivery', async (delivery) => {

@@ -78,6 +78,7 @@ export class Mesh implements LinkOwner {
       get collected () { return store.collected },
       get durable () { return store.durable },
       get applying () { return store.applying },
+      get resumePoint () { return store.intake.resumePoint },
       get repairing () { return store.repairing },
       get feedEnd () { return store.feed.end },
       get members () { return store.members },
@@ -100,7 +101,8 @@ export class Mesh implements LinkOwner {
     if (this.#links.size === 0) this.store.feed.open()
     this.#links.add(link)
     if (direction === 'inbound') this.#lobby.enter(link, address.host, () => { link.end(tooMany('Too many others have come in and not greeted')) })
-    const want = this.#turns.length === 0 && (this.#wanting === undefined || !this.#links.has(this.#wanting) || this.#wanting.session.peer !== undefined)
+    // A hello has no room for the point from which a delivery can go on.
+    const want = this.#turns.length === 0 && this.store.intake.resumePoint === undefined && (this.#wanting === undefined || !this.#links.has(this.#wanting) || this.#wanting.session.peer !== undefined)
     if (want) this.#wanting = link
     link.handle({ type: 'connected', want, listensFirst: connection.listensFirst, timeMs: this.system.nowMs() })
     return link

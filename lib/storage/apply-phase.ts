@@ -13,7 +13,7 @@ import type { Engine } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { inKeyspace, keyspace, wholeKeyspace } from './keyspaces.ts'
 import type { Merger } from './merge.ts'
-import { StageReader, type StagedChunk, type StageRecord } from './stage.ts'
+import { StageReader, type ApplyingRecord, type StagedChunk } from './stage.ts'
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
@@ -45,7 +45,7 @@ export class ApplyPhase {
   }
 
   /** @param deletes whether what this replica holds and the source has no more was deleted. */
-  static async open (engine: Engine, { cursor, vector }: StageRecord, deletes: boolean): Promise<ApplyPhase> {
+  static async open (engine: Engine, { cursor, vector }: ApplyingRecord, deletes: boolean): Promise<ApplyPhase> {
     return new ApplyPhase(engine, await StageReader.open(engine, cursor), cursor, new VersionVector(vector), deletes)
   }
 

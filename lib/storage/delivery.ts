@@ -1,99 +1,151 @@
 /**
  * One catch-up or state transfer on its way in.
  *
- * Chunks are kept in memory while the whole may still fit one inner batch, and go to the stage otherwise. Whatever is
- * wrong with one is found as it comes: what is in the stage can be applied.
+ * Chunks are kept in memory while the whole may still fit one inner batch, and go to the stage otherwise, or when the
+ * source is gone before the end: then this one or another may go on with it. Whatever is wrong with a chunk is found as
+ * it comes: what is in the stage can be applied.
  */
 import { malformed } from '../codec/bytes.ts'
 import { EntryScan } from '../codec/entry-scan.ts'
 import type { Entry } from '../codec/entry.ts'
-import { VersionVector, type Context } from '../core/version-vector.ts'
+import { VersionVector, type Advance, type Context } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { innerBatchBytesMax } from '../limits.ts'
-import type { StageRecord } from './stage.ts'
+import type { DeliveryKind } from './stage.ts'
 
 export interface Progress {
   readonly received: number
   readonly total: number
 }
 
+/** What a delivery brings: the state of its source at one moment. */
+export interface Delivered {
+  readonly kind: DeliveryKind
+  readonly vector: readonly Advance[]
+  readonly collected: readonly Advance[]
+}
+
+/** A chunk with its first and its last key. */
+export interface StageableChunk {
+  readonly chunk: Buffer
+  readonly first: Buffer
+  readonly last: Buffer
+}
+
 /** What is done with a delivery; calls follow each other. */
 export interface DeliveryTarget {
   /** What this replica covers: what a delivery need not bring. */
   readonly vector: Context
-  /** Begins a stage, in place of any that was there. */
-  beginStage (record: StageRecord): Promise<void>
-  /** Adds a chunk, which begins with this key, to the stage. */
-  stage (key: Buffer, chunk: Buffer): Promise<void>
+  /** Whether something is staged. */
+  readonly holdsStage: boolean
+  /** Makes room for a stage. */
+  beginStage (): Promise<void>
+  /** Adds a chunk to the stage: behind what is there, or in place of a part of it. */
+  stage (chunk: StageableChunk, delivered: Delivered): Promise<void>
   /** Begins the apply phase. Resolves when everything is part of the state. */
-  applyStage (record: StageRecord): Promise<void>
+  applyStage (delivered: Delivered): Promise<void>
   /** Takes in a delivery that fits one inner batch. */
-  applyAtOnce (record: StageRecord, chunks: readonly Buffer[]): Promise<void>
+  applyAtOnce (delivered: Delivered, chunks: readonly Buffer[]): Promise<void>
   dropStage (): Promise<void>
   /** Whether a state transfer could delete anything here: something that both vectors cover. */
-  mayDelete (record: StageRecord): boolean
+  mayDelete (delivered: Delivered): boolean
   /** Whether what was collected is too much to go with the end of a delivery. */
-  collectsMuch (record: StageRecord): Promise<boolean>
+  collectsMuch (delivered: Delivered): Promise<boolean>
 }
 
 /** One catch-up or state transfer. Its calls have to follow each other. */
 export class Delivery {
   readonly #target: DeliveryTarget
-  readonly #record: StageRecord
+  readonly #delivered: Delivered
   readonly #context: VersionVector
   readonly #total: number
+  /** Where what has been staged before ends, if this delivery goes on with it. */
+  readonly #position: Buffer | undefined
   /** Chunks as they came, while they may still fit one inner batch. */
-  #collected: Array<{ key: Buffer, chunk: Buffer }> = []
+  #collected: StageableChunk[] = []
   #bytes = 0
   #received = 0
-  #staged = false
+  #staged: boolean
   #applying = false
+  #failed = false
+  #over = false
   #lastKey: Buffer | undefined
 
-  constructor (target: DeliveryTarget, record: StageRecord, total: number) {
+  constructor (target: DeliveryTarget, delivered: Delivered, total: number, position?: Buffer) {
     this.#target = target
-    this.#record = record
-    this.#context = new VersionVector(record.vector)
+    this.#delivered = delivered
+    this.#context = new VersionVector(delivered.vector)
     this.#total = total
+    this.#position = position
+    this.#staged = position !== undefined
   }
 
   get progress (): Progress {
     return { received: this.#received, total: Math.max(this.#total, this.#received) }
   }
 
+  /** Whether it has ended, in one way or the other. */
+  get over (): boolean {
+    return this.#over
+  }
+
   async add (chunk: Buffer): Promise<void> {
-    const { entries, first, last } = checkChunk(chunk, this.#context, this.#target.vector, this.#lastKey)
-    this.#received += entries
-    this.#lastKey = last
-    this.#bytes += chunk.length
-    if (this.#staged) {
-      await this.#target.stage(first, chunk)
-    } else {
-      this.#collected.push({ key: first, chunk })
-      if (this.#bytes > innerBatchBytesMax) await this.#spill()
-    }
+    await this.#orFail(async () => {
+      const { entries, first, last } = checkChunk(chunk, this.#context, this.#target.vector, this.#lastKey)
+      if (this.#position !== undefined && Buffer.compare(first, this.#position) <= 0 && Buffer.compare(last, this.#position) > 0) throw malformed('A chunk across the key behind which a delivery was to go on')
+      this.#received += entries
+      this.#lastKey = last
+      this.#bytes += chunk.length
+      if (this.#staged) {
+        await this.#target.stage({ chunk, first, last }, this.#delivered)
+      } else {
+        this.#collected.push({ chunk, first, last })
+        if (this.#bytes > innerBatchBytesMax) await this.#spill()
+      }
+    })
   }
 
   async #spill (): Promise<void> {
     this.#staged = true
     const collected = this.#collected
     this.#collected = []
-    await this.#target.beginStage(this.#record)
-    for (const { key, chunk } of collected) await this.#target.stage(key, chunk)
+    await this.#target.beginStage()
+    for (const chunk of collected) await this.#target.stage(chunk, this.#delivered)
   }
 
   /** Everything is here. Resolves when it is part of the state. */
   async end (entries: number): Promise<void> {
-    if (entries !== this.#received) throw new ReplicationError(`${this.#received} entries of ${entries} have come`, { code: 'REPLICATION_PROTOCOL' })
-    if (!this.#staged && (this.#target.mayDelete(this.#record) || await this.#target.collectsMuch(this.#record))) await this.#spill()
-    this.#applying = true
-    if (this.#staged) await this.#target.applyStage(this.#record)
-    else await this.#target.applyAtOnce(this.#record, this.#collected.map(({ chunk }) => chunk))
+    await this.#orFail(async () => {
+      if (entries !== this.#received) throw new ReplicationError(`${this.#received} entries of ${entries} have come`, { code: 'REPLICATION_PROTOCOL' })
+      if (!this.#staged && (this.#target.mayDelete(this.#delivered) || await this.#target.collectsMuch(this.#delivered))) await this.#spill()
+      this.#applying = true
+      if (this.#staged) await this.#target.applyStage(this.#delivered)
+      else await this.#target.applyAtOnce(this.#delivered, this.#collected.map(({ chunk }) => chunk))
+      this.#over = true
+    })
   }
 
-  /** The source is gone before the end. An apply phase that has begun needs it no more, and must not be given up. */
+  async #orFail (act: () => Promise<void>): Promise<void> {
+    try {
+      await act()
+    } catch (error) {
+      this.#failed = true
+      throw error
+    }
+  }
+
+  /**
+   * The source is gone before the end. What came waits for it or another, unless something was wrong with it, or with
+   * the disk. An apply phase that has begun needs no source any more, and must not be given up.
+   */
   async abandon (): Promise<void> {
-    if (this.#staged && !this.#applying) await this.#target.dropStage()
+    this.#over = true
+    if (this.#applying) return
+    if (this.#failed) {
+      if (this.#staged) await this.#target.dropStage()
+    } else if (this.#collected.length > 0 && !this.#target.holdsStage) {
+      await this.#spill()
+    }
   }
 }
 

@@ -6,22 +6,26 @@
  * state. Once complete, a meta record begins the *apply phase*: the staged sets are merged in key order, in bounded
  * batches behind a cursor, and the last batch advances the vector. The vector never advances earlier: a garbage dot
  * that the source skipped may have its successor still to come, and a vector that claims too much loses data for
- * good. An apply phase that a crash interrupts goes on when the database is opened again.
+ * good. An apply phase that a crash interrupts goes on when the database is opened again; a delivery that is cut short
+ * before its end stays in the stage, for its source or another to go on with it.
  */
+import { EntryScan } from '../codec/entry-scan.ts'
 import { decodeEntries, type Entry } from '../codec/entry.ts'
+import type { ResumePoint } from '../codec/message.ts'
 import { observe } from '../core/hlc.ts'
 import { VersionVector, type Advance, type Context } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { innerBatchBytesMax } from '../limits.ts'
+import { deliveredPartsMax, innerBatchBytesMax, resumeAdvancesMax, resumeKeyBytesMax, stageKeptMs } from '../limits.ts'
 import { ApplyPhase } from './apply-phase.ts'
 import type { Collector } from './collector.ts'
-import { assertMergeable, Delivery, type DeliveryTarget } from './delivery.ts'
+import { assertMergeable, Delivery, type Delivered, type DeliveryTarget, type StageableChunk } from './delivery.ts'
 import type { Derivation } from './derive.ts'
 import type { InnerBatch } from './inner-batch.ts'
-import { inKeyspace, keyspace, meta, wholeKeyspace } from './keyspaces.ts'
+import { keyspace, meta, wholeKeyspace } from './keyspaces.ts'
 import type { Members } from './members.ts'
 import { Merger, type MergeReport } from './merge.ts'
-import { decodeStageRecord, encodeStageRecord, type StageRecord } from './stage.ts'
+import { mayResume } from './resumed-source.ts'
+import { chunkKey, decodeStageRecord, encodeStageRecord, replacementKey, StageReader, type ApplyingRecord, type DeliveryKind, type StagingRecord } from './stage.ts'
 import type { ReplicaState } from './state.ts'
 import type { Writer } from './writer.ts'
 
@@ -62,6 +66,12 @@ export class Intake implements DeliveryTarget {
   readonly #handedOn = new WeakMap<VersionVector, readonly Advance[]>()
   #unitsQueued = false
   #applying = false
+  /** What is staged and not complete. */
+  #staged: StagingRecord | undefined
+  /** Where a delivery can go on with it. */
+  #resumePoint: ResumePoint | undefined
+  /** The delivery under way, or the last one. */
+  #delivery: Delivery | undefined
   /** The apply phase under way, or the last one; it may have failed. */
   #phase: Promise<void> = Promise.resolve()
   /** Resolves when what an earlier stage left behind is gone. */
@@ -170,58 +180,131 @@ export class Intake implements DeliveryTarget {
     if (report !== undefined) this.#options.onReport(report)
   }
 
-  /** Begins to take in a catch-up or state transfer. One at a time. */
-  begin (kind: 'catch-up' | 'transfer', vector: readonly Advance[], collected: readonly Advance[], entries: number): Delivery {
-    return new Delivery(this, { phase: 'staging', kind, vector, collected, cursor: undefined }, entries)
+  /** Where a delivery that was cut short can go on, the same object as long as it is the same place. */
+  get resumePoint (): ResumePoint | undefined {
+    return this.#isNeedless ? undefined : this.#resumePoint
+  }
+
+  get holdsStage (): boolean {
+    return this.#staged !== undefined
+  }
+
+  /** Whether what is staged has come another way. */
+  get #isNeedless (): boolean {
+    return this.#staged !== undefined && this.#options.state.vector.dominates(new VersionVector(this.#staged.parts[0]!.vector))
+  }
+
+  /**
+   * Begins to take in a catch-up or state transfer. One at a time.
+   *
+   * @param resumes whether it goes on from {@link resumePoint}.
+   * @throws `REPLICATION_PROTOCOL` if it cannot
+   */
+  begin (kind: DeliveryKind, vector: readonly Advance[], collected: readonly Advance[], entries: number, resumes = false): Delivery {
+    const point = resumes ? this.#resumePoint : undefined
+    if (resumes && (point?.kind !== kind || !mayResume(point, new VersionVector(vector), new VersionVector(collected)))) {
+      throw new ReplicationError('The peer goes on with a delivery that it cannot go on with', { code: 'REPLICATION_PROTOCOL' })
+    }
+    return (this.#delivery = new Delivery(this, { kind, vector, collected }, entries, point?.parts.at(-1)!.upTo))
   }
 
   /** Whether a state transfer could delete anything here: something that both vectors cover. */
-  mayDelete ({ kind, vector }: StageRecord): boolean {
+  mayDelete ({ kind, vector }: Delivered): boolean {
     return kind === 'transfer' && vector.some(({ log }) => this.#options.state.vector.sequenceOf(log) > 0)
   }
 
   /** Applies a delivery that fits one inner batch. */
-  async applyAtOnce (record: StageRecord, chunks: readonly Buffer[]): Promise<void> {
+  async applyAtOnce (delivered: Delivered, chunks: readonly Buffer[]): Promise<void> {
     await this.#run(async (merger, batch) => {
-      const context = new VersionVector(record.vector)
+      const context = new VersionVector(delivered.vector)
       // What was collected and never known here, others may not know either: they need the whole state too.
-      batch.gap = !this.#options.state.vector.dominates(new VersionVector(record.collected))
+      batch.gap = !this.#options.state.vector.dominates(new VersionVector(delivered.collected))
       for (const chunk of chunks) await merger.merge(decodeEntries(chunk), context)
-      this.#finish(batch, record)
-      await this.#options.collector.adopt(batch, merger, record.collected)
+      this.#learn(batch, delivered.vector)
+      if (this.#staged === undefined) batch.delRaw(meta.stage)
+      await this.#options.collector.adopt(batch, merger, delivered.collected)
       return true
     })
   }
 
-  async collectsMuch ({ collected }: StageRecord): Promise<boolean> {
+  async collectsMuch ({ collected }: Delivered): Promise<boolean> {
     return await this.#options.collector.isMuch(collected)
   }
 
-  async beginStage (record: StageRecord): Promise<void> {
-    await this.#swept
+  async beginStage (): Promise<void> {
+    if (this.#staged !== undefined) this.dropStage().catch(() => {}) // thrown where it is awaited
+    await this.#swept.catch(async () => { await this.dropStage() })
+  }
+
+  async stage ({ chunk, first, last }: StageableChunk, { kind, vector, collected }: Delivered): Promise<void> {
+    const earlier = this.#staged
+    const position = earlier?.parts.at(-1)!.upTo
+    const parts = [{ upTo: last, vector }, ...(earlier?.parts ?? []).filter(({ upTo }) => Buffer.compare(upTo, last) > 0)]
+    // A part that is left out counts as one of the next one, whose vector covers less: that is true too.
+    parts.splice(1, Math.max(0, parts.length - deliveredPartsMax))
+    const record: StagingRecord = {
+      phase: 'staging',
+      kind,
+      collected: joined(earlier?.collected, collected),
+      parts,
+      bytes: (earlier?.bytes ?? 0) + chunk.length,
+      runningSeconds: this.#runningSeconds
+    }
     await this.#options.writer.run((batch) => {
+      if (position === undefined || Buffer.compare(first, position) > 0) batch.putRaw(chunkKey(first), chunk)
+      else for (const scan = new EntryScan(chunk); scan.next();) batch.putRaw(replacementKey(scan.key), chunk.subarray(scan.start, scan.end))
       batch.putRaw(meta.stage, encodeStageRecord(record))
       return true
     })
+    this.#setStaged(record)
   }
 
-  async stage (key: Buffer, chunk: Buffer): Promise<void> {
-    await this.#options.writer.run((batch) => {
-      batch.putRaw(inKeyspace(keyspace.stage, key), chunk)
-      return true
-    })
+  #setStaged (staged: StagingRecord | undefined): void {
+    this.#staged = staged
+    const canGoOn = staged !== undefined && staged.parts.every(({ upTo }) => upTo.length <= resumeKeyBytesMax) && staged.parts.reduce((sum, { vector }) => sum + vector.length, 0) <= resumeAdvancesMax
+    this.#resumePoint = canGoOn ? { kind: staged.kind, parts: staged.parts } : undefined
   }
 
-  async applyStage (record: StageRecord): Promise<void> {
+  get #runningSeconds (): number {
+    return Math.floor(this.#options.members.runningMs / 1000)
+  }
+
+  async applyStage ({ kind, vector, collected }: Delivered): Promise<void> {
+    const staged = this.#staged
+    this.#setStaged(undefined)
+    const record: ApplyingRecord = { phase: 'applying', kind, vector, collected: joined(staged?.collected, collected), cursor: undefined }
+    if (staged !== undefined && staged.bytes <= innerBatchBytesMax && !this.mayDelete(record) && !await this.collectsMuch(record)) await this.#applyStageAtOnce(record)
+    else await this.#goOnApplying(record)
+  }
+
+  /** What was cut short and fits one inner batch after all becomes visible as a whole. */
+  async #applyStageAtOnce (record: ApplyingRecord): Promise<void> {
+    try {
+      const chunks: Buffer[] = []
+      const reader = await StageReader.open(this.#options.state.engine, undefined)
+      try {
+        for (let chunk = await reader.next(); chunk !== undefined; chunk = await reader.next()) chunks.push(chunk.scan.bytes.subarray(chunk.scan.start))
+      } finally {
+        await reader.close()
+      }
+      await this.applyAtOnce(record, chunks)
+      await (this.#swept = this.#sweepStage())
+    } catch (error) {
+      this.dropStage().catch(() => {}) // thrown where it is awaited
+      throw error
+    }
+  }
+
+  async #goOnApplying (record: ApplyingRecord): Promise<void> {
     // If it fails the phase is not over: half of a delivery is in the state. It goes on at the next open.
     this.#setApplying(true)
-    await (this.#phase = this.#applyStage({ ...record, phase: 'applying' }))
-    this.#setApplying(false)
+    await (this.#phase = this.#applyStage(record))
     this.#swept = this.#sweepStage()
+    this.#setApplying(false)
     await this.#swept
   }
 
-  async #applyStage (record: StageRecord): Promise<void> {
+  async #applyStage (record: ApplyingRecord): Promise<void> {
     const { state, writer } = this.#options
     await writer.run((batch) => {
       batch.putRaw(meta.stage, encodeStageRecord(record))
@@ -239,7 +322,8 @@ export class Intake implements DeliveryTarget {
       }
       await this.#options.collector.dropAhead(record.collected)
       await this.#run(async (_merger, batch) => {
-        this.#finish(batch, record)
+        this.#learn(batch, record.vector)
+        batch.delRaw(meta.stage)
         for (const advance of new VersionVector(record.collected).beyond(state.collected)) batch.collect(advance)
         return true
       })
@@ -262,18 +346,13 @@ export class Intake implements DeliveryTarget {
     }
   }
 
-  /** The end of a delivery: from here on the vector claims it. */
-  #finish (batch: InnerBatch, { vector }: StageRecord): void {
-    this.#learn(batch, vector)
-    batch.delRaw(meta.stage)
-  }
-
   async #sweepStage (): Promise<void> {
     await this.#options.state.engine.clear({ ...wholeKeyspace(keyspace.stage), keyEncoding: 'buffer' })
   }
 
   /** Drops a stage that was not complete. */
   dropStage (): Promise<void> {
+    this.#setStaged(undefined)
     this.#swept = this.#options.writer.run((batch) => {
       batch.delRaw(meta.stage)
       return true
@@ -281,8 +360,14 @@ export class Intake implements DeliveryTarget {
     return this.#swept
   }
 
+  /** Drops what is staged if it is not needed any more, or if nobody has gone on with it for so long. */
+  async dropStageInTime (): Promise<void> {
+    if (this.#staged === undefined || this.#delivery?.over === false) return
+    if (this.#isNeedless || (this.#runningSeconds - this.#staged.runningSeconds) * 1000 > stageKeptMs) await this.dropStage()
+  }
+
   /**
-   * Looks at what an earlier run left: an apply phase goes on, anything else is dropped. From when this resolves,
+   * Looks at what an earlier run left: an apply phase goes on, a stage waits for a source to go on with it. From when this resolves,
    * {@link applying} is right and a new delivery waits for the old one to be gone; `done` is when it is.
    */
   async recover (): Promise<{ done: Promise<void> }> {
@@ -292,11 +377,18 @@ export class Intake implements DeliveryTarget {
     if (record?.phase === 'applying') {
       // Some of it can be read already, so what is written from now on comes after it.
       for (const { hlc } of record.vector) state.hlc = observe(state.hlc, hlc)
-      return { done: this.applyStage(record) }
+      return { done: this.#goOnApplying(record) }
     }
     if (this.#applying) this.#setApplying(false)
+    this.#setStaged(record)
     if (record === undefined) this.#swept = this.#sweepStage()
-    else void this.dropStage()
+    else if (this.resumePoint === undefined) void this.dropStage()
     return { done: this.#swept }
   }
+}
+
+function joined (some: readonly Advance[] = [], others: readonly Advance[]): Advance[] {
+  const vector = new VersionVector(some)
+  vector.join(others)
+  return [...vector]
 }

@@ -12,15 +12,17 @@ import { SnapshotSource, type Chunk, type SourceOptions } from './source.ts'
 
 /** What a key in memory takes beside its bytes. */
 const keyOverheadBytes = 64
-/** Keys that are looked up together; and values, as long as they are small. */
-const keysAtOnce = 256
+/** Keys that are looked up together, with their values, as long as these are small. */
+const keysAtOnceMax = 256
 
 export class LogSource extends SnapshotSource {
   readonly #options: SourceOptions
   /** Keys as binary strings, in their order; undefined before they are collected. */
   #keys: string[] | undefined
   #index = 0
-  #valuesAtOnce = keysAtOnce
+  #keysAtOnce = 4
+  /** What has been read and is not packed yet. */
+  #due: Array<{ key: Buffer, record: Buffer, value: Buffer | undefined }> = []
   #scan: ScanSource | undefined
 
   constructor (options: SourceOptions) {
@@ -45,14 +47,17 @@ export class LogSource extends SnapshotSource {
   async #collectKeys (): Promise<string[] | undefined> {
     const keys = new Set<string>()
     let bytes = 0
-    for (const { log, sequence } of this.vector.beyond(this.base)) {
-      const records = this.iterate({ gte: logKey(log, this.base.sequenceOf(log) + 1), lte: logKey(log, sequence) })
+    // Binary strings compare as their bytes do.
+    const after = this.#options.after?.latin1Slice()
+    const upTo = this.#options.upTo?.latin1Slice()
+    for (const { log, sequence } of this.vector.beyond(this.since)) {
+      const records = this.iterate({ gte: logKey(log, this.since.sequenceOf(log) + 1), lte: logKey(log, sequence) })
       for (await records.fill(); records.head !== undefined; await records.fill()) {
         const [recordKey, record] = records.head
         records.shift()
         for (const { key } of decodeLogRecord(readSequence(recordKey, 9), record).operations) {
           const text = key.latin1Slice()
-          if (keys.has(text)) continue
+          if (keys.has(text) || (after !== undefined && text <= after) || (upTo !== undefined && text > upTo)) continue
           keys.add(text)
           bytes += text.length + keyOverheadBytes
         }
@@ -64,22 +69,26 @@ export class LogSource extends SnapshotSource {
   }
 
   protected async pack (): Promise<boolean> {
-    const keys = this.#keys!
-    if (this.#index === keys.length) return false
-    const some = keys.slice(this.#index, this.#index + this.#valuesAtOnce).map((key) => inKeyspace(keyspace.version, Buffer.from(key, 'latin1')))
-    this.#index += some.length
-    const records = await this.engine.getMany(some, this.reading) as Array<Buffer | undefined>
-    const due: Array<[key: Buffer, record: Buffer]> = []
-    for (const [index, record] of records.entries()) if (record !== undefined && this.lacks(record)) due.push([some[index]!, record])
-    const values = await this.engine.getMany(due.map(([key]) => inKeyspace(keyspace.data, key.subarray(1))), this.reading) as Array<Buffer | undefined>
-    let bytes = 1
-    for (const [index, [key, record]] of due.entries()) {
-      if (record[0] === 1) this.packSingle(key, record, values[index])
+    if (this.#due.length === 0 && this.#index === this.#keys!.length) return false
+    if (this.#due.length === 0) await this.#read()
+    for (let next = this.#due.shift(); next !== undefined; next = this.full ? undefined : this.#due.shift()) {
+      const { key, record, value } = next
+      if (record[0] === 1) this.packSingle(key, record, value)
       else await this.packSiblings(key, record)
-      bytes += values[index]?.length ?? 0
     }
-    // As many as make one chunk, if the next ones are like these.
-    this.#valuesAtOnce = Math.max(1, Math.min(keysAtOnce, Math.floor(chunkBytes * some.length / bytes)))
     return true
+  }
+
+  /** Reads as many as make one chunk, if they are like those before them; of the first, few. */
+  async #read (): Promise<void> {
+    const keys = this.#keys!.slice(this.#index, this.#index + this.#keysAtOnce).map((key) => inKeyspace(keyspace.version, Buffer.from(key, 'latin1')))
+    this.#index += keys.length
+    const records = await this.engine.getMany(keys, this.reading) as Array<Buffer | undefined>
+    const due: Array<[key: Buffer, record: Buffer]> = []
+    for (const [index, record] of records.entries()) if (record !== undefined && this.isDue(record)) due.push([keys[index]!, record])
+    const values = await this.engine.getMany(due.map(([key]) => inKeyspace(keyspace.data, key.subarray(1))), this.reading) as Array<Buffer | undefined>
+    this.#due = due.map(([key, record], index) => ({ key, record, value: values[index] }))
+    const bytes = values.reduce((sum, value) => sum + (value?.length ?? 0), 1)
+    this.#keysAtOnce = Math.max(1, Math.min(keysAtOnceMax, this.#keysAtOnce * 8, Math.floor(chunkBytes * keys.length / bytes)))
   }
 }

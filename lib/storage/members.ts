@@ -98,7 +98,7 @@ export class Members {
       const reader = new ByteReader(value as Buffer)
       const seenMs = reader.varint() * 1000
       const retired = reader.byte() === 1
-      const member = new Member(Math.min(seenMs, this.#runningMs), new VersionVector(readAdvances(reader)))
+      const member = new Member(Math.min(seenMs, this.runningMs), new VersionVector(readAdvances(reader)))
       member.retired = retired
       this.#members.set((key as Buffer).toString('hex', 2), member)
       this.#entries += member.acknowledged.size
@@ -106,7 +106,7 @@ export class Members {
   }
 
   /** For how long this replica has been open, in all its runs. */
-  get #runningMs (): number {
+  get runningMs (): number {
     return this.#runBeforeMs + this.#options.monotonicMs() - this.#openedMs
   }
 
@@ -122,14 +122,14 @@ export class Members {
   met (replica: ReplicaId): void {
     const known = this.#members.get(replica)
     if (known !== undefined && this.#counts(replica, known)) return this.seen(replica)
-    this.#enter(replica, this.#runningMs)
+    this.#enter(replica, this.runningMs)
   }
 
   /** A member is linked now. */
   seen (replica: ReplicaId): void {
     const member = this.#members.get(replica)
     if (member === undefined) return
-    member.seenMs = this.#runningMs
+    member.seenMs = this.runningMs
     if (member.seenMs - member.savedSeenMs > runningTimeSaveMs) this.#markUnsaved(replica)
   }
 
@@ -166,7 +166,7 @@ export class Members {
     const known = this.#members.get(replica)
     // What others still say of one that was retired here does not bring it back.
     if (known?.retired === true) return false
-    const seenMs = this.#runningMs - unseenMs
+    const seenMs = this.runningMs - unseenMs
     const member = known ?? this.#enter(replica, seenMs)
     const before = member.acknowledged.size
     let news = known === undefined
@@ -204,7 +204,7 @@ export class Members {
   }
 
   #counts (replica: ReplicaId, member: Member): boolean {
-    return replica === this.#options.self || (!member.retired && this.#runningMs - member.seenMs < this.#options.memberTtlMs)
+    return replica === this.#options.self || (!member.retired && this.runningMs - member.seenMs < this.#options.memberTtlMs)
   }
 
   /** What all that count hold, and this replica itself durably. */
@@ -235,7 +235,7 @@ export class Members {
       writeAdvances(writer, [...acknowledged])
       batch.putRaw(meta.member(replica), writer.take())
     }
-    const runningMs = this.#runningMs
+    const runningMs = this.runningMs
     if (runningMs >= this.#savedRunningMs + 1000) batch.putRaw(meta.runningTime, new ByteWriter().varint(Math.floor(runningMs / 1000)).take())
     return () => {
       this.#savedRunningMs = runningMs
@@ -251,7 +251,7 @@ export class Members {
   * [Symbol.iterator] (): IterableIterator<MemberView> {
     for (const [replica, member] of this.#members) {
       const { acknowledged, retired, seenMs } = member
-      const unseenMs = replica === this.#options.self ? 0 : Math.max(0, this.#runningMs - seenMs)
+      const unseenMs = replica === this.#options.self ? 0 : Math.max(0, this.runningMs - seenMs)
       yield { replica, acknowledged, retired, unseenMs, counted: this.#counts(replica, member) }
     }
   }

@@ -5,7 +5,7 @@
  * Versions and data are both in key order, so that two iterators move forward in step. A stretch that is passed over is
  * jumped over in data.
  */
-import { inKeyspace, keyspace, wholeKeyspace } from './keyspaces.ts'
+import { inKeyspace, keyspace, wholeKeyspace, type Keyspace } from './keyspaces.ts'
 import { SnapshotSource, type Pages, type SourceOptions } from './source.ts'
 
 /** So many keys passed over are worth a jump. */
@@ -18,8 +18,8 @@ export class ScanSource extends SnapshotSource {
 
   constructor (kind: 'catch-up' | 'transfer', options: SourceOptions) {
     super(kind, options)
-    this.#versions = this.iterate(wholeKeyspace(keyspace.version))
-    this.#data = this.iterate(wholeKeyspace(keyspace.data))
+    this.#versions = this.iterate(rangeOf(keyspace.version, options))
+    this.#data = this.iterate(rangeOf(keyspace.data, options))
   }
 
   protected async pack (): Promise<boolean> {
@@ -29,10 +29,10 @@ export class ScanSource extends SnapshotSource {
     for (; head !== undefined && !this.full; head = this.#versions.head) {
       this.#versions.shift()
       const [key, record] = head
-      const lacking = this.lacks(record)
-      if (!lacking && this.kind === 'catch-up') this.#passedOver++
+      const isDue = this.isDue(record)
+      if (!isDue && this.kind === 'catch-up') this.#passedOver++
       else if (record[0] !== 1) await this.packSiblings(key, record)
-      else if (!lacking || record[1] === 0) this.packSingle(key, record, undefined)
+      else if (!isDue || record[1] === 0) this.packSingle(key, record, undefined)
       else this.packSingle(key, record, this.#valueInPage(key) ?? await this.#valueAt(key))
     }
     return true
@@ -59,6 +59,11 @@ export class ScanSource extends SnapshotSource {
     }
     return undefined
   }
+}
+
+function rangeOf (space: Keyspace, { after, upTo }: SourceOptions): object {
+  const { gte, lt } = wholeKeyspace(space)
+  return { ...(after === undefined ? { gte } : { gt: inKeyspace(space, after) }), ...(upTo === undefined ? { lt } : { lte: inKeyspace(space, upTo) }) }
 }
 
 /** Of keys in two keyspaces. */

@@ -26,6 +26,8 @@ export interface Chunk {
 
 export interface Source {
   readonly kind: 'catch-up' | 'transfer'
+  /** Whether it goes on where the receiver stands. */
+  readonly resumes: boolean
   /** The vector of the snapshot: what the receiver knows when it has everything. */
   readonly vector: ReadonlyVersionVector
   readonly collected: ReadonlyVersionVector
@@ -47,6 +49,12 @@ export interface SourceOptions {
   readonly base: ReadonlyVersionVector
   readonly entries: number
   readonly feedNumber: number
+  /** Keys are due that hold a version which this does not cover; `base` if left out. */
+  readonly since?: ReadonlyVersionVector
+  /** The last user key before those to be sent; all if left out. */
+  readonly after?: Buffer | undefined
+  /** The last user key to be sent; no bound if left out. */
+  readonly upTo?: Buffer
 }
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
@@ -62,11 +70,13 @@ interface PageIterator {
 /** What all sources share: reading at a snapshot, and packing entries into chunks. */
 export abstract class SnapshotSource implements Source {
   readonly kind: 'catch-up' | 'transfer'
+  readonly resumes = false
   readonly vector: ReadonlyVersionVector
   readonly collected: ReadonlyVersionVector
   readonly entries: number
   readonly feedNumber: number
   protected readonly base: ReadonlyVersionVector
+  protected readonly since: ReadonlyVersionVector
   protected readonly engine: Engine
   protected readonly reading: { snapshot: Snapshot, fillCache: boolean, keyEncoding: 'buffer', valueEncoding: 'buffer', highWaterMarkBytes: number }
   readonly #snapshot: Snapshot
@@ -84,6 +94,7 @@ export abstract class SnapshotSource implements Source {
     this.vector = options.vector
     this.collected = options.collected
     this.base = options.base
+    this.since = options.since ?? options.base
     this.entries = options.entries
     this.feedNumber = options.feedNumber
     this.#snapshot = options.snapshot
@@ -116,10 +127,10 @@ export abstract class SnapshotSource implements Source {
     return pages
   }
 
-  /** Whether the receiver lacks a version of this stored set. */
-  protected lacks (record: Buffer): boolean {
+  /** Whether the receiver has to be told of a version of this stored set. */
+  protected isDue (record: Buffer): boolean {
     if (record[0] === 1) return !this.#coversSingle(record)
-    return decodeSiblings(record).some(({ log, sequence }) => !this.base.covers(log, sequence))
+    return decodeSiblings(record).some(({ log, sequence }) => !this.since.covers(log, sequence))
   }
 
   /** Of a set of one, without decoding it: most sets are such, and most of them of the same log as the one before. */
@@ -130,7 +141,7 @@ export abstract class SnapshotSource implements Source {
       this.#logHigh = high
       this.#logLow = low
       this.#log = record.latin1Slice(2, 10) as LogId
-      this.#logSequence = this.base.sequenceOf(this.#log)
+      this.#logSequence = this.since.sequenceOf(this.#log)
     }
     return this.#logSequence > 0 && new ByteReader(record, 17).varint() <= this.#logSequence
   }

@@ -7,6 +7,7 @@
  * set is covered by the vector, and a dot that the vector covers and the set lacks has been superseded or is a
  * collected tombstone.
  */
+import type { ResumePoint } from '../codec/message.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import { holdsPut, type SiblingSet } from '../core/siblings.ts'
@@ -31,6 +32,7 @@ import type { MergeReport } from './merge.ts'
 import { ScanSource } from './scan-source.ts'
 import { openState } from './opening.ts'
 import { Repair } from './repair.ts'
+import { mayResume, ResumedSource } from './resumed-source.ts'
 import type { Source } from './source.ts'
 import type { ReplicaState } from './state.ts'
 import { checkTransactionBytes, transactionBytes, Writer } from './writer.ts'
@@ -105,7 +107,10 @@ export class Store {
       members: this.members,
       durable: this.#durable,
       flush: async () => { await this.flush() },
-      saveMembers: async () => { await this.#saveMembers(() => {}) },
+      saveMembers: async () => {
+        await this.#saveMembers(() => {})
+        await this.intake.dropStageInTime()
+      },
       applying: () => this.applying || this.repairing,
       system: options.system,
       onError: options.onError
@@ -219,8 +224,8 @@ export class Store {
     saved()
   }
 
-  /** Begins to read, at one snapshot, what a peer with this vector lacks. */
-  async openSource (base: ReadonlyVersionVector, _collected: ReadonlyVersionVector): Promise<Source> {
+  /** Begins to read, at one snapshot, what a peer with this vector lacks; if it may be, from where it stands already. */
+  async openSource (base: ReadonlyVersionVector, _collected: ReadonlyVersionVector, resume?: ResumePoint): Promise<Source> {
     let source: Source | undefined
     await this.#writer.run(() => {
       const { engine } = this.#state
@@ -229,7 +234,8 @@ export class Store {
       const options = { engine, snapshot: engine.snapshot(), vector, collected: this.#state.collected.clone(), base, entries: missing, feedNumber: this.feed.end }
       const fenced = !base.dominates(this.#state.collected)
       const most = missing * scanWorth > this.#state.tally.liveMax
-      source = fenced ? new ScanSource('transfer', options) : most ? new ScanSource('catch-up', options) : new LogSource(options)
+      const resumes = resume !== undefined && mayResume(resume, vector, options.collected) && !(fenced && resume.kind === 'catch-up')
+      source = resumes ? new ResumedSource(resume, options, most) : fenced ? new ScanSource('transfer', options) : most ? new ScanSource('catch-up', options) : new LogSource(options)
       return false
     })
     return source!

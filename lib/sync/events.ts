@@ -2,7 +2,7 @@
  * What a session is told, and what it asks for. The session knows neither sockets nor LevelDB; whoever drives it
  * carries the effects out in their order, and reports back.
  */
-import type { AcknowledgedMember, Frame, Hello, Peer } from '../codec/message.ts'
+import type { AcknowledgedMember, Frame, Hello, Peer, ResumePoint } from '../codec/message.ts'
 import type { Entry } from '../codec/entry.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import type { Advance, ReadonlyVersionVector, VersionVector } from '../core/version-vector.ts'
@@ -33,6 +33,8 @@ export interface LocalReplica {
   readonly collected: ReadonlyVersionVector
   readonly durable: ReadonlyVersionVector
   readonly applying: boolean
+  /** Where a delivery that was cut short can go on, the same object as long as it is the same place. */
+  readonly resumePoint: ResumePoint | undefined
   /** Whether lost data is being made up for: nothing may be sent. */
   readonly repairing: boolean
   /** Number of the next unit of the feed. */
@@ -61,7 +63,7 @@ export type SessionEvent =
   | { readonly type: 'tell-peers', readonly peers: readonly Peer[] }
   /** Somebody waits until the peer has durably what this replica has now. */
   | { readonly type: 'synchronise' }
-  | { readonly type: 'source-opened', readonly kind: 'catch-up' | 'transfer', readonly vector: ReadonlyVersionVector, readonly collected: ReadonlyVersionVector, readonly entries: number, readonly feedNumber: number }
+  | { readonly type: 'source-opened', readonly kind: 'catch-up' | 'transfer', readonly resumes: boolean, readonly vector: ReadonlyVersionVector, readonly collected: ReadonlyVersionVector, readonly entries: number, readonly feedNumber: number }
   | { readonly type: 'source-read', readonly chunk: { readonly bytes: Buffer, readonly entries: number } | undefined }
   | { readonly type: 'feed-read', readonly unit: { readonly changes: readonly Advance[], readonly collected: readonly Advance[], readonly body: Buffer } | 'lost' | undefined }
   /** What `begin-delivery`, `deliver`, `end-delivery` or `apply` asked for is done, in their order. */
@@ -72,11 +74,11 @@ export type Effect =
   | { readonly type: 'greeted', readonly hello: Hello }
   | { readonly type: 'request-turn' }
   | { readonly type: 'release-turn' }
-  | { readonly type: 'open-source', readonly base: ReadonlyVersionVector, readonly collected: ReadonlyVersionVector }
+  | { readonly type: 'open-source', readonly base: ReadonlyVersionVector, readonly collected: ReadonlyVersionVector, readonly resume: ResumePoint | undefined }
   | { readonly type: 'read-source' }
   | { readonly type: 'close-source' }
   | { readonly type: 'read-feed', readonly number: number }
-  | { readonly type: 'begin-delivery', readonly kind: 'catch-up' | 'transfer', readonly vector: readonly Advance[], readonly collected: readonly Advance[], readonly entries: number }
+  | { readonly type: 'begin-delivery', readonly kind: 'catch-up' | 'transfer', readonly resumes: boolean, readonly vector: readonly Advance[], readonly collected: readonly Advance[], readonly entries: number }
   | { readonly type: 'deliver', readonly bytes: Buffer }
   | { readonly type: 'end-delivery', readonly entries: number }
   | { readonly type: 'abandon-delivery' }

@@ -11,7 +11,7 @@
  * then it waits, with all that comes after it, in this link's own inbox, which credit bounds.
  */
 import { VersionVector } from '../core/version-vector.ts'
-import type { DataMessage } from '../codec/message.ts'
+import type { DataMessage, ResumePoint } from '../codec/message.ts'
 import { ReplicationError } from '../errors.ts'
 import { creditWindowBytes, deliveryStallMs, fragmentBytesMin, innerBatchBytesMax, lateMs, turnMs, unitOverheadFactor, unitsApplyingMax } from '../limits.ts'
 import type { Conversation } from './conversation.ts'
@@ -33,6 +33,8 @@ export class Receiving {
   #unitsApplying = 0
   #blockedMs: number | undefined
   #caughtUp = false
+  /** From where the last `want` asked to go on. */
+  #asked: ResumePoint | undefined
   /** When something last came of what was asked for, or was still being worked on. */
   #activeMs = 0
 
@@ -153,7 +155,8 @@ export class Receiving {
 
   #sendWant (): void {
     const { local, helloVector } = this.#conversation
-    this.#conversation.send({ type: 'want', vector: local.vector.beyond(helloVector), collected: [...local.collected] })
+    this.#asked = local.resumePoint
+    this.#conversation.send({ type: 'want', vector: local.vector.beyond(helloVector), collected: [...local.collected], resume: this.#asked })
   }
 
   #setState (state: ReceivingState): void {
@@ -192,6 +195,8 @@ export class Receiving {
       this.#conversation.emit({ type: 'request-turn' })
       return false
     }
+    // The turn may have been passed over, and another source have gone on with it.
+    if (message.resumes && (this.#asked === undefined || this.#asked !== local.resumePoint)) throw new ReplicationError('The peer would go on with a delivery from where it does not stand any more', { code: 'REPLICATION_DISCONNECTED' })
     this.#inbox.take()
     this.#inbox.consumed()
     this.#stream = new VersionVector(peer!.vector)
@@ -201,7 +206,7 @@ export class Receiving {
       if (!this.#stream.covers(log, sequence)) throw new ReplicationError('The peer has collected tombstones that it does not know', { code: 'REPLICATION_PROTOCOL' })
     }
     this.#setState('delivering')
-    this.#conversation.emit({ type: 'begin-delivery', kind: message.kind, vector: [...this.#stream], collected: message.collected, entries: message.entries })
+    this.#conversation.emit({ type: 'begin-delivery', kind: message.kind, resumes: message.resumes, vector: [...this.#stream], collected: message.collected, entries: message.entries })
     return true
   }
 

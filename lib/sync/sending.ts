@@ -9,7 +9,7 @@
  * A unit is passed over if the peer has it, or will get it from its author; the next unit names what was passed
  * over as what it comes after, so that nothing is applied before what it depends on.
  */
-import { encodeData, encodeUnit, encodeUnitBody, isAdvance, type DataMessage } from '../codec/message.ts'
+import { encodeData, encodeUnit, encodeUnitBody, isAdvance, type DataMessage, type ResumePoint } from '../codec/message.ts'
 import type { LogId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { chunkBytes, transferStallMs } from '../limits.ts'
@@ -62,7 +62,7 @@ export class Sending {
   }
 
   /** Answers a `want`. */
-  serve (base: VersionVector, collected: VersionVector): void {
+  serve (base: VersionVector, collected: VersionVector, resume?: ResumePoint): void {
     if (this.#state === 'opening' || this.#state === 'sending') return
     const { local } = this.#conversation
     this.#conversation.peerCollected = collected.clone()
@@ -79,7 +79,7 @@ export class Sending {
       if (news.length > 0) this.#pushUnit([], news, encodeUnitBody([], news))
     } else {
       this.#state = 'opening'
-      this.#conversation.emit({ type: 'open-source', base, collected })
+      this.#conversation.emit({ type: 'open-source', base, collected, resume })
     }
   }
 
@@ -101,7 +101,7 @@ export class Sending {
     this.#conversation.send({ type: 'again' })
   }
 
-  sourceOpened ({ kind, vector, collected, entries, feedNumber }: Extract<SessionEvent, { type: 'source-opened' }>): void {
+  sourceOpened ({ kind, resumes, vector, collected, entries, feedNumber }: Extract<SessionEvent, { type: 'source-opened' }>): void {
     this.#state = 'sending'
     this.#sourceVector = vector
     this.#sourceEntries = 0
@@ -111,7 +111,7 @@ export class Sending {
     this.#conversation.peerCollected.join(collected)
     this.#passed = new VersionVector()
     this.#creditMs = this.#conversation.nowMs
-    this.#push({ type: 'begin', kind, vector: vector.beyond(this.#conversation.helloVector), collected: [...collected], entries })
+    this.#push({ type: 'begin', kind, resumes, vector: vector.beyond(this.#conversation.helloVector), collected: [...collected], entries })
   }
 
   sourceRead (chunk: { bytes: Buffer, entries: number } | undefined): void {

@@ -6,7 +6,7 @@
  * What must hold: nothing but hello is taken from a peer that has not greeted; a peer's fault ends the conversation
  * with a code, and nothing else; heartbeats go out whatever else is busy, so that silence means a dead link.
  */
-import { encodeControl, protocolVersion, type AcknowledgedMember, type ControlMessage, type Frame, type Hello } from '../codec/message.ts'
+import { encodeControl, protocolVersion, type AcknowledgedMember, type ControlMessage, type Frame, type Hello, type ResumePoint } from '../codec/message.ts'
 import type { ReplicaId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError, type ReplicationErrorCode } from '../errors.ts'
@@ -198,7 +198,7 @@ export class Session {
     }
     switch (frame.type) {
       case 'hello': throw new ReplicationError('A second hello', { code: 'REPLICATION_PROTOCOL' })
-      case 'want': return this.#serve(frame.vector, frame.collected)
+      case 'want': return this.#serve(frame.vector, frame.collected, frame.resume)
       case 'live': return this.#receiving.live()
       case 'later': return this.#receiving.later()
       case 'again': return this.#receiving.again()
@@ -218,14 +218,14 @@ export class Session {
   }
 
   /** Answers a `want`, whose vectors are differences to those of the peer's hello. */
-  #serve (vector: readonly Advance[], collected: readonly Advance[]): void {
+  #serve (vector: readonly Advance[], collected: readonly Advance[], resume?: ResumePoint): void {
     const { peer } = this.#conversation
     this.#conversation.learn(vector)
     const base = new VersionVector(peer!.vector)
     base.join(vector)
     const collectedBase = new VersionVector(peer!.collected)
     collectedBase.join(collected)
-    this.#sending.serve(base, collectedBase)
+    this.#sending.serve(base, collectedBase, resume)
   }
 
   #acknowledged (members: Extract<ControlMessage, { type: 'acknowledge' }>['members']): void {

@@ -69,7 +69,7 @@ const control: fc.Arbitrary<ControlMessage> = fc.oneof(
 )
 
 const data: fc.Arbitrary<Exclude<DataMessage, { type: 'unit' }>> = fc.oneof(
-  record({ type: fc.constant('begin' as const), kind: fc.constantFrom('catch-up' as const, 'transfer' as const), vector: advances, collected: advances, entries: count }),
+  record({ type: fc.constant('begin' as const), resumes: fc.boolean(), kind: fc.constantFrom('catch-up' as const, 'transfer' as const), vector: advances, collected: advances, entries: count }),
   record({ type: fc.constant('chunk' as const), bytes }),
   record({ type: fc.constant('end' as const), entries: count }),
   record({ type: fc.constant('advance' as const), vector: advances, acknowledge: fc.boolean() })

@@ -25,7 +25,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
   ],
   'a catch-up is not read at one snapshot': [
     ['storage/source.ts', 'this.reading = { snapshot: options.snapshot, ', 'this.reading = { snapshot: undefined as never, '],
-    ['storage/log-source.ts', 'keys.slice(this.#index, this.#index + this.#valuesAtOnce)', 'keys.slice(this.#index, this.#index + 1)']
+    ['storage/log-source.ts', 'slice(this.#index, this.#index + this.#keysAtOnce)', 'slice(this.#index, this.#index + 1)']
   ],
   'a copied directory writes on in the log of its original': [
     ['storage/identity.ts', "remembered.birthTime !== found.birthTime) return 'new-replica'", "remembered.birthTime !== found.birthTime) return 'same'"]
@@ -44,7 +44,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/store.ts', 'const fenced = !base.dominates(this.#state.collected)', 'for (const { log, sequence } of [...this.#state.collected]) if (!base.covers(log, sequence)) this.#state.collected.remove(log)\n      const fenced = !base.dominates(this.#state.collected)']
   ],
   'a member is given up while it is away for a moment': [
-    ['storage/members.ts', 'this.#runningMs - member.seenMs < this.#options.memberTtlMs', 'this.#runningMs - member.seenMs < 1000']
+    ['storage/members.ts', 'this.runningMs - member.seenMs < this.#options.memberTtlMs', 'this.runningMs - member.seenMs < 1000']
   ],
   'what is forwarded by others is not waited for': [
     ['sync/receiving.ts', 'const missing = before.filter(({ log, sequence }) => !local.vector.covers(log, sequence))', 'const missing = before.slice(0, 0)'],
@@ -91,7 +91,16 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/local.ts', "if (type === 'del' && !holdsPut(siblings)) return false", "if (type === 'del' && siblings.at(-1)?.type !== 'put') return false"]
   ],
   'a stage that is half applied is given up': [
-    ['storage/delivery.ts', 'if (this.#staged && !this.#applying) await', 'if (this.#staged) await']
+    ['storage/delivery.ts', 'if (this.#applying) return\n    if (this.#failed) {', 'if (this.#failed || this.#applying) {']
+  ],
+  'a delivery goes on without what has changed of what had come': [
+    ['storage/resumed-source.ts', 'const chunk = await this.#sources[this.#index]!.next()', 'const chunk = this.#index < this.#sources.length - 1 ? undefined : await this.#sources[this.#index]!.next()']
+  ],
+  'a delivery goes on with a source that lacks what has come': [
+    ['storage/resumed-source.ts', 'return vector.dominates(staged) && ', 'return ']
+  ],
+  'all that is staged counts as what came last': [
+    ['storage/intake.ts', '.filter(({ upTo }) => Buffer.compare(upTo, last) > 0)]', '.filter(({ upTo }) => Buffer.compare(upTo, last) > 0).map(({ upTo }) => ({ upTo, vector }))]']
   ],
   'a link that has ended gives its turn away while it is still storing': [
     ['network/link.ts', 'this.#afterDeliveries(() => { this.#owner.releaseTurn(this) })\n    this.#owner.ended', 'this.#owner.releaseTurn(this)\n    this.#owner.ended']

@@ -13,7 +13,7 @@ export function countPayloads ({ intake }: Store, world: World): void {
   intake.begin = (...args) => {
     const delivery = begin.apply(intake, args)
     const { add } = delivery
-    world.count(`deliveries begun, ${args[0]}`)
+    world.count(`deliveries ${args[4] === true ? 'gone on with' : 'begun'}, ${args[0]}`)
     delivery.add = async (chunk) => {
       world.count('payloads received in deliveries', payloadsIn(decodeEntries(chunk)))
       await add.call(delivery, chunk)

@@ -69,7 +69,7 @@ export function exampleMessages (): Record<string, Buffer> {
     acknowledge: encodeControl({ type: 'acknowledge', members: [{ replica, unseenSeconds: 5, vector: changes }] }),
     bye: encodeControl({ type: 'bye', code: 'REPLICATION_SELF', message: 'me' }),
     peers: encodeControl({ type: 'peers', peers: [{ replica, host: '10.0.0.2', port: 9000 }] }),
-    begin: encodeData({ type: 'begin', kind: 'transfer', vector: changes, collected: [], entries: 1 }),
+    begin: encodeData({ type: 'begin', resumes: false, kind: 'transfer', vector: changes, collected: [], entries: 1 }),
     chunk: encodeData({ type: 'chunk', bytes: chunk.take() }),
     end: encodeData({ type: 'end', entries: 1 }),
     unit: encodeUnit(before, body.take()),

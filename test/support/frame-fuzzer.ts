@@ -72,7 +72,7 @@ export class FrameFuzzer {
       case 3: return encodeControl({ type: 'direct', logs: Array.from({ length: this.below(6) }, () => this.pick(this.#logs)) })
       case 4: return encodeControl({ type: 'acknowledge', members: Array.from({ length: this.below(4) }, () => ({ replica: Buffer.alloc(16, 0x70 + this.below(32)).toString('hex'), unseenSeconds: this.#number(), vector: this.#vector() })) })
       case 5: if (this.chance(0.8)) return encodeControl({ type: 'live' }); else return encodeControl({ type: 'bye', code: this.pick(['REPLICATION_SELF', '__proto__', '\u001b[2J']), message: this.bytes(this.below(40)).toString('latin1') })
-      case 6: return encodeData({ type: 'begin', kind: this.pick(['catch-up', 'transfer']), vector: this.#vector(), collected: this.#vector(), entries: this.#number() })
+      case 6: return encodeData({ type: 'begin', resumes: this.pick([false, true]), kind: this.pick(['catch-up', 'transfer']), vector: this.#vector(), collected: this.#vector(), entries: this.#number() })
       case 7: return encodeData({ type: 'chunk', bytes: this.#entries() })
       case 8: return encodeData({ type: 'end', entries: this.below(4) })
       case 9: case 10: return encodeUnit(this.#vector(), this.#unitBody())

@@ -7,7 +7,7 @@
 import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { writeAdvances } from '../../lib/codec/advances.ts'
 import { writeEntry } from '../../lib/codec/entry.ts'
-import { decodeData, decodeFrame, encodeUnitBody, type DataMessage, type Frame } from '../../lib/codec/message.ts'
+import { decodeData, decodeFrame, encodeUnitBody, type DataMessage, type Frame, type ResumePoint } from '../../lib/codec/message.ts'
 import { logIdFrom, type LogId, type ReplicaId } from '../../lib/core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
 import type { Effect, LocalMember, LocalReplica, SessionEvent } from '../../lib/sync/events.ts'
@@ -33,6 +33,7 @@ export class FakeReplica implements LocalReplica {
   readonly collected = new VersionVector()
   readonly durable = new VersionVector()
   applying = false
+  resumePoint: ResumePoint | undefined
   repairing = false
   readonly acknowledged = new Map<ReplicaId, ReadonlyVersionVector>()
   directLogs: ReadonlySet<LogId> = new Set()
@@ -169,7 +170,7 @@ export class End {
       case 'request-turn': this.handle({ type: 'turn' }); break
       case 'open-source':
         this.#chunksLeft = [...this.chunks]
-        this.handle({ type: 'source-opened', kind: 'catch-up', vector: this.local.vector.clone(), collected: this.local.collected.clone(), entries: this.chunks.length, feedNumber: this.local.feedEnd })
+        this.handle({ type: 'source-opened', kind: 'catch-up', resumes: effect.resume !== undefined, vector: this.local.vector.clone(), collected: this.local.collected.clone(), entries: this.chunks.length, feedNumber: this.local.feedEnd })
         break
       case 'read-source': {
         const bytes = this.#chunksLeft.shift()

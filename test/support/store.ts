@@ -3,12 +3,13 @@
  * that fail when they are told to; and the exchange of two stores without any network.
  */
 import { MemoryLevel } from 'memory-level'
-import { decodeData, encodeData, encodeUnit, type DataMessage } from '../../lib/codec/message.ts'
+import { decodeData, encodeData, encodeUnit, type DataMessage, type ResumePoint } from '../../lib/codec/message.ts'
 import { bytesEncodings } from '../../lib/encodings.ts'
 import { lastWriterWins } from '../../lib/core/resolve.ts'
 import { VersionVector, type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
 import type { ReplicationError } from '../../lib/errors.ts'
 import { memberTtlDefaultMs, transactionBytesDefault } from '../../lib/limits.ts'
+import type { Delivery } from '../../lib/storage/delivery.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
 import type { Identity, IdentityStore } from '../../lib/storage/identity.ts'
 import type { Operation } from '../../lib/storage/local.ts'
@@ -184,8 +185,8 @@ export function del (key: string): Operation {
 export type Kind = 'catch-up' | 'scan' | 'transfer'
 
 /** A source of a given kind, of a store that is at rest, if that may be; or of the kind that it chooses itself. */
-export async function sourceOf (from: TestReplica, base: ReadonlyVersionVector, kind?: Kind): Promise<Source> {
-  const chosen = await from.store.openSource(base, new VersionVector())
+export async function sourceOf (from: TestReplica, base: ReadonlyVersionVector, kind?: Kind, resume?: ResumePoint): Promise<Source> {
+  const chosen = await from.store.openSource(base, new VersionVector(), resume)
   if (kind === undefined || (kind !== 'transfer' && !base.dominates(from.store.collected))) return chosen
   await chosen.close()
   const options = { engine: from.engine, snapshot: from.engine.snapshot(), vector: from.store.vector.clone(), collected: from.store.collected.clone(), base, entries: chosen.entries, feedNumber: chosen.feedNumber }
@@ -193,21 +194,38 @@ export async function sourceOf (from: TestReplica, base: ReadonlyVersionVector, 
 }
 
 /** Hands everything that `to` lacks from one store to the other, through the bytes of the protocol. */
-export async function pull (to: TestReplica, from: TestReplica, kind?: Kind): Promise<{ kind: Source['kind'], entries: number, feedNumber: number, vector: VersionVector }> {
-  const source = await sourceOf(from, to.store.vector.clone(), kind)
+export async function pull (to: TestReplica, from: TestReplica, kind?: Kind): Promise<{ kind: Source['kind'], resumes: boolean, entries: number, feedNumber: number, vector: VersionVector }> {
+  const { source, delivery } = await beginDelivery(to, from, kind)
   try {
-    const begin = passed({ type: 'begin', kind: source.kind, vector: [...source.vector], collected: [...source.collected], entries: source.entries })
-    const delivery = to.store.intake.begin(begin.kind, begin.vector, begin.collected, begin.entries)
     let entries = 0
     for (let chunk = await source.next(); chunk !== undefined; chunk = await source.next()) {
       entries += chunk.entries
       await delivery.add(passed({ type: 'chunk', bytes: chunk.bytes }).bytes)
     }
     await delivery.end(entries)
-    return { kind: source.kind, entries, feedNumber: source.feedNumber, vector: source.vector.clone() }
+    return { kind: source.kind, resumes: source.resumes, entries, feedNumber: source.feedNumber, vector: source.vector.clone() }
   } finally {
     await source.close()
   }
+}
+
+/** The same, but for the source, which is gone after so many chunks. Returns how many entries had come. */
+export async function pullSome (to: TestReplica, from: TestReplica, chunks: number, kind?: Kind): Promise<number> {
+  const { source, delivery } = await beginDelivery(to, from, kind)
+  for (let index = 0; index < chunks; index++) {
+    const chunk = await source.next()
+    if (chunk !== undefined) await delivery.add(passed({ type: 'chunk', bytes: chunk.bytes }).bytes)
+  }
+  await source.close()
+  await delivery.abandon()
+  return delivery.progress.received
+}
+
+/** Goes on with what `to` holds of an earlier one, unless the kind is given. */
+async function beginDelivery (to: TestReplica, from: TestReplica, kind: Kind | undefined): Promise<{ source: Source, delivery: Delivery }> {
+  const source = await sourceOf(from, to.store.vector.clone(), kind, to.store.intake.resumePoint)
+  const begin = passed<Extract<DataMessage, { type: 'begin' }>>({ type: 'begin', kind: source.kind, resumes: source.resumes, vector: [...source.vector], collected: [...source.collected], entries: source.entries })
+  return { source, delivery: to.store.intake.begin(begin.kind, begin.vector, begin.collected, begin.entries, begin.resumes) }
 }
 
 /** A message as it comes out at the other end. */

@@ -7,7 +7,7 @@ import { encodeData } from '../../lib/codec/message.ts'
 import { Inbox } from '../../lib/sync/inbox.ts'
 
 const chunk = (bytes: number): Buffer => encodeData({ type: 'chunk', bytes: Buffer.alloc(bytes - 1) }).subarray(1)
-const begin = encodeData({ type: 'begin', kind: 'catch-up', vector: [], collected: [], entries: 0 }).subarray(1)
+const begin = encodeData({ type: 'begin', resumes: false, kind: 'catch-up', vector: [], collected: [], entries: 0 }).subarray(1)
 
 function codeOf (act: () => void): string | undefined {
   try {
