@@ -8,7 +8,7 @@ import { readAdvances, writeAdvances } from '../../lib/codec/advances.ts'
 import { ByteReader, ByteWriter } from '../../lib/codec/bytes.ts'
 import { decodeEntries, readEntryBody, writeEntry, type Entry } from '../../lib/codec/entry.ts'
 import { decodeLogRecord, encodeLogRecord } from '../../lib/codec/log-record.ts'
-import { decodeData, decodeFrame, encodeControl, encodeData, encodeUnit, nextFragment, protocolVersion, type ControlMessage, type DataMessage } from '../../lib/codec/message.ts'
+import { decodeData, decodeFrame, encodeControl, encodeData, encodeUnit, nextFragment, protocolVersion, type ControlMessage, type DataMessage, type ResumePoint } from '../../lib/codec/message.ts'
 import { decodeSiblings, writeSiblings } from '../../lib/codec/sibling-set.ts'
 import { hlcMax } from '../../lib/core/hlc.ts'
 import { logIdFrom } from '../../lib/core/ids.ts'
@@ -36,6 +36,7 @@ const entry: fc.Arbitrary<Entry> = fc.tuple(bytes, siblings, fc.infiniteStream(f
   siblings,
   values: siblings.map(({ type }) => type === 'put' ? values.next().value as Buffer | undefined : undefined)
 }))
+const resume: fc.Arbitrary<ResumePoint> = record({ kind: fc.constantFrom('catch-up' as const, 'transfer' as const), parts: fc.uniqueArray(bytes, { minLength: 1, maxLength: 4, selector: (key) => key.toString('hex') }).map((keys) => keys.sort(Buffer.compare).map((upTo) => ({ upTo, vector: [] as Advance[] }))) })
 const hex = fc.uint8Array({ minLength: 16, maxLength: 16 }).map((each) => Buffer.from(each).toString('hex'))
 const text = fc.string({ unit: 'grapheme', maxLength: 20 })
 const count = fc.maxSafeNat()
@@ -59,7 +60,7 @@ const control: fc.Arbitrary<ControlMessage> = fc.oneof(
     vector: advances,
     collected: advances
   }),
-  record({ type: fc.constant('want' as const), vector: advances, collected: advances }),
+  record({ type: fc.constant('want' as const), vector: advances, collected: advances, resume: fc.option(resume, { nil: undefined }) }),
   fc.constantFrom({ type: 'later' as const }, { type: 'again' as const }, { type: 'heartbeat' as const }),
   record({ type: fc.constant('credit' as const), bytes: count }),
   record({ type: fc.constant('direct' as const), logs: fc.array(log, { maxLength: 5 }) }),

@@ -1,7 +1,7 @@
 /**
  * The examples of FORMAT.md and PROTOCOL.md, made by the code that they describe.
  */
-import { encodeControl, encodeData, encodeUnit } from '../../lib/codec/message.ts'
+import { encodeControl, encodeData, encodeUnit, type ResumePoint } from '../../lib/codec/message.ts'
 import { writeAdvances } from '../../lib/codec/advances.ts'
 import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { writeEntry } from '../../lib/codec/entry.ts'
@@ -30,7 +30,8 @@ class ExampleSystem extends VirtualSystem {
 
 /**
  * Every key and value of a small database, as hexadecimal: a new replica that put `k1` and deleted it again, put
- * `k2` and `k3` in one batch, and met a concurrent write to `k2` of another replica.
+ * `k2` and `k3` in one batch, and met a concurrent write to `k2` of another replica, and a catch-up that was cut short
+ * twice.
  */
 export async function exampleDump (): Promise<Array<{ key: string, value: string }>> {
   const { engine, store } = await openReplica({ system: new ExampleSystem({ seed: 1 }) })
@@ -40,6 +41,14 @@ export async function exampleDump (): Promise<Array<{ key: string, value: string
   const stream = new VersionVector()
   const write = { log: theirLog, sequence: 1, hlc: hlc + 5 * 1024 }
   await store.intake.apply({ stream, before: [], changes: [write], collected: [], entries: [{ key: Buffer.from('k2'), siblings: [{ ...write, type: 'put' }], values: [Buffer.from('zwei')] }], bytes: 0 })
+  for (const [index, keys] of [['k4', 'k5'], ['k4']].entries()) {
+    const vector = [{ ...write, sequence: 3 + index }]
+    const chunk = new ByteWriter()
+    for (const key of keys) writeEntry(chunk, { key: Buffer.from(key), siblings: [{ ...write, sequence: 3 + index, type: 'put' }], values: [Buffer.from(`${index}`)] })
+    const delivery = store.intake.begin('catch-up', vector, [], 2, index > 0)
+    await delivery.add(chunk.take())
+    await delivery.abandon()
+  }
   const entries = await engine.iterator({ keyEncoding: 'hex', valueEncoding: 'hex' }).all() as unknown as Array<[string, string]>
   return entries.map(([key, value]) => ({ key, value }))
 }
@@ -51,6 +60,7 @@ export function exampleMessages (): Record<string, Buffer> {
   const body = new ByteWriter()
   writeAdvances(body, changes)
   writeAdvances(body, before)
+  const resume: ResumePoint = { kind: 'catch-up', parts: [{ upTo: Buffer.from('k'), vector: before }] }
   const entry = { key: Buffer.from('k'), siblings: [{ ...changes[0]!, type: 'put' as const }], values: [Buffer.from('v')] }
   writeEntry(body, entry)
   const chunk = new ByteWriter()
@@ -59,7 +69,7 @@ export function exampleMessages (): Record<string, Buffer> {
     hello: encodeControl({
       type: 'hello', versionMin: 1, versionMax: 1, group: 'shop', replica, log: ourLog, nonce: 'd4'.repeat(16), resolverVersion: '', transactionBytesMax: 64 * 1024 * 1024, credit: 2 * 1024 * 1024, timeMs, host: '127.0.0.1', port: 9000, want: true, vector: before, collected: []
     }),
-    want: encodeControl({ type: 'want', vector: changes, collected: [] }),
+    want: encodeControl({ type: 'want', vector: changes, collected: [], resume }),
     live: encodeControl({ type: 'live' }),
     later: encodeControl({ type: 'later' }),
     again: encodeControl({ type: 'again' }),

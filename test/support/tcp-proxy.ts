@@ -8,6 +8,8 @@ export interface TcpProxy {
   /** What each side of each connection has said. */
   readonly fromDialler: Buffer[]
   readonly fromListener: Buffer[]
+  /** Breaks every connection there is. */
+  cut (): void
   close (): void
 }
 
@@ -26,6 +28,7 @@ export async function tcpProxy (target: number, meddle: Meddle = (bytes) => byte
     from.on('error', () => { to.destroy() })
     from.on('close', () => { sockets.delete(from) })
   }
+  const cut = (): void => { for (const socket of sockets) socket.destroy() }
   const server = createServer({ allowHalfOpen: true }, (dialler) => {
     const listener = connect({ port: target, host: '127.0.0.1', allowHalfOpen: true })
     carry(dialler, listener, 'fromDialler')
@@ -35,9 +38,10 @@ export async function tcpProxy (target: number, meddle: Meddle = (bytes) => byte
   return {
     port: (server.address() as AddressInfo).port,
     ...record,
+    cut,
     close: () => {
       server.close()
-      for (const socket of sockets) socket.destroy()
+      cut()
     }
   }
 }

@@ -446,6 +446,32 @@ test('a peer that is asked and does not begin lets others have their turn, and i
   assert.is(ends.b.session.receiving, 'live')
 })
 
+test('a want says how far a delivery had come that was cut short, and it goes on', () => {
+  const ends = pair()
+  const written = ends.a.local.write()
+  const point = ends.b.local.resumePoint = { kind: 'catch-up', parts: [{ upTo: Buffer.from('k'), vector: [written] }] }
+  ends.greet({ want: false })
+  assert.equal(ends.b.frames('want')[0]!.resume, point)
+  assert.equal(ends.a.of('open-source')[0]!.resume, point)
+  assert.is(ends.b.of('begin-delivery')[0]!.resumes, true)
+  assertEqual(ends)
+})
+
+test('a delivery does not go on from where the receiver does not stand any more', () => {
+  for (const now of [undefined, { kind: 'catch-up' as const, parts: [{ upTo: Buffer.from('l'), vector: [] }] }]) {
+    const ends = pair()
+    ends.a.local.write()
+    ends.b.local.resumePoint = { kind: 'catch-up', parts: [{ upTo: Buffer.from('k'), vector: [] }] }
+    ends.a.held.add('open-source')
+    ends.greet({ want: false })
+    ends.b.local.resumePoint = now
+    ends.a.release('open-source')
+    ends.settle()
+    assert.is(ends.b.of('begin-delivery').length, 0)
+    assert.is(ends.b.ended, 'REPLICATION_DISCONNECTED')
+  }
+})
+
 test('nor does a unit after something that does not exist keep the turn', () => {
   const ends = pair().greet()
   ends.a.held.add('open-source')
