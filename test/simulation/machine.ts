@@ -151,7 +151,7 @@ export class Machine {
       onReport: () => {}
     })
     if (!process.witness.vector.equals(store.vector)) world.fail('vector', `${name} opens with another vector than is on its disk`)
-    countPayloads(store, world)
+    countPayloads(store, world, this.name)
     this.#noteSightings(store)
     process.replicator = new Replicator({
       ...options,

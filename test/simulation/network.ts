@@ -5,7 +5,7 @@
  * is cut at any byte: where the last parcel ended that came through.
  */
 import type { Connection, Transport } from '../../lib/network/transport.ts'
-import { MemoryNetwork } from '../support/memory-transport.ts'
+import { MemoryNetwork, type MemoryConnection } from '../support/memory-transport.ts'
 import type { Dice } from './dice.ts'
 import { ProcessSystem, type Scheduler } from './scheduler.ts'
 
@@ -97,8 +97,17 @@ export class SimulatedNetwork {
   cutOne (): string | undefined {
     const ends = [...this.#memory.connections]
     if (ends.length === 0) return undefined
-    const end = this.#dice.pick(ends)
-    for (const other of ends) if (other === end || other.incoming === end.outgoing) other.break()
+    return this.#cut(this.#dice.pick(ends))
+  }
+
+  /** The same, of a machine, if it has one. */
+  cutOneOf (host: string): string | undefined {
+    const ends = [...this.#memory.connections].filter((end) => end.host === host)
+    return ends.length === 0 ? undefined : this.#cut(this.#dice.pick(ends))
+  }
+
+  #cut (end: MemoryConnection): string {
+    for (const other of [...this.#memory.connections]) if (other === end || other.incoming === end.outgoing) other.break()
     return `${end.host}-${end.remote.host}`
   }
 

@@ -3,7 +3,7 @@ import { decodeEntries, type Entry } from '../../lib/codec/entry.ts'
 import type { Store } from '../../lib/storage/store.ts'
 import type { World } from './world.ts'
 
-export function countPayloads ({ intake }: Store, world: World): void {
+export function countPayloads ({ intake }: Store, world: World, name: string): void {
   const { apply, begin } = intake
   intake.apply = async (unit) => {
     world.count('units received')
@@ -17,6 +17,7 @@ export function countPayloads ({ intake }: Store, world: World): void {
     delivery.add = async (chunk) => {
       world.count('payloads received in deliveries', payloadsIn(decodeEntries(chunk)))
       await add.call(delivery, chunk)
+      world.onDelivering(name)
     }
     return delivery
   }

@@ -49,11 +49,22 @@ async function live (group: Group): Promise<void> {
   const weights = dice.pick([calm, rough])
   const pauseMs = dice.pick([20, 100, 300])
   const steps = dice.between(80, 200)
+  const cutting = dice.pick([0, 0, 0.1, 0.3])
+  world.onDelivering = (name) => { if (dice.chance(cutting)) cutSoon(group, name) }
   world.onApplying = (name) => { hitWhileApplying(group, machines.find((machine) => machine.name === name)!) }
   for (let step = 0; step < steps; step++) {
     await world.pass(dice.exponential(pauseMs))
     act(group, dice.weighted(weights))
   }
+}
+
+/** And so is a delivery. */
+function cutSoon ({ world }: Group, name: string): void {
+  const { dice, network, scheduler } = world
+  scheduler.after(dice.exponential(5), () => {
+    world.count('cut in a delivery')
+    world.log(`the connection ${network.cutOneOf(name) ?? 'of nobody'} breaks`)
+  })
 }
 
 /** An apply phase is short: what hits it has to aim. */
@@ -171,6 +182,7 @@ async function heal (group: Group): Promise<void> {
   const { network } = world
   world.log('all faults end')
   world.onApplying = () => {}
+  world.onDelivering = () => {}
   network.heal()
   for (const machine of machines) {
     machine.disk.failures = 0

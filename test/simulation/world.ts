@@ -49,6 +49,8 @@ export class World {
   violation: Error | undefined
   /** An apply phase has begun on this machine. */
   onApplying: (name: string) => void = () => {}
+  /** A machine has taken in a part of a delivery. */
+  onDelivering: (name: string) => void = () => {}
   /** Batches failed lately, so that errors inside are to be expected. */
   faultyDisks = false
   readonly trace: string[] | undefined
