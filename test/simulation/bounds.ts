@@ -27,6 +27,8 @@ export function checkFeed (world: World, name: string, { feed }: Store): void {
 interface Subject {
   readonly world: World
   readonly name: string
+  /** The most versions that it has ever held. */
+  readonly liveMax: number
   readonly process: { readonly engine: SimulatedLevel, readonly store: Store | undefined } | undefined
 }
 
@@ -41,11 +43,11 @@ async function read ({ world, name, process }: Subject): Promise<{ state: DiskSt
 
 /** What stands on a disk when everything is at rest. */
 export async function checkDisk (machine: Subject): Promise<void> {
-  const { world, process } = machine
-  const { state, live, fail } = await read(machine)
+  const { world, process, liveMax } = machine
+  const { state, fail } = await read(machine)
   const { vector } = process!.store!
-  // A sweep leaves twice what is live; as much again may be written before the next is due, and a small sample may be wrong once.
-  const operationsMax = 4 * Math.max(live, [...world.oracle.keys].length, sweepOperationsMin)
+  // A sweep leaves at most twice what is live; as much again may be written before the next is due, and a small sample may be wrong once.
+  const operationsMax = 4 * Math.max(liveMax, sweepOperationsMin)
   if (state.logged.size > operationsMax) fail(`has ${state.logged.size} operations in its log, more than ${operationsMax}`)
   if (state.journalRecords > journalSlots) fail(`has ${state.journalRecords} records in its journal`)
   const known = new Set(world.oracle.writes.map(({ log }) => log))

@@ -62,6 +62,8 @@ export class Machine {
   away = false
   /** For good. */
   gone = false
+  /** The most versions that it has ever held. */
+  liveMax = 0
   /** When it was last linked with a replica. */
   readonly #sightings = new Map<string, number>()
 
@@ -200,6 +202,7 @@ export class Machine {
     process.witness.observe(operations, before, after)
     if (!wasApplying && process.witness.applying !== undefined) world.onApplying(this.name)
     if (sync) process.syncedSeen = process.witness.seen
+    this.liveMax = Math.max(this.liveMax, process.witness.live)
     if (process.store !== undefined) checkFeed(world, this.name, process.store)
     world.log(() => `${this.name} has written ${operations.length} records${sync ? ', synced' : ''}: ${[...process.witness.vector].map(({ log, sequence }) => `${Buffer.from(log, 'latin1').toString('hex', 0, 2)}:${sequence}`).join(' ')}`)
     const early = process.store === undefined ? 0n : world.bitsOf(process.store.durable) & ~process.syncedSeen

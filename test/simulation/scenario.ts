@@ -1,7 +1,7 @@
 /**
  * One run: a group lives through faults; then all faults end, and it has to come to rest in a bounded time.
  */
-import { memberTtlDefaultMs } from '../../lib/limits.ts'
+import { collectionIntervalMs, housekeepingDelayMs, housekeepingPauseMs, memberTtlDefaultMs, sweepOperationsMin } from '../../lib/limits.ts'
 import { checkDisk, checkSwept } from './bounds.ts'
 import { Group } from './group.ts'
 import type { Machine } from './machine.ts'
@@ -10,7 +10,7 @@ import { atRest, checkRest, collectable, isComplete } from './rest.ts'
 import { randomOperations } from './transactions.ts'
 import { World, type TraceOptions } from './world.ts'
 
-/** Nobody is waited for: so long may it take until tombstones are gone. */
+/** Nobody is waited for: so long may it take until tombstones are gone, if no disk has failed. */
 const collectionMs = 30_000
 
 /** Faults are over: so long may it take, of virtual time, until all are equal and silent. */
@@ -196,14 +196,14 @@ async function heal (group: Group): Promise<void> {
   await world.pass(100)
   await rest(group, alive)
   if (isComplete(group)) await collect(group, alive)
-  for (const machine of group.living) await sweep(machine)
+  await giveSpaceBack(group)
 }
 
 /** Gives the collection of tombstones its time, and no more. */
 async function collect (group: Group, alive: bigint): Promise<void> {
   const { world, living } = group
   const { scheduler, settings } = world
-  const lastMs = scheduler.elapsedMs + collectionMs + (settings.memberTtlMs < memberTtlDefaultMs ? settings.memberTtlMs : 0)
+  const lastMs = scheduler.elapsedMs + collectionMs + (world.faultyDisks ? housekeepingPauseMs : 0) + (settings.memberTtlMs < memberTtlDefaultMs ? 2 * settings.memberTtlMs : 0)
   const left = (): Write[] => living.flatMap((machine) => collectable(world, machine))
   while (left().length > 0) {
     if (scheduler.elapsedMs > lastMs) world.fail('not-collected', `nothing holds these tombstones back: ${left().map(dotOf).join(', ')}`)
@@ -213,11 +213,15 @@ async function collect (group: Group, alive: bigint): Promise<void> {
   world.count('groups without a tombstone to collect')
 }
 
-async function sweep (machine: Machine): Promise<void> {
-  const { world, process } = machine
-  await checkDisk(machine)
-  await world.during(process!.store!.housekeeping.sweep())
-  await checkSwept(machine)
+/** What happens by itself has its time; then a sweep that is asked for. */
+async function giveSpaceBack ({ world, living }: Group): Promise<void> {
+  const mayBeDue = world.oracle.writes.length > sweepOperationsMin
+  if (mayBeDue) await world.pass(2 * housekeepingDelayMs + collectionIntervalMs + (world.faultyDisks ? housekeepingPauseMs : 0))
+  for (const machine of living) {
+    await checkDisk(machine)
+    await world.during(machine.process!.store!.housekeeping.sweep())
+    await checkSwept(machine)
+  }
 }
 
 export async function rest (group: Group, alive: bigint): Promise<void> {

@@ -24,13 +24,14 @@ export interface Settings {
 }
 
 export function chooseSettings (dice: Dice): Settings {
-  const memberTtlMs = dice.chance(0.3) ? dice.between(8000, 20_000) : memberTtlDefaultMs
+  const memberTtlMs = dice.chance(0.3) ? dice.between(12_000, 25_000) : memberTtlDefaultMs
   return {
     replicas: dice.pick([3, 3, 3, 4, 4, 5, 6, 7]),
     topology: dice.pick<Topology>(['mesh', 'mesh', 'chain', 'star', 'ring']),
     keys: dice.pick([2, 3, 5, 8, 40]),
     resolver: dice.pick(Object.keys(resolvers) as Array<keyof typeof resolvers>),
-    limits: { ...chooseLimits(dice), ...(memberTtlMs < memberTtlDefaultMs ? { runningTimeSaveMs: 2000, memberRefreshMs: 3000 } : {}) },
+    // Members are told of in whole seconds: what is said too often of one who is away makes him younger.
+    limits: { ...chooseLimits(dice), ...(memberTtlMs < memberTtlDefaultMs ? { runningTimeSaveMs: 2000, memberRefreshMs: 10_000 } : {}) },
     network: {
       delayMs: dice.pick([1, 10, 50, 200]),
       fragmentBytes: dice.pick([100, 1000, 65_536]),

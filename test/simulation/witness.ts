@@ -68,6 +68,8 @@ export class Witness {
   readonly collected = new VersionVector()
   /** The writes that the vector covers. */
   seen = 0n
+  /** How many versions its sibling sets hold. */
+  live = 0
   ownLog: LogId | undefined
   /** An apply phase: what it brings, and how far it is. */
   applying: { readonly seen: bigint, readonly cursor: string | undefined, readonly collected: VersionVector } | undefined
@@ -75,7 +77,10 @@ export class Witness {
   constructor (options: WitnessOptions, tree: Tree) {
     this.#options = options
     const metas = new Map<string, Buffer>()
-    tree.forEach((key, value) => { if (key[0] === keyspace.meta) metas.set(key.toString('latin1'), value) })
+    tree.forEach((key, value) => {
+      if (key[0] === keyspace.meta) metas.set(key.toString('latin1'), value)
+      else if (key[0] === keyspace.version) this.live += decodeSiblings(value).length
+    })
     this.#advance(vectorOf(metas))
     for (const [key, value] of metas) this.#meta(Buffer.from(key, 'latin1'), value)
   }
@@ -191,6 +196,7 @@ export class Witness {
     if (!changed) return []
     this.#checkData(key, writes, after)
     const was = setOf(before, key)
+    this.live += set.length - was.length
     if (writes.length > 1 && was.length < 2) this.#options.onCount('conflicts')
     return writes.filter(({ log, sequence }) => !was.some((sibling) => sibling.log === log && sibling.sequence === sequence))
   }
