@@ -57,7 +57,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/sweeper.ts', 'if (record === undefined || indexOfDot(', 'if (record === undefined || record[0] !== 1 || indexOfDot(']
   ],
   'the log is never swept': [
-    ['storage/sweeper.ts', 'return written.all > Math.max(live.all, this.#dueWritten)', 'return written.all < 0 && live.all < this.#dueWritten']
+    ['storage/sweeper.ts', 'return written.all > Math.max(live.all, this.#dueWritten) || this.#forgottenDue', 'return this.#forgottenDue && written.all + live.all + this.#dueWritten < 0']
   ],
   'tombstones are never collected': [
     ['storage/collector.ts', 'return this.#changed && this.#options.state.tally.tombstonesMax > 0 && !this.#options.applying()', 'return this.#changed && this.#options.applying()']
