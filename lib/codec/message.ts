@@ -81,7 +81,7 @@ export type ControlMessage =
   /** The live stream has ended, or begun to be possible: ask again. */
   | { readonly type: 'again' }
   | { readonly type: 'credit', readonly bytes: number }
-  | { readonly type: 'heartbeat' }
+  | { readonly type: 'heartbeat', readonly timeMs: number }
   /** The logs that the sender receives live from their owners. */
   | { readonly type: 'direct', readonly logs: readonly LogId[] }
   /** What members hold durably, each as a difference to what was last said of it. */
@@ -114,6 +114,7 @@ export function encodeControl (message: ControlMessage): Buffer {
     case 'hello': writeHello(writer, message); break
     case 'want': writeWant(writer, message); break
     case 'credit': writer.varint(message.bytes); break
+    case 'heartbeat': writer.varint(message.timeMs); break
     case 'direct':
       writer.varint(message.logs.length)
       for (const log of message.logs) writer.logId(log)
@@ -148,7 +149,7 @@ function readControl (reader: ByteReader, type: number): ControlMessage {
     case types.later: return { type: 'later' }
     case types.again: return { type: 'again' }
     case types.credit: return { type: 'credit', bytes: reader.varint() }
-    case types.heartbeat: return { type: 'heartbeat' }
+    case types.heartbeat: return { type: 'heartbeat', timeMs: reader.varint() }
     case types.direct: return { type: 'direct', logs: readMany(reader, linksMax, 8, () => reader.logId()) }
     case types.acknowledge: return { type: 'acknowledge', members: readMembers(reader) }
     case types.bye: return { type: 'bye', code: reader.text(messageTextBytesMax), message: reader.text(messageTextBytesMax) }

@@ -235,7 +235,7 @@ export class Mesh implements LinkOwner {
       for (const link of this.#links) {
         const { peer } = link.session
         if (peer !== undefined) this.store.members.seen(peer.replica)
-        link.handle({ type: 'tick' })
+        link.handle({ type: 'tick', timeMs: this.system.nowMs() })
       }
       if (this.store.repairing) this.#endRepairInTime()
       this.#tick()

@@ -48,7 +48,7 @@ export type SessionEvent =
   /** The connection is there. `want` if nobody else is being asked; `listensFirst` if the peer has to speak first. */
   | { readonly type: 'connected', readonly want: boolean, readonly listensFirst?: boolean, readonly timeMs: number }
   | { readonly type: 'received', readonly frame: Frame, readonly timeMs: number }
-  | { readonly type: 'tick' }
+  | { readonly type: 'tick', readonly timeMs: number }
   /** It is this session's turn to ask for what is missing. */
   | { readonly type: 'turn' }
   /** The local vector has advanced, or the feed has grown, or an apply phase has begun or ended. */

@@ -36,6 +36,8 @@ export class Session {
   /** Our hello waits for the peer's. */
   #helloDue: Connected | undefined
   #ended = false
+  /** 1 if the peer's clock is too far ahead, -1 if it is too far behind. */
+  #clockWrong = 0
   /** What each member was last said to hold. */
   readonly #acknowledgedTo = new Map<ReplicaId, VersionVector>()
   /** For how long the peer had not seen each member when it last said so. */
@@ -118,7 +120,7 @@ export class Session {
         else this.#sendHello(event)
         return
       case 'received': return this.#received(event.frame, event.timeMs)
-      case 'tick': return this.#tick()
+      case 'tick': return this.#tick(event.timeMs)
       case 'turn': return this.#receiving.turn()
       case 'changed': return
       case 'durable': return this.#acknowledge()
@@ -149,7 +151,7 @@ export class Session {
       resolverVersion: local.resolverVersion,
       transactionBytesMax: local.transactionBytesMax,
       credit: creditWindowBytes,
-      timeMs: Math.max(0, Math.floor(timeMs)),
+      timeMs: wholeMs(timeMs),
       host: local.address?.host ?? '',
       port: local.address?.port ?? 0,
       want,
@@ -175,14 +177,24 @@ export class Session {
     if (hello.resolverVersion !== local.resolverVersion) {
       this.#warn('REPLICATION_RESOLVER_MISMATCH', `Replica ${hello.replica} has resolverVersion ${JSON.stringify(hello.resolverVersion)}, this one ${JSON.stringify(local.resolverVersion)}: they may decide conflicts differently`)
     }
-    if (timeMs - hello.timeMs > clockAheadMs) this.#warn('REPLICATION_CLOCK_BEHIND', `The clock of replica ${hello.replica} is ${Math.round((timeMs - hello.timeMs) / 1000)} s behind this one`)
-    if (hello.timeMs - timeMs > clockAheadMs) this.#warn('REPLICATION_CLOCK_AHEAD', `The clock of replica ${hello.replica} is ${Math.round((hello.timeMs - timeMs) / 1000)} s ahead of this one`)
+    this.#compareClocks(hello.timeMs, timeMs)
     this.#conversation.emit({ type: 'greeted', hello })
     this.#sendDirects()
     this.#acknowledge()
     this.#sending.begin(hello.credit)
     this.#receiving.begin(this.#wantedInHello)
     if (hello.want) this.#serve([], [])
+  }
+
+  /** Names a peer when its clock is found to be wrong, or wrong in the other direction. */
+  #compareClocks (peerMs: number, timeMs: number): void {
+    const aheadMs = peerMs - timeMs
+    const wrong = Math.abs(aheadMs) > clockAheadMs ? Math.sign(aheadMs) : 0
+    const news = wrong !== this.#clockWrong
+    this.#clockWrong = wrong
+    if (!news || wrong === 0) return
+    const [code, where] = wrong > 0 ? ['REPLICATION_CLOCK_AHEAD', 'ahead of'] as const : ['REPLICATION_CLOCK_BEHIND', 'behind'] as const
+    this.#warn(code, `The clock of replica ${this.peer!.replica} is ${Math.round(Math.abs(aheadMs) / 1000)} s ${where} this one`)
   }
 
   #warn (code: ReplicationErrorCode, message: string): void {
@@ -203,7 +215,7 @@ export class Session {
       case 'later': return this.#receiving.later()
       case 'again': return this.#receiving.again()
       case 'credit': return this.#sending.credited(frame.bytes)
-      case 'heartbeat': return
+      case 'heartbeat': return this.#compareClocks(frame.timeMs, timeMs)
       case 'direct': return this.#sending.directs(frame.logs)
       case 'acknowledge': return this.#acknowledged(frame.members)
       case 'peers': return this.#conversation.emit({ type: 'told-peers', peers: frame.peers })
@@ -294,7 +306,7 @@ export class Session {
     this.#conversation.send({ type: 'direct', logs: [...local.directLogs].filter((log) => log !== peer.log) })
   }
 
-  #tick (): void {
+  #tick (timeMs: number): void {
     const { nowMs, sentMs } = this.#conversation
     if (this.peer === undefined) {
       if (nowMs - this.#startedMs > handshakeTimeoutMs) throw new ReplicationError(`No hello within ${handshakeTimeoutMs} ms`, { code: 'REPLICATION_PEER_SILENT' })
@@ -306,6 +318,11 @@ export class Session {
     this.#sending.tick()
     if (nowMs - sentMs < heartbeatIntervalMs) return
     this.#sending.heartbeat()
-    this.#conversation.send({ type: 'heartbeat' })
+    this.#conversation.send({ type: 'heartbeat', timeMs: wholeMs(timeMs) })
   }
+}
+
+/** A time as it is sent: a clock may say what none can have. */
+function wholeMs (timeMs: number): number {
+  return Math.max(0, Math.floor(timeMs))
 }

@@ -61,7 +61,8 @@ const control: fc.Arbitrary<ControlMessage> = fc.oneof(
     collected: advances
   }),
   record({ type: fc.constant('want' as const), vector: advances, collected: advances, resume: fc.option(resume, { nil: undefined }) }),
-  fc.constantFrom({ type: 'later' as const }, { type: 'again' as const }, { type: 'heartbeat' as const }),
+  fc.constantFrom({ type: 'later' as const }, { type: 'again' as const }),
+  record({ type: fc.constant('heartbeat' as const), timeMs: count }),
   record({ type: fc.constant('credit' as const), bytes: count }),
   record({ type: fc.constant('direct' as const), logs: fc.array(log, { maxLength: 5 }) }),
   record({ type: fc.constant('acknowledge' as const), members: fc.array(record({ replica: hex, unseenSeconds: count, vector: advances }), { maxLength: 4 }) }),

@@ -74,7 +74,7 @@ export function exampleMessages (): Record<string, Buffer> {
     later: encodeControl({ type: 'later' }),
     again: encodeControl({ type: 'again' }),
     credit: encodeControl({ type: 'credit', bytes: 524288 }),
-    heartbeat: encodeControl({ type: 'heartbeat' }),
+    heartbeat: encodeControl({ type: 'heartbeat', timeMs }),
     direct: encodeControl({ type: 'direct', logs: [theirLog] }),
     acknowledge: encodeControl({ type: 'acknowledge', members: [{ replica, unseenSeconds: 5, vector: changes }] }),
     bye: encodeControl({ type: 'bye', code: 'REPLICATION_SELF', message: 'me' }),

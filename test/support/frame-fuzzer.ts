@@ -66,7 +66,7 @@ export class FrameFuzzer {
 
   #whole (): Buffer {
     switch (this.below(24)) {
-      case 0: if (this.chance(0.7)) return encodeControl({ type: 'heartbeat' }); else return this.hello({ vector: this.#vector(), collected: this.#vector(), timeMs: this.#number(), port: this.below(65_536), host: this.bytes(this.below(20)).toString('latin1') })
+      case 0: if (this.chance(0.7)) return encodeControl({ type: 'heartbeat', timeMs: this.#number() }); else return this.hello({ vector: this.#vector(), collected: this.#vector(), timeMs: this.#number(), port: this.below(65_536), host: this.bytes(this.below(20)).toString('latin1') })
       case 1: return encodeControl({ type: 'want', vector: this.#vector(), collected: this.#vector() })
       case 2: return encodeControl({ type: 'credit', bytes: this.#number() })
       case 3: return encodeControl({ type: 'direct', logs: Array.from({ length: this.below(6) }, () => this.pick(this.#logs)) })
@@ -79,7 +79,7 @@ export class FrameFuzzer {
       case 11: return encodeData({ type: 'advance', vector: this.#vector(), acknowledge: this.chance(0.5) })
       case 12: return Buffer.concat([Buffer.of(0x10), this.chance(0.2) ? this.bytes(this.below(2)) : Buffer.alloc(20_000, this.below(256))])
       case 13: return this.bytes(this.below(64))
-      default: return encodeControl({ type: this.pick(['live', 'later', 'again', 'heartbeat', 'heartbeat', 'heartbeat']) } as ControlMessage)
+      default: return encodeControl({ type: this.pick(['live', 'later', 'again', 'heartbeat', 'heartbeat', 'heartbeat']), timeMs: this.#number() } as ControlMessage)
     }
   }
 

@@ -41,7 +41,7 @@ export function fuzzedSession (seed: number): Outcome {
   if (fuzzer.chance(0.6)) take(fuzzer.hello({ credit: 1_000_000 }))
   for (let count = 0; count < framesMax && end.ended === undefined; count++) {
     take(fuzzer.frame())
-    if (fuzzer.chance(0.1)) end.handle({ type: 'tick' })
+    if (fuzzer.chance(0.1)) end.handle({ type: 'tick', timeMs: end.clockMs })
   }
   const code = end.ended
   assert.ok(code === undefined || code.startsWith('REPLICATION_'), `SEED ${seed}: ended with ${code}`)

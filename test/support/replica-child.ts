@@ -45,6 +45,7 @@ const tasks: Record<string, (options: any) => Promise<unknown>> = {
   async disconnect ({ address }) { db.replication.disconnect(address) },
   async put ({ key, value, sync }) { await db.put(key, value, { sync }) },
   async get ({ key }) { return await db.get(key) },
+  async versions ({ key }) { return (await db.replication.versions(key)).map(({ value, timestamp }) => ({ value, timestamp })) },
   /** Which of these keys are not there. */
   async missing ({ keys }: { keys: string[] }) {
     const values = await db.getMany(keys)

@@ -96,6 +96,8 @@ export class End {
   /** Vector of the delivery that is under way. */
   #delivery: readonly Advance[] | undefined
   nowMs = 0
+  /** What its clock shows: nothing makes it go but a test. */
+  clockMs = 1_700_000_000_000
 
   constructor (local: FakeReplica) {
     this.local = local
@@ -111,11 +113,11 @@ export class End {
   }
 
   connected (want: boolean): void {
-    this.handle({ type: 'connected', want, timeMs: 1_700_000_000_000 })
+    this.handle({ type: 'connected', want, timeMs: this.clockMs })
   }
 
   receive (frame: Buffer): void {
-    this.handle({ type: 'received', frame: decodeFrame(frame), timeMs: 1_700_000_000_000 })
+    this.handle({ type: 'received', frame: decodeFrame(frame), timeMs: this.clockMs })
   }
 
   /** Does what was held of a type, and holds it no more. */
@@ -240,7 +242,7 @@ export class SessionPair {
   pass (ms: number, ends: readonly End[] = [this.a, this.b]): void {
     for (let passed = 0; passed < ms; passed += 500) {
       for (const end of [this.a, this.b]) end.nowMs += 500
-      for (const end of ends) end.handle({ type: 'tick' })
+      for (const end of ends) end.handle({ type: 'tick', timeMs: end.clockMs })
       this.settle()
     }
   }

@@ -160,6 +160,23 @@ test('another resolverVersion, and a clock far ahead or behind, are warnings', (
   assert.equal(behind.a.of('warn').map(({ error }) => error.code), ['REPLICATION_CLOCK_BEHIND'])
 })
 
+test('a clock that jumps on a live link is named once, and again when it jumps the other way', () => {
+  const ends = pair().greet()
+  const codes = (): string[] => ends.a.of('warn').map(({ error }) => error.code)
+  ends.pass(2 * heartbeatIntervalMs)
+  assert.equal(codes(), [])
+  ends.b.clockMs += 3 * 3600_000
+  ends.pass(5 * heartbeatIntervalMs)
+  assert.equal(codes(), ['REPLICATION_CLOCK_AHEAD'])
+  ends.b.clockMs -= 6 * 3600_000
+  ends.pass(5 * heartbeatIntervalMs)
+  assert.equal(codes(), ['REPLICATION_CLOCK_AHEAD', 'REPLICATION_CLOCK_BEHIND'])
+  ends.b.clockMs = -1
+  ends.pass(5 * heartbeatIntervalMs)
+  assert.is(codes().length, 2)
+  assert.is(ends.a.ended, undefined)
+})
+
 test('a second hello ends the conversation', () => {
   const ends = pair().greet()
   ends.b.receive(encodeControl(ends.a.frames('hello')[0]!))
@@ -169,7 +186,7 @@ test('a second hello ends the conversation', () => {
 })
 
 test('anything before hello ends the conversation', () => {
-  for (const frame of [Buffer.of(0x11, 1, 2, 3), encodeControl({ type: 'heartbeat' }), encodeControl({ type: 'want', vector: [], collected: [] })]) {
+  for (const frame of [Buffer.of(0x11, 1, 2, 3), encodeControl({ type: 'heartbeat', timeMs: 0 }), encodeControl({ type: 'want', vector: [], collected: [] })]) {
     const { b } = pair()
     b.connected(true)
     b.receive(frame)
@@ -516,10 +533,10 @@ test('a peer that never says hello ends the conversation', () => {
   const { a } = pair()
   a.connected(true)
   a.nowMs = handshakeTimeoutMs
-  a.handle({ type: 'tick' })
+  a.handle({ type: 'tick', timeMs: a.clockMs })
   assert.is(a.ended, undefined)
   a.nowMs = handshakeTimeoutMs + 1
-  a.handle({ type: 'tick' })
+  a.handle({ type: 'tick', timeMs: a.clockMs })
   assert.is(a.ended, 'REPLICATION_PEER_SILENT')
 })
 
