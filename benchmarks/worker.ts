@@ -8,7 +8,7 @@ import { assertSame, verify, type Checked } from './verification.ts'
 import { isReplica, makeDatabase, operationsKnown, type Database, type DatabaseOptions, type Replica } from './databases.ts'
 import { keyOf, putsOf, valueOf, windowsOf, type Encoding } from './data.ts'
 import { openEcho, probe, watchArrivals, type Arrivals, type ProbeOptions, type Probes } from './latency-probe.ts'
-import { peakMemoryBytes, resetPeakMemory } from './memory.ts'
+import { peakMemoryBytes, resetPeakMemory, watchOwnMemory } from './memory.ts'
 import { nowMs } from './clock.ts'
 import { time, windowSize, type Task, type Timing } from './operations.ts'
 import { serve } from './serve.ts'
@@ -21,6 +21,7 @@ let database: Database | undefined
 let encoding: Encoding = 'utf8'
 let caughtUp: Promise<unknown> | undefined
 let arrivals: Arrivals | undefined
+let peakOwnMemory: (() => number | undefined) | undefined
 
 function current (): Database {
   if (database === undefined) throw new Error('No database is open')
@@ -47,6 +48,25 @@ async function openDatabase (options: DatabaseOptions): Promise<void> {
 
 async function put (from: number, count: number, generation: number): Promise<void> {
   for (const window of windowsOf(putsOf(from, count, encoding, generation), windowSize)) await current().batch(window)
+}
+
+interface Memory {
+  /** Resident, mapped files included. */
+  readonly peakBytes: number
+  /** Of it, what no file holds; undefined if that is not known here. */
+  readonly ownPeakBytes: number | undefined
+}
+
+function watchMemory (): void {
+  resetPeakMemory()
+  peakOwnMemory?.()
+  peakOwnMemory = watchOwnMemory()
+}
+
+function memory (): Memory {
+  const ownPeakBytes = peakOwnMemory?.()
+  peakOwnMemory = undefined
+  return { peakBytes: peakMemoryBytes(), ownPeakBytes }
 }
 
 export const commands = {
@@ -94,15 +114,15 @@ export const commands = {
   untilKnown,
 
   /** Opens an empty replica and waits until it has all that its peers have; gives the time of both together. */
-  async firstSync (options: DatabaseOptions): Promise<{ ms: number, wireBytes: number, peakMemoryBytes: number }> {
+  async firstSync (options: DatabaseOptions): Promise<{ ms: number, wireBytes: number, memory: Memory }> {
     resetWireBytes()
-    resetPeakMemory()
+    watchMemory()
     const startMs = nowMs()
     encoding = options.encoding
     database = makeDatabase(options)
     const synced = once(database, 'sync').then(nowMs)
     await database.open()
-    return { ms: await synced - startMs, wireBytes: wireBytes(), peakMemoryBytes: peakMemoryBytes() }
+    return { ms: await synced - startMs, wireBytes: wireBytes(), memory: memory() }
   },
 
   /** Ends a link, and waits until it has ended. */
@@ -147,12 +167,13 @@ export const commands = {
     return wireBytes()
   },
 
-  async resetPeakMemory (): Promise<void> {
-    resetPeakMemory()
+  async watchMemory (): Promise<void> {
+    watchMemory()
   },
 
-  async peakMemoryBytes (): Promise<number> {
-    return peakMemoryBytes()
+  /** The largest amounts since it was watched. */
+  async memory (): Promise<Memory> {
+    return memory()
   },
 
   /** Notes when writes of others become visible here, and opens a server that echoes. */

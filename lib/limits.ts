@@ -24,6 +24,9 @@ export const unitsApplyingMax = 1024
 /** Target size of one chunk of a catch-up or state transfer. */
 export const chunkBytes = 256 * 1024
 
+/** Bytes of log records that are read and taken apart at once, about; one record is always whole. */
+export const logReadBytes = 64 * 1024
+
 /** Keys that a catch-up by the log may hold in memory to sort them. */
 export const logKeysBytesMax = 16 * MiB
 

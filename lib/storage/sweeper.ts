@@ -15,7 +15,7 @@ import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { LogId } from '../core/ids.ts'
 import { indexOfDot } from '../core/siblings.ts'
 import type { VersionVector } from '../core/version-vector.ts'
-import { sweepGarbageMin, sweepOperationsMin } from '../limits.ts'
+import { logReadBytes, sweepGarbageMin, sweepOperationsMin } from '../limits.ts'
 import type { Engine } from './engine.ts'
 import { inKeyspace, keyspace, logKey, meta, readSequence } from './keyspaces.ts'
 import { LogSample } from './log-sample.ts'
@@ -30,6 +30,8 @@ export interface StoredLogRecord extends LogRecord {
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 const recordsPerStep = 500
+/** Records that are read together at first. */
+const pageRecordsMin = 8
 /** After so many steps garbage is looked for as of a later moment. */
 const stepsPerMoment = 200
 const lookUpsAtOnce = 512
@@ -166,10 +168,24 @@ export class Sweeper {
   }
 }
 
-/** The next records of a log that begin in a range of sequences. */
+/** The next records of a log that begin in a range of sequences: so many at most, and fewer of large transactions. */
 export async function readLogRecords (engine: Engine, log: LogId, from: number, to: number, limit: number): Promise<StoredLogRecord[]> {
-  const entries = await engine.iterator<Buffer, Buffer>({ gte: logKey(log, from), lte: logKey(log, to), limit, ...buffers, fillCache: false } as object).all()
-  return entries.map(([key, value]) => ({ key, ...decodeLogRecord(readSequence(key, 9), value) }))
+  const iterator = engine.iterator<Buffer, Buffer>({ gte: logKey(log, from), lte: logKey(log, to), limit, ...buffers, fillCache: false } as object)
+  const records: StoredLogRecord[] = []
+  try {
+    let bytes = 0
+    for (let size = pageRecordsMin; bytes < logReadBytes; size *= 2) {
+      const page = await iterator.nextv(size)
+      if (page.length === 0) break
+      for (const [key, value] of page) {
+        records.push({ key, ...decodeLogRecord(readSequence(key, 9), value) })
+        bytes += value.length
+      }
+    }
+  } finally {
+    await iterator.close()
+  }
+  return records
 }
 
 /** Those operations of a log that are in no sibling set at a moment, and that its vector covers. */

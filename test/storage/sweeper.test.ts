@@ -3,6 +3,7 @@ import * as assert from 'uvu/assert'
 import { decodeLogRecord } from '../../lib/codec/log-record.ts'
 import { housekeepingDelayMs, sweepOperationsMin } from '../../lib/limits.ts'
 import { keyspace, readSequence, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
+import { readLogRecords } from '../../lib/storage/sweeper.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { del, exchange, openReplica, pull, put, type TestReplica } from '../support/store.ts'
 
@@ -109,6 +110,20 @@ test('a sweep that ends half-way, since the process died or the disk was full, h
     assert.ok((await logOf(replica)).flat().length <= 2 * 79)
     if (!failed) break
   }
+})
+
+test('of large transactions few are read at once', async () => {
+  const replica = await openReplica()
+  const transactions = 40
+  for (let index = 0; index < transactions; index++) await replica.store.commit(Array.from({ length: 1000 }, (_, key) => put(`${key}`.padStart(16, '0'), '')), false)
+  let from = 1
+  let read = 0
+  for (let records = await readLogRecords(replica.engine, replica.store.ownLog, from, transactions * 1000, 500); records.length > 0; records = await readLogRecords(replica.engine, replica.store.ownLog, from, transactions * 1000, 500)) {
+    assert.ok(records.length <= 8, `${records.length} at once`)
+    read += records.length
+    from = records.at(-1)!.operations.at(-1)!.sequence + 1
+  }
+  assert.is(read, transactions)
 })
 
 test('writes go on during a sweep', async () => {
