@@ -2,9 +2,9 @@
  * Disks that are full, read-only or gone, and processes without file descriptors: no crash, no acknowledged write is
  * lost, reads go on, and all goes on by itself when the cause is gone.
  */
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { rmSync } from 'node:fs'
+import { chmodSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { test } from 'uvu'
@@ -111,6 +111,66 @@ test('a file system that becomes read-only: writes are refused, and go on when i
   disk.readOnly(false)
   const db = await openDatabase({}, location)
   assert.is(await db.get('key'), 'value')
+})
+
+/** Lets a directory take no new files, or takes that back; root is not held up by its mode. */
+function readOnly (directory: string, value: boolean): void {
+  if (process.getuid?.() === 0) execFileSync('chattr', [value ? '+i' : '-i', directory], { stdio: 'pipe' })
+  else chmodSync(directory, value ? 0o500 : 0o700)
+}
+
+function canBeReadOnly (): boolean {
+  const probe = newDirectory()
+  mkdirSync(probe)
+  try {
+    readOnly(probe, true)
+    readOnly(probe, false)
+    return true
+  } catch {
+    console.log('SKIPPED: no directory can be made read-only here')
+    return false
+  }
+}
+
+/** What takes the disk away from an open database, and gives it back. */
+async function goesOn (location: string, away: () => void, back: () => void): Promise<void> {
+  const peer = await openDatabase()
+  const db = await openDatabase({ peers: [addressOf(peer)] }, location)
+  await db.put('before', 'x')
+  await equal(db, peer)
+  const acknowledged = ['before']
+  for (let round = 0; round < 2; round++) {
+    away()
+    try {
+      const { keys, code } = await writeUntilFull(db, `round-${round}`, 400_000)
+      acknowledged.push(...keys)
+      assert.is(code, 'REPLICATION_WRITE_INDETERMINATE')
+      assert.is(codeOf(await rejection(db.put('refused', '1'))), 'LEVEL_IO_ERROR')
+      assert.is(await db.get('before'), 'x')
+      await peer.put(`from-peer-${round}`, 'y')
+    } finally {
+      back()
+    }
+    const backMs = performance.now()
+    await eventually(async () => await db.put(`after-${round}`, 'z').then(() => true, () => false), { timeoutMs: recoveryMs })
+    await eventually(async () => await db.get(`from-peer-${round}`) === 'y', { timeoutMs: recoveryMs - (performance.now() - backMs) })
+    acknowledged.push(`after-${round}`)
+    await equal(db, peer)
+  }
+  await db.close()
+  const again = await openDatabase({}, location)
+  for (const key of acknowledged) assert.ok(await again.get(key) !== undefined, key)
+  assert.not(await again.has('refused'))
+}
+
+test('a directory that becomes read-only under an open database: writes are refused, and go on when it is writable', async () => {
+  const location = newDirectory()
+  if (canBeReadOnly()) await goesOn(location, () => { readOnly(location, true) }, () => { readOnly(location, false) })
+})
+
+test('a directory that is moved away under an open database, and back', async () => {
+  const [location, elsewhere] = [newDirectory(), newDirectory()]
+  await goesOn(location, () => { renameSync(location, elsewhere) }, () => { renameSync(elsewhere, location) })
 })
 
 test('a directory that is removed under an open database: no crash, writes end in a code, and closing ends', async () => {
