@@ -40,7 +40,8 @@ const fullVector = vector(logsOfOthersMax - 100)
 const attacks: Record<AttackName, () => Promise<void>> = {
   /** A hundred in a second, from several addresses, each told byte by byte. */
   async 'slow handshakes' () {
-    const socket: Socket = connect({ port, host: '127.0.0.1', localAddress: process.platform === 'linux' ? `127.0.0.${2 + count('slow handshakes') % 20}` : '127.0.0.1' })
+    const number = count('slow handshakes')
+    const socket: Socket = connect({ port, host: '127.0.0.1', localAddress: process.platform === 'linux' ? `127.0.0.${2 + number % 20}` : '127.0.0.1' })
     sockets.add(socket)
     let said = 0
     const timer = setInterval(() => { socket.write(beginning.subarray(said, ++said)) }, 50)

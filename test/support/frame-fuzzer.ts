@@ -58,10 +58,10 @@ export class FrameFuzzer {
     })
   }
 
-  /** One frame, good or bad. */
-  frame (): Buffer {
+  /** One frame, good or bad; so many are malformed. */
+  frame (mutated = 0.4): Buffer {
     const frame = this.#whole()
-    return this.chance(0.4) ? this.mutate(frame) : frame
+    return this.chance(mutated) ? this.mutate(frame) : frame
   }
 
   #whole (): Buffer {

@@ -29,17 +29,18 @@ export interface HostileOptions {
 
 export class HostilePeer {
   readonly socket: Socket
-  /** Resolves when the connection is gone. */
+  /** Resolves when the other end has closed the connection, or it is gone. */
   readonly closed: Promise<void>
   isClosed = false
 
   private constructor (socket: Socket) {
     this.socket = socket
     this.closed = new Promise((resolve) => {
-      socket.once('close', () => {
+      const gone = (): void => {
         this.isClosed = true
         resolve()
-      })
+      }
+      socket.once('end', gone).once('close', gone)
     })
   }
 

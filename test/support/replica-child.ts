@@ -3,8 +3,8 @@
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { ReplicatedLevel } from '../../lib/index.ts'
+import { LoopWatch } from './loop-watch.ts'
 import { bytesHeld } from './memory-use.ts'
 import { randomNumbers } from './random.ts'
 
@@ -15,7 +15,7 @@ let random = randomNumbers(1)
 let counter = 0
 let links = 0
 const errors: string[] = []
-const loopDelay = monitorEventLoopDelay({ resolution: 1 })
+let loopWatch: LoopWatch | undefined
 
 /** Where the random work goes: the database, and sublevels with other encodings. */
 function places (): any[] {
@@ -106,16 +106,9 @@ const tasks: Record<string, (options: any) => Promise<unknown>> = {
   },
   /** Bytes on the heap and beside it. */
   async held () { return await bytesHeld() },
-  async watchLoop () {
-    loopDelay.enable()
-    loopDelay.reset()
-  },
-  /** The longest that the event loop was held since `watchLoop`, in milliseconds. */
-  async loopHeld () {
-    const { max } = loopDelay
-    loopDelay.disable()
-    return max / 1e6
-  },
+  async watchLoop () { loopWatch = new LoopWatch() },
+  /** The longest that the event loop was held since `watchLoop`, in milliseconds of the processor. */
+  async loopHeld () { return loopWatch!.end() },
   /** How many were made since it was opened. */
   async links () { return links },
   async peers () { return db.replication.peers() },
