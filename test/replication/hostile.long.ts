@@ -4,4 +4,4 @@
  */
 import { fuzzedLinksSuite } from '../support/fuzzed-links.ts'
 
-fuzzedLinksSuite(30_000).run()
+fuzzedLinksSuite(20_000).run()

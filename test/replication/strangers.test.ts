@@ -7,6 +7,7 @@ import { connect, createServer, type ConnectionOptions, type Server, type TlsOpt
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { ReplicatedLevel, ReplicatedLevelOptions, ReplicationError } from '../../lib/index.ts'
+import { handshakeTimeoutMs } from '../../lib/limits.ts'
 import { deriveGroupKeys } from '../../lib/network/secret.ts'
 import { makeCertificate } from '../support/certificates.ts'
 import { eventually } from '../support/eventually.ts'
@@ -277,6 +278,26 @@ attacks('renegotiation is refused', async () => {
     socket.renegotiate({}, resolve)
   })
   assert.ok(outcome !== null, 'it did not succeed')
+})
+
+attacks('a handshake that is never finished ends at its time limit, and its socket with it', async () => {
+  const dbs = [await openDatabase({ secret }), await openDatabase(presenting(good))] as Database[]
+  const sockets = (): number => process.getActiveResourcesInfo().filter((name) => name === 'TCPSocketWrap').length
+  const before = sockets()
+  await Promise.all(dbs.map(async (db) => {
+    const socket = connectTcp(db.replication.address!.port, '127.0.0.1')
+    open.push(socket)
+    const startMs = performance.now()
+    socket.on('error', () => {}).resume().write(Buffer.from('1603010200010001fc0303', 'hex'))
+    const timer = setInterval(() => { socket.write('x') }, 500)
+    await new Promise((resolve) => { socket.once('close', resolve) })
+    clearInterval(timer)
+    const tookMs = performance.now() - startMs
+    assert.ok(tookMs > handshakeTimeoutMs - 100 && tookMs < 2 * handshakeTimeoutMs, `${tookMs} ms`)
+    assert.equal(db.errors.map(({ code }) => code), ['REPLICATION_TIMEOUT'])
+    assert.match(db.errors[0]!.message, /127\.0\.0\.1:\d+/)
+  }))
+  await eventually(() => sockets() === before)
 })
 
 attacks('whoever leaves in the middle of the handshake has left, and is no trouble', async () => {

@@ -1,0 +1,217 @@
+/**
+ * What others may take of a replica, each limit by itself: in virtual time, on a network in memory.
+ */
+import { pushable } from 'it-pushable'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { encodeFrame, FrameReader } from '../../lib/codec/frames.ts'
+import { decodeFrame, encodeControl, type Frame } from '../../lib/codec/message.ts'
+import { logIdFrom } from '../../lib/core/ids.ts'
+import type { ReplicationError } from '../../lib/errors.ts'
+import { frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, linksMax, linksPerHostMax, logsMax, logsOfOthersMax, logsWarned, membersMax, membersPerMessageMax, outputStallMs, strangersMax, strangersPerHostMax } from '../../lib/limits.ts'
+import { Replicator } from '../../lib/network/replicator.ts'
+import { helloFrame } from '../support/hostile-peer.ts'
+import { MemoryNetwork } from '../support/memory-transport.ts'
+import { openReplica } from '../support/store.ts'
+import { VirtualSystem } from '../support/virtual-system.ts'
+
+const test = suite('limits')
+
+const id = (number: number): string => number.toString(16).padStart(32, '0')
+const log = (number: number): ReturnType<typeof logIdFrom> => logIdFrom(Buffer.from((number + 1).toString(16).padStart(16, '0'), 'hex'))
+const vector = (length: number): Array<{ log: ReturnType<typeof logIdFrom>, sequence: number, hlc: number }> => Array.from({ length }, (_, index) => ({ log: log(index), sequence: 1, hlc: 1024 }))
+
+/** One replica that listens, and guests that say what they like. */
+async function setUp () {
+  const system = new VirtualSystem()
+  const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 1) } })
+  const replica = await openReplica({ system })
+  const errors: ReplicationError[] = []
+  const replicator = new Replicator({
+    system,
+    store: replica.store,
+    transport: network.transport('h'),
+    protection: undefined,
+    announcementKey: undefined,
+    finder: undefined,
+    discovery: { bonjour: false, exchange: false, interfaces: undefined, port: 5353, machineOnly: false },
+    group: 'default',
+    host: 'h',
+    port: 9000,
+    portIsPreference: false,
+    peers: [],
+    resolverVersion: '',
+    transactionBytesMax: 1024 * 1024,
+    initialSyncMs: 0,
+    emit: () => {},
+    onError: (error) => { errors.push(error) }
+  })
+  await replicator.open()
+
+  /** Connects from a host; `reads` unless it is told not to. */
+  const guest = async (host: string, { reads = true } = {}) => {
+    const dialled = network.transport(host).dial({ host: 'h', port: 9000 }, { signal: new AbortController().signal, timeoutMs: 1000 })
+    await system.advance(5)
+    const connection = await dialled
+    const output = pushable<Uint8Array>()
+    connection.sink(output).catch(() => {})
+    const heard: Frame[] = []
+    const state = { ended: false }
+    const read = async (): Promise<void> => {
+      const reader = new FrameReader(frameBytesMax)
+      for await (const bytes of connection.source) for (const frame of reader.read(bytes.subarray())) heard.push(decodeFrame(Buffer.from(frame)))
+      state.ended = true
+    }
+    if (reads) read().catch(() => { state.ended = true })
+    return {
+      heard,
+      state,
+      say: (frame: Uint8Array) => { for (const part of encodeFrame(frame)) output.push(part) },
+      get farewell () { return heard.find((frame) => frame.type === 'bye')?.code }
+    }
+  }
+  const end = async (): Promise<void> => {
+    const closed = replicator.close()
+    await system.advance(2000)
+    await closed
+  }
+  const hello = (changes: Parameters<typeof helloFrame>[0]): Buffer => helloFrame({ timeMs: system.nowMs(), ...changes })
+  return { system, network, replica, replicator, errors, guest, hello, end, codes: () => errors.map(({ code }) => code) }
+}
+
+test('who does not greet has to go in time', async () => {
+  const { system, guest, codes, end } = await setUp()
+  const idle = await guest('a')
+  await system.advance(handshakeTimeoutMs - 100)
+  assert.is(idle.farewell, undefined)
+  await system.advance(1200)
+  assert.is(idle.farewell, 'REPLICATION_PEER_SILENT')
+  assert.ok(idle.state.ended)
+  assert.equal(codes(), ['REPLICATION_PEER_SILENT'])
+  await end()
+})
+
+test('of many who do not greet the oldest gives way, of one host and of all; who has greeted does not count', async () => {
+  const { system, replicator, guest, hello, codes, end } = await setUp()
+  const member = await guest('member')
+  member.say(hello({ replica: id(1) }))
+  const guests = []
+  for (let number = 0; number <= strangersPerHostMax; number++) guests.push(await guest('a'))
+  await system.advance(5)
+  assert.equal(guests.map(({ farewell }) => farewell).filter((code) => code !== undefined), ['REPLICATION_TOO_MANY_LINKS'])
+  assert.is(guests[0]!.farewell, 'REPLICATION_TOO_MANY_LINKS')
+  for (let number = 0; guests.length <= strangersMax + 1; number++) guests.push(await guest(`h${number}`))
+  await system.advance(5)
+  assert.equal(guests.map(({ farewell }) => farewell).flatMap((code, index) => code === undefined ? [] : index), [0, 1])
+  assert.is(replicator.mesh.links.size, strangersMax + 1)
+  assert.is(member.farewell, undefined)
+  assert.equal(new Set(codes()), new Set(['REPLICATION_TOO_MANY_LINKS']))
+  await end()
+})
+
+test('of those who have greeted there are so many with one host, and in all; the next one is told why he has to go', async () => {
+  const { system, replicator, guest, hello, codes, end } = await setUp()
+  const guests: Array<Awaited<ReturnType<typeof guest>>> = []
+  const greet = async (host: (number: number) => string, until: number): Promise<void> => {
+    while (guests.length < until) {
+      const some = await Promise.all(Array.from({ length: Math.min(strangersPerHostMax, until - guests.length) }, async (_, index) => await guest(host(guests.length + index))))
+      for (const [index, each] of some.entries()) each.say(hello({ replica: id(guests.length + index) }))
+      guests.push(...some)
+      await system.advance(5)
+    }
+  }
+  await greet(() => 'a', linksPerHostMax + 1)
+  assert.is(guests.pop()!.farewell, 'REPLICATION_TOO_MANY_LINKS')
+  await greet((number) => `h${number}`, linksMax + 1)
+  assert.is(guests.pop()!.farewell, 'REPLICATION_TOO_MANY_LINKS')
+  assert.ok(guests.every(({ farewell }) => farewell === undefined))
+  assert.is([...replicator.mesh.links].filter(({ session }) => session.peer !== undefined).length, linksMax)
+  assert.equal(codes(), ['REPLICATION_TOO_MANY_LINKS', 'REPLICATION_TOO_MANY_LINKS'])
+  await end()
+})
+
+test('a link that is half-open is found by the silence, and so is a peer that only listens', async () => {
+  const { system, network, replicator, guest, hello, codes, end } = await setUp()
+  const [cut, mute] = [await guest('cut'), await guest('mute')]
+  cut.say(hello({ replica: id(1) }))
+  mute.say(hello({ replica: id(2) }))
+  await system.advance(100)
+  network.partition('cut', 'h', true)
+  for (let passedMs = 0; passedMs < heartbeatTimeoutMs - 1000; passedMs += heartbeatIntervalMs) {
+    cut.say(encodeControl({ type: 'heartbeat' }))
+    await system.advance(heartbeatIntervalMs)
+  }
+  assert.is(mute.heard.filter(({ type }) => type === 'heartbeat').length >= 2, true, 'heartbeats go out meanwhile')
+  await system.advance(1500)
+  assert.is(replicator.mesh.links.size, 0)
+  assert.equal(codes(), ['REPLICATION_PEER_SILENT', 'REPLICATION_PEER_SILENT'])
+  assert.is(mute.farewell, 'REPLICATION_PEER_SILENT')
+  await end()
+})
+
+test('a peer that beats and does not read is left after a while; one that reads slowly is not', async () => {
+  const { system, network, replica, replicator, guest, hello, codes, end } = await setUp()
+  await replica.put('key', 'x'.repeat(8 * network.windowBytes))
+  const stuck = await guest('stuck', { reads: false })
+  const slow = await guest('slow')
+  stuck.say(hello({ replica: id(1), want: true, credit: 2 ** 40 }))
+  slow.say(hello({ replica: id(2), want: true, credit: 2 ** 40 }))
+  for (let passedMs = 0; passedMs < outputStallMs + 3000; passedMs += heartbeatIntervalMs) {
+    for (const each of [stuck, slow]) each.say(encodeControl({ type: 'heartbeat' }))
+    await system.advance(heartbeatIntervalMs)
+    assert.is(replicator.mesh.links.size, passedMs < outputStallMs - 2 * heartbeatIntervalMs ? 2 : replicator.mesh.links.size)
+  }
+  assert.equal(codes(), ['REPLICATION_PEER_STALLED'])
+  assert.equal([...replicator.mesh.links].map(({ session }) => session.peer!.replica), [id(2)])
+  await end()
+})
+
+test('logs that would be too many end the link, and from many on there is a warning at open', async () => {
+  const { system, replica, replicator, guest, hello, codes, end } = await setUp()
+  const many = await guest('a')
+  many.say(hello({ replica: id(1), vector: vector(logsOfOthersMax + 1) }))
+  await system.advance(100)
+  assert.is(many.farewell, 'REPLICATION_TOO_MANY_LOGS')
+  const more = await guest('a')
+  more.say(hello({ replica: id(1), vector: vector(logsMax + 1) }))
+  await system.advance(100)
+  assert.is(more.farewell, 'REPLICATION_PROTOCOL')
+  assert.equal(codes(), ['REPLICATION_TOO_MANY_LOGS', 'REPLICATION_PROTOCOL'])
+  assert.is(replicator.mesh.links.size, 0)
+  await end()
+
+  const { store } = replica
+  await store.intake.begin('catch-up', vector(logsWarned), [], 0).end(0)
+  await store.close()
+  assert.equal((await replica.reopened()).errors.map(({ code }) => code), ['REPLICATION_TOO_MANY_LOGS'])
+})
+
+test('members that would be too many end the link that names them', async () => {
+  const { system, replica, guest, hello, codes, end } = await setUp()
+  const gossip = await guest('a')
+  gossip.say(hello({ replica: id(1) }))
+  for (let number = 100; number < membersMax + 200; number += membersPerMessageMax) {
+    gossip.say(encodeControl({ type: 'acknowledge', members: Array.from({ length: membersPerMessageMax }, (_, index) => ({ replica: id(number + index), unseenSeconds: 0, vector: [] })) }))
+  }
+  await system.advance(100)
+  assert.is(gossip.farewell, 'REPLICATION_TOO_MANY_MEMBERS')
+  assert.is([...replica.store.members].length, membersMax)
+  assert.equal(codes(), ['REPLICATION_TOO_MANY_MEMBERS'])
+  await end()
+})
+
+test('an acknowledgement names so many members, and entries of vectors, at most', async () => {
+  const { system, guest, hello, codes, end } = await setUp()
+  const member = (number: number, length: number) => ({ replica: id(number), unseenSeconds: 0, vector: vector(length) })
+  for (const members of [Array.from({ length: membersPerMessageMax + 1 }, (_, index) => member(index, 0)), [member(1, logsMax), member(2, 1)]]) {
+    const gossip = await guest('a')
+    gossip.say(hello({ replica: id(1) }))
+    gossip.say(encodeControl({ type: 'acknowledge', members }))
+    await system.advance(100)
+    assert.is(gossip.farewell, 'REPLICATION_PROTOCOL')
+  }
+  assert.equal(codes(), ['REPLICATION_PROTOCOL', 'REPLICATION_PROTOCOL'])
+  await end()
+})
+
+test.run()
