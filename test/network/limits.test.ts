@@ -138,7 +138,7 @@ test('a link that is half-open is found by the silence, and so is a peer that on
   await system.advance(100)
   network.partition('cut', 'h', true)
   for (let passedMs = 0; passedMs < heartbeatTimeoutMs - 1000; passedMs += heartbeatIntervalMs) {
-    cut.say(encodeControl({ type: 'heartbeat' }))
+    cut.say(encodeControl({ type: 'heartbeat', timeMs: system.nowMs() }))
     await system.advance(heartbeatIntervalMs)
   }
   assert.is(mute.heard.filter(({ type }) => type === 'heartbeat').length >= 2, true, 'heartbeats go out meanwhile')
@@ -157,7 +157,7 @@ test('a peer that beats and does not read is left after a while; one that reads 
   stuck.say(hello({ replica: id(1), want: true, credit: 2 ** 40 }))
   slow.say(hello({ replica: id(2), want: true, credit: 2 ** 40 }))
   for (let passedMs = 0; passedMs < outputStallMs + 3000; passedMs += heartbeatIntervalMs) {
-    for (const each of [stuck, slow]) each.say(encodeControl({ type: 'heartbeat' }))
+    for (const each of [stuck, slow]) each.say(encodeControl({ type: 'heartbeat', timeMs: system.nowMs() }))
     await system.advance(heartbeatIntervalMs)
     assert.is(replicator.mesh.links.size, passedMs < outputStallMs - 2 * heartbeatIntervalMs ? 2 : replicator.mesh.links.size)
   }
