@@ -38,16 +38,6 @@ export class DotSet implements Context {
     this.#ranges.set(log, apart.sort((a, b) => a[0] - b[0]))
   }
 
-  /** Takes one write out. */
-  remove (log: LogId, sequence: number): void {
-    const parts = (this.#ranges.get(log) ?? []).flatMap(([first, last]): Range[] => {
-      if (sequence < first || sequence > last) return [[first, last]]
-      return ([[first, sequence - 1], [sequence + 1, last]] as Range[]).filter(([first, last]) => first <= last)
-    })
-    if (parts.length > 0) this.#ranges.set(log, parts)
-    else this.#ranges.delete(log)
-  }
-
   covers (log: LogId, sequence: number): boolean {
     if (this.empty) return false
     return this.#ranges.get(log)?.some(([first, last]) => first <= sequence && sequence <= last) === true

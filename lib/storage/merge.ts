@@ -174,7 +174,7 @@ export class Merger {
     if (merged.length > 1) {
       for (let index = 0; index < merged.length; index++) {
         const { type, log, sequence } = merged[index]!
-        if (type === 'put' && !(apart && indexOfDot(ours, merged[index]!) !== -1)) batch.putSiblingValue(log, sequence, values[index]!)
+        if (type === 'put') batch.putSiblingValue(log, sequence, values[index]!)
       }
     }
     const key = Buffer.from(batch.keyIn(keyspace.data).subarray(1))

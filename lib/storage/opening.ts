@@ -12,7 +12,6 @@ import { logIdFrom, replicaIdFrom } from '../core/ids.ts'
 import { VersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import type { System } from '../types.ts'
-import type { Derivation } from './derive.ts'
 import type { Engine } from './engine.ts'
 import { mendHole, readSurvivors } from './holes.ts'
 import { decodeIdentity, encodeIdentity, judge, type Identity, type IdentityStore, type Verdict } from './identity.ts'
@@ -27,7 +26,6 @@ export interface OpeningOptions {
   readonly engine: Engine
   readonly identity: IdentityStore
   readonly system: System
-  readonly derivation: Derivation
 }
 
 export interface Opening {
@@ -44,18 +42,18 @@ const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
 /** @throws `REPLICATION_NOT_A_REPLICA`, `REPLICATION_FORMAT_UNKNOWN`, `REPLICATION_CORRUPT` */
 export async function openState (options: OpeningOptions): Promise<Opening> {
-  const { engine, system, derivation } = options
+  const { engine, system } = options
   const format = await engine.get(meta.format, buffers) as Buffer | undefined
   const fresh = format === undefined
   if (fresh) await assertEmpty(engine)
   else if (format[0] !== formatVersion) throw new ReplicationError(`The database has format ${format[0] ?? 'none'}, this version reads format ${formatVersion}`, { code: 'REPLICATION_FORMAT_UNKNOWN' })
   const { verdict, identity } = await renewIdentity(options, fresh)
 
-  const loaded = await loadJournal(engine)
-  const { number, checkpoint, vector, changes, operations, lost, keys } = loaded
+  const journal = await loadJournal(engine)
+  const { number, checkpoint, vector, operations, lost, keys } = journal
   const repairing = lost > 0 || await engine.get(meta.hole, buffers) !== undefined
   const { survivors, hlc } = repairing ? await readSurvivors(engine, vector) : { survivors: new DotSet(), hlc: 0 }
-  const mends = lost > 0 ? await mendHole(engine, vector, survivors, keys, derivation) : []
+  const mends = lost > 0 ? await mendHole(engine, vector, survivors, keys) : []
 
   const tally = new LogTally(await engine.get(meta.tally, buffers) as Buffer | undefined, operations)
   const storedReplica = await engine.get(meta.replica, buffers) as Buffer | undefined
@@ -72,7 +70,7 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
     hlc: latest(vector, hlc),
     vector,
     collected,
-    journal: new Journal({ ...loaded, changes: changes.filter(({ log }) => vector.get(log) !== undefined) }),
+    journal: new Journal(journal),
     survivors,
     siblingKeys: new SiblingKeys(),
     tally,

@@ -22,6 +22,9 @@ export class Repair {
   readonly #state: ReplicaState
   readonly #writer: Writer
   readonly #derivation: Derivation
+  #ending: Promise<void> | undefined
+  /** What {@link end} has written may still be lost. */
+  #unsettled = false
 
   constructor (state: ReplicaState, writer: Writer, derivation: Derivation) {
     this.#state = state
@@ -31,7 +34,7 @@ export class Repair {
 
   /** Whether it is under way. Nothing may be sent. */
   get active (): boolean {
-    return !this.#state.survivors.empty
+    return this.#unsettled || !this.#state.survivors.empty
   }
 
   /** Whether everything has been brought. */
@@ -39,19 +42,30 @@ export class Repair {
     return this.#state.survivors.isWithin(this.#state.vector)
   }
 
-  /** Ends it. What has not been brought is written again. */
-  async end (): Promise<void> {
+  /**
+   * Ends it. What has not been brought is written again. Nothing is sent before that has left the write-ahead log: if
+   * another loss took it back, dots that others have been told are not known here would be known again.
+   */
+  end (): Promise<void> {
+    this.#ending ??= this.#end().finally(() => { this.#ending = undefined })
+    return this.#ending
+  }
+
+  async #end (): Promise<void> {
     await this.#writer.run(async (batch) => {
-      if (!this.active) return false
+      if (this.#state.survivors.empty) return false
       if (!this.complete) {
         // Lest LevelDB should lose, from its write-ahead log, what superseded a survivor whose log record goes.
         await writeOut(this.#state.engine)
         await this.#writeAgain(batch)
       }
       batch.delRaw(meta.hole)
+      this.#unsettled = true
       return true
     })
     this.#state.survivors.clear()
+    if (this.#unsettled) await writeOut(this.#state.engine)
+    this.#unsettled = false
   }
 
   async #writeAgain (batch: InnerBatch): Promise<void> {

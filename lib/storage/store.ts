@@ -125,7 +125,7 @@ export class Store {
    */
   static async open (options: StoreOptions): Promise<Store> {
     const derivation = new Derivation(options)
-    const { state, fresh, hole, save } = await openState({ ...options, derivation })
+    const { state, fresh, hole, save } = await openState(options)
     const store = new Store(options, state, derivation)
     await store.members.load(state.engine)
     store.members.met(state.replica)
