@@ -41,6 +41,8 @@ export interface LinkOwner {
   /** Makes everything durable, and tells all links. */
   flush (): Promise<void>
   warn (error: ReplicationError): void
+  /** Our log is somebody else's, too. */
+  logContradicted (): Promise<void>
   ended (link: Link, error: ReplicationError | undefined): void
 }
 
@@ -169,7 +171,7 @@ export class Link {
         await this.#owner.flush()
         this.handle({ type: 'flushed' })
       })
-      case 'log-contradicted': return this.#try(async () => { await store.replaceLog() })
+      case 'log-contradicted': return this.#try(async () => { await this.#owner.logContradicted() })
     }
   }
 

@@ -333,6 +333,11 @@ export class Mesh implements LinkOwner {
     this.#options.onError(error)
   }
 
+  async logContradicted (): Promise<void> {
+    await this.store.replaceReplica()
+    for (const link of [...this.#links]) link.end(new ReplicationError('This replica has another identity now', { code: 'REPLICATION_DISCONNECTED' }))
+  }
+
   ended (link: Link, error: ReplicationError | undefined): void {
     if (!this.#links.delete(link)) return
     this.#lobby.leave(link)

@@ -22,7 +22,7 @@ import { meta } from './keyspaces.ts'
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
 export interface MembersOptions {
-  /** This replica itself, which always counts. */
+  /** This replica itself, which always counts; see {@link Members.become}. */
   readonly self: ReplicaId
   readonly monotonicMs: () => number
   readonly memberTtlMs: number
@@ -74,6 +74,7 @@ class Member {
 
 export class Members {
   readonly #options: MembersOptions
+  #self: ReplicaId
   readonly #members = new Map<ReplicaId, Member>()
   /** What has to be saved, and as of which change. */
   readonly #unsaved = new Map<ReplicaId, number>()
@@ -87,6 +88,7 @@ export class Members {
   #savedRunningMs = 0
 
   constructor (options: MembersOptions) {
+    this.#self = options.self
     this.#options = options
     this.#openedMs = options.monotonicMs()
   }
@@ -123,6 +125,12 @@ export class Members {
     const known = this.#members.get(replica)
     if (known !== undefined && this.#counts(replica, known)) return this.seen(replica)
     this.#enter(replica, this.runningMs)
+  }
+
+  /** This replica has another id from now on; what had the old one counts on as any other. */
+  become (self: ReplicaId): void {
+    this.#self = self
+    this.met(self)
   }
 
   /** A member is linked now. */
@@ -204,14 +212,14 @@ export class Members {
   }
 
   #counts (replica: ReplicaId, member: Member): boolean {
-    return replica === this.#options.self || (!member.retired && this.runningMs - member.seenMs < this.#options.memberTtlMs)
+    return replica === this.#self || (!member.retired && this.runningMs - member.seenMs < this.#options.memberTtlMs)
   }
 
   /** What all that count hold, and this replica itself durably. */
   frontier (durable: ReadonlyVersionVector, vector: ReadonlyVersionVector): VersionVector {
     let frontier = durable.clone()
     for (const [replica, member] of this.#members) {
-      if (replica !== this.#options.self && this.#counts(replica, member)) frontier = meet(frontier, member.counted(vector))
+      if (replica !== this.#self && this.#counts(replica, member)) frontier = meet(frontier, member.counted(vector))
     }
     return frontier
   }
@@ -251,7 +259,7 @@ export class Members {
   * [Symbol.iterator] (): IterableIterator<MemberView> {
     for (const [replica, member] of this.#members) {
       const { acknowledged, retired, seenMs } = member
-      const unseenMs = replica === this.#options.self ? 0 : Math.max(0, this.runningMs - seenMs)
+      const unseenMs = replica === this.#self ? 0 : Math.max(0, this.runningMs - seenMs)
       yield { replica, acknowledged, retired, unseenMs, counted: this.#counts(replica, member) }
     }
   }

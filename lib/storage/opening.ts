@@ -78,6 +78,11 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
       this.ownLog = logIdFrom(system.randomBytes(8))
       this.ownSequence = 0
       batch.putRaw(meta.ownLog, Buffer.from(this.ownLog, 'latin1'))
+    },
+    replaceReplica (batch) {
+      this.replica = replicaIdFrom(system.randomBytes(16))
+      batch.putRaw(meta.replica, Buffer.from(this.replica, 'hex'))
+      this.replaceLog(batch)
     }
   }
   return {

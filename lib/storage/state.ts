@@ -15,7 +15,7 @@ import type { SiblingKeys } from './sibling-keys.ts'
 
 export interface ReplicaState {
   readonly engine: Engine
-  readonly replica: ReplicaId
+  replica: ReplicaId
   /** The log that this replica writes now. */
   ownLog: LogId
   /** The last sequence given out in it; ahead of the vector while a batch is in flight. */
@@ -35,4 +35,6 @@ export interface ReplicaState {
    * or has lost its last writes.
    */
   replaceLog (batch: { putRaw (key: Buffer, value: Uint8Array): void }): void
+  /** Goes on as another replica, in a new log. */
+  replaceReplica (batch: { putRaw (key: Buffer, value: Uint8Array): void }): void
 }

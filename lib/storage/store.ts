@@ -247,12 +247,12 @@ export class Store {
     await this.#saveMembers((batch) => { batch.sync = true })
   }
 
-  /** Writes on in a new log: the end of the old one is not ours any more. */
-  async replaceLog (): Promise<void> {
-    await this.#writer.run((batch) => {
+  /** Goes on as another replica, in a new log: somebody else may have what was ours. */
+  async replaceReplica (): Promise<void> {
+    await this.#saveMembers((batch) => {
       batch.sync = true
-      this.#state.replaceLog(batch)
-      return true
+      this.#state.replaceReplica(batch)
+      this.members.become(this.#state.replica)
     })
   }
 

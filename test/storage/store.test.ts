@@ -109,16 +109,20 @@ test('a log without writes is in no vector', async () => {
   assert.is(again.store.vector.size, 0)
 })
 
-test('a replaced log leaves what was written, and later writes are in the new one', async () => {
+test('another replica, with a log of its own, leaves what was written, and later writes are in the new one', async () => {
   const replica = await openReplica()
   await replica.put('a', '1')
-  const old = replica.store.ownLog
-  await replica.store.replaceLog()
+  const { ownLog: old, replica: id } = replica.store
+  await replica.store.replaceReplica()
   await replica.put('a', '2')
   assert.is.not(replica.store.ownLog, old)
   assert.equal([replica.store.vector.sequenceOf(old), replica.store.vector.sequenceOf(replica.store.ownLog)], [1, 1])
   const again = await replica.reopened()
   assert.is(again.store.ownLog, replica.store.ownLog)
+  assert.is(again.store.replica, replica.store.replica)
+  assert.is.not(again.store.replica, id)
+  await again.store.flush()
+  assert.equal([...again.store.members].map(({ replica }) => replica).sort(), [id, again.store.replica].sort())
   await checkInvariants(again.engine, { vector: again.store.vector as never })
 })
 
