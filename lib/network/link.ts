@@ -128,7 +128,9 @@ export class Link {
   #perform (effect: Effect): void {
     const { store } = this.#owner
     switch (effect.type) {
-      case 'send': return this.#send(effect.frame)
+      case 'send':
+        store.tellPeers()
+        return this.#send(effect.frame)
       case 'greeted': return this.#owner.greeted(this, effect.hello)
       case 'request-turn': return this.#afterDeliveries(() => { this.#owner.requestTurn(this) })
       case 'release-turn': return this.#afterDeliveries(() => { this.#owner.releaseTurn(this) })

@@ -6,13 +6,22 @@
  * and birth time, and its change time. If nonce, inode or birth time differ at the next open, the directory is a copy
  * or was restored: new replica id, new log. If only the change time differs (chown does that), or the machine
  * restarted since an unclean close, the end of the log may be gone: new log, same replica.
+ *
+ * While the machine runs, a process that is killed loses nothing. A file system may still lose the end of LevelDB's
+ * write-ahead log, which nobody could tell from a shorter one. So another small file says up to where peers have been told
+ * of the log: if less than that is here, the same dot would name two writes. It need not be synced, since a restart of the
+ * machine is noticed anyway.
  */
+import { closeSync, constants, openSync, writeSync } from 'node:fs'
 import { mkdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ByteReader, ByteWriter } from '../codec/bytes.ts'
+import { logIdFrom, type LogId } from '../core/ids.ts'
 import { ReplicationError } from '../errors.ts'
+import { dotBytes, readSequence, writeDot } from './keyspaces.ts'
 
 export const identityFileName = 'REPLICA'
+const toldFileName = 'REPLICA.told'
 /** Where a plain database is being made a replica: the name of its directory, and this. */
 export const adoptingSuffix = '.adopting'
 const bootIdFile = '/proc/sys/kernel/random/boot_id'
@@ -34,6 +43,16 @@ export interface IdentityStore {
   read (): Promise<Identity | undefined>
   /** Puts a new identity there, durably, and returns what {@link read} would. */
   renew (nonce: string): Promise<Identity>
+  /** How far peers have been told of a log; none where nothing of a log is ever lost unnoticed. */
+  told? (): Promise<Told | undefined>
+  /** Remembers that peers are told of a log up to here, before they are. */
+  tell? (told: Told): void
+  close? (): void
+}
+
+export interface Told {
+  readonly log: LogId
+  readonly sequence: number
 }
 
 /** Compares what the database remembers with what is there. */
@@ -48,6 +67,7 @@ export function judge (remembered: Identity | undefined, found: Identity | undef
 export class IdentityFile implements IdentityStore {
   readonly #directory: string
   readonly #path: string
+  #toldFile: number | undefined
 
   constructor (directory: string) {
     this.#directory = directory
@@ -92,6 +112,32 @@ export class IdentityFile implements IdentityStore {
     await rename(next, this.#path)
     return (await this.read())!
   }
+
+  get #toldPath (): string {
+    return join(this.#directory, toldFileName)
+  }
+
+  async told (): Promise<Told | undefined> {
+    try {
+      const bytes = await readFile(this.#toldPath)
+      return bytes.length === dotBytes ? { log: logIdFrom(bytes.subarray(0, 8)), sequence: readSequence(bytes, 8) } : undefined
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+      throw error
+    }
+  }
+
+  tell ({ log, sequence }: Told): void {
+    this.#toldFile ??= openSync(this.#toldPath, constants.O_RDWR | constants.O_CREAT, 0o644)
+    const bytes = Buffer.allocUnsafe(dotBytes)
+    writeDot(bytes, 0, log, sequence)
+    writeSync(this.#toldFile, bytes, 0, dotBytes, 0)
+  }
+
+  close (): void {
+    if (this.#toldFile !== undefined) closeSync(this.#toldFile)
+    this.#toldFile = undefined
+  }
 }
 
 /** Removes what {@link IdentityFile} laid down, the directory included if nothing else is left in it. */
@@ -99,6 +145,7 @@ export async function removeIdentityFile (directory: string): Promise<void> {
   if (!await exists(join(directory, identityFileName))) return
   await rm(join(directory, identityFileName), { force: true })
   await rm(join(directory, `${identityFileName}.next`), { force: true })
+  await rm(join(directory, toldFileName), { force: true })
   await rmdir(directory).catch(() => {})
 }
 

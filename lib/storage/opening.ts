@@ -34,6 +34,8 @@ export interface Opening {
   readonly fresh: boolean
   /** How many of the last batches LevelDB has lost from its write-ahead log. */
   readonly hole: { readonly lost: number, readonly since: number } | undefined
+  /** Whether LevelDB has lost the end of its write-ahead log, of which peers had been told. */
+  readonly tailLost: boolean
   /** Adds what the first batch has to say before any other. */
   save (batch: InnerBatch): void
 }
@@ -59,7 +61,9 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
   const storedReplica = await engine.get(meta.replica, buffers) as Buffer | undefined
   const storedLog = await engine.get(meta.ownLog, buffers) as Buffer | undefined
   const keepsReplica = verdict !== 'new-replica' && storedReplica !== undefined
-  const keepsLog = verdict === 'same' && storedLog !== undefined && lost === 0
+  const told = await options.identity.told?.()
+  const tailLost = storedLog !== undefined && told?.log === logIdFrom(storedLog) && told.sequence > vector.sequenceOf(told.log)
+  const keepsLog = verdict === 'same' && storedLog !== undefined && lost === 0 && !tailLost
   const collected = await loadCollected(engine, vector)
   const ownLog = keepsLog ? logIdFrom(storedLog) : logIdFrom(system.randomBytes(8))
   const state: ReplicaState = {
@@ -88,6 +92,7 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
   return {
     state,
     fresh,
+    tailLost: tailLost && verdict === 'same',
     hole: lost > 0 ? { lost, since: number - checkpoint } : undefined,
     save: (batch) => {
       batch.sync = true

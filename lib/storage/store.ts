@@ -20,7 +20,7 @@ import { Derivation, type Encodings } from './derive.ts'
 import { writeOut, type Engine } from './engine.ts'
 import { Feed } from './feed.ts'
 import { Housekeeping } from './housekeeping.ts'
-import type { IdentityStore } from './identity.ts'
+import type { IdentityStore, Told } from './identity.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import type { Unit } from './unit.ts'
 import { Intake } from './intake.ts'
@@ -78,6 +78,7 @@ export class Store {
   readonly #durable = new VersionVector()
   /** Background work that has to end before the engine closes. */
   readonly #background = new Set<Promise<void>>()
+  #told: Told | undefined
   #closing = false
 
   private constructor (options: StoreOptions, state: ReplicaState, derivation: Derivation) {
@@ -125,7 +126,7 @@ export class Store {
    */
   static async open (options: StoreOptions): Promise<Store> {
     const derivation = new Derivation(options)
-    const { state, fresh, hole, save } = await openState(options)
+    const { state, fresh, hole, tailLost, save } = await openState(options)
     const store = new Store(options, state, derivation)
     await store.members.load(state.engine)
     store.members.met(state.replica)
@@ -135,6 +136,7 @@ export class Store {
     store.#durable.join(state.vector)
     if (hole !== undefined) options.onError(new ReplicationError(`LevelDB has lost ${hole.lost} of the last ${hole.since} batches from its write-ahead log; peers are asked for them, and the others are written again if need be`, { code: 'REPLICATION_HOLE' }))
     if (state.vector.size >= logsWarned) options.onError(new ReplicationError(`The group has written ${state.vector.size} logs, of at most ${logsMax}`, { code: 'REPLICATION_TOO_MANY_LOGS' }))
+    if (tailLost) options.onError(new ReplicationError('LevelDB has lost the end of its write-ahead log, of which peers have been told: this replica writes on in a new log, and they bring back what they have', { code: 'REPLICATION_LOG_REPLACED' }))
     const recovery = await store.intake.recover()
     store.#inBackground(recovery.done)
     store.#inBackground(store.#loadSiblings())
@@ -241,6 +243,16 @@ export class Store {
     return source!
   }
 
+  /** Something is about to leave for a peer: up to where in our log is remembered first. */
+  tellPeers (): void {
+    const { ownLog: log, vector } = this.#state
+    const sequence = vector.sequenceOf(log)
+    if (sequence === 0 || (sequence === this.#told?.sequence && log === this.#told.log)) return
+    const told = { log, sequence }
+    this.#options.identity.tell?.(told)
+    this.#told = told
+  }
+
   /** Does not count a member any more. Resolves when that is on disk. */
   async retire (replica: ReplicaId): Promise<void> {
     this.members.retire(replica)
@@ -332,6 +344,7 @@ export class Store {
       this.#options.onError(new ReplicationError('The last write of a clean close failed', { code: 'REPLICATION_INTERNAL', cause }))
     }
     await this.#writer.drained()
+    this.#options.identity.close?.()
   }
 
   /** What was going on when a write failed goes on, from what is on disk. */

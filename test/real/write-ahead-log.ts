@@ -10,7 +10,7 @@ import { newDirectory } from '../support/directory.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { damageLog, damages } from '../support/log-mutator.ts'
 import { LossyMemory } from '../support/lossy-memory.ts'
-import { exchange, MemoryIdentity, openReplica, pull, type TestReplica } from '../support/store.ts'
+import { exchange, openReplica, pull, type TestReplica } from '../support/store.ts'
 import { VirtualSystem } from '../support/virtual-system.ts'
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
@@ -21,9 +21,7 @@ function levelAt (location: string): ClassicLevel<Buffer, Buffer> {
 
 async function copyOf (memory: LossyMemory, replica: TestReplica): Promise<TestReplica> {
   const copy = await memory.reopenedWithout(new Set())
-  const identity = new MemoryIdentity()
-  identity.current = replica.identity.current
-  return await openReplica({ engine: copy.asEngine, identity })
+  return await openReplica({ engine: copy.asEngine, identity: replica.identity.clone() })
 }
 
 export interface Outcome {
@@ -49,7 +47,9 @@ export async function damageCopies (count: number, seed: number): Promise<Outcom
     if (below(5) === 0) await writer.del(`k${below(20)}`)
     await writer.put(`once-${index}`, `${index}`)
     if (writer === replica) own.push(`once-${index}`)
-    if (index % 10 === 0 && index < 100) await exchange(replica, peer)
+    if (index % 10 !== 0 || index >= 100) continue
+    replica.store.tellPeers()
+    await exchange(replica, peer)
   }
   for (const key of Object.keys(await peer.data())) if (key.startsWith('once')) shared.add(key)
   const values = await valuesOfDots(peer)
@@ -60,7 +60,7 @@ export async function damageCopies (count: number, seed: number): Promise<Outcom
       const directory = newDirectory()
       cpSync(location, directory, { recursive: true })
       damageLog(directory, damage, () => random.random())
-      await meetAgain(directory, replica, await copyOf(memory, peer), { shared, own, values, outcome })
+      await meetAgain(directory, replica, await copyOf(memory, peer), { shared, own, values, outcome, writesFirst: below(2) === 0 })
     } catch (error) {
       throw new Error(`${damage}, run ${run} of seed ${seed}: ${(error as Error).stack}`)
     }
@@ -74,11 +74,12 @@ interface Expectation {
   readonly own: readonly string[]
   readonly values: ReadonlyMap<string, string>
   readonly outcome: Outcome
+  /** Whether the damaged one goes on writing before it meets anybody. */
+  readonly writesFirst: boolean
 }
 
-async function meetAgain (directory: string, original: TestReplica, peer: TestReplica, { shared, own, values, outcome }: Expectation): Promise<void> {
-  const identity = new MemoryIdentity()
-  identity.current = original.identity.current
+async function meetAgain (directory: string, original: TestReplica, peer: TestReplica, { shared, own, values, outcome, writesFirst }: Expectation): Promise<void> {
+  const identity = original.identity.clone()
   const level = levelAt(directory)
   const opened = await openReplica({ engine: level as unknown as Engine, identity })
   const hole = opened.errors.some(({ code }) => code === 'REPLICATION_HOLE')
@@ -88,6 +89,7 @@ async function meetAgain (directory: string, original: TestReplica, peer: TestRe
   else outcome.lostTails++
   const before = await opened.data()
   const survived = own.filter((key) => key in before)
+  if (writesFirst) for (let index = 0; index < 40; index++) await opened.put(`k${index % 20}`, `alone ${index}`)
   await pull(opened, peer)
   if (opened.store.repairing) {
     outcome.rewritten++

@@ -1,6 +1,7 @@
 /**
  * Opening and closing a store: format, vector, identity.
  */
+import { existsSync } from 'node:fs'
 import { chmod, copyFile, cp, mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'uvu'
@@ -302,6 +303,31 @@ test('an identity file gives what it renewed, and a new one at each open', async
   const second = await file.renew('two')
   assert.is.not(second.inode + second.birthTime + second.changeTime, first.inode + first.birthTime + first.changeTime)
   assert.equal((await readdir(location)), ['REPLICA'])
+})
+
+test('a file beside LevelDB says up to where peers have been told, and a log of which less is left is not written on', async () => {
+  const location = newDirectory()
+  let replica = await openDirectory(location)
+  await replica.put('a', '1')
+  replica.store.tellPeers()
+  await replica.put('a', '2')
+  const log = replica.store.ownLog
+  assert.equal(await new IdentityFile(location).told(), { log, sequence: 1 })
+  replica.store.tellPeers()
+  assert.equal(await new IdentityFile(location).told(), { log, sequence: 2 })
+  await closeCleanly(replica)
+
+  replica = await openDirectory(location)
+  assert.is(replica.store.ownLog, log)
+  await closeCleanly(replica)
+
+  new IdentityFile(location).tell({ log, sequence: 3 })
+  replica = await openDirectory(location)
+  assert.is.not(replica.store.ownLog, log)
+  assert.is(replica.errors[0]?.code, 'REPLICATION_LOG_REPLACED')
+  await closeCleanly(replica)
+  await ReplicatedLevel.destroy(location)
+  assert.not.ok(existsSync(location))
 })
 
 test('what members hold durably only grows, and is there after reopen', async () => {

@@ -11,7 +11,7 @@ import type { ReplicationError } from '../../lib/errors.ts'
 import { memberTtlDefaultMs, transactionBytesDefault } from '../../lib/limits.ts'
 import type { Delivery } from '../../lib/storage/delivery.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
-import type { Identity, IdentityStore } from '../../lib/storage/identity.ts'
+import type { Identity, IdentityStore, Told } from '../../lib/storage/identity.ts'
 import type { Operation } from '../../lib/storage/local.ts'
 import type { MergeReport } from '../../lib/storage/merge.ts'
 import { LogSource } from '../../lib/storage/log-source.ts'
@@ -25,6 +25,7 @@ import { VirtualSystem } from './virtual-system.ts'
 export class MemoryIdentity implements IdentityStore {
   current: Identity | undefined
   bootId = 'boot'
+  #told: Told | undefined
   #renewals = 0
 
   async read (): Promise<Identity | undefined> {
@@ -35,6 +36,22 @@ export class MemoryIdentity implements IdentityStore {
     this.#renewals++
     this.current = { nonce, inode: String(this.#renewals), birthTime: '1', changeTime: String(this.#renewals), bootId: this.bootId }
     return this.current
+  }
+
+  async told (): Promise<Told | undefined> {
+    return this.#told
+  }
+
+  tell (told: Told): void {
+    this.#told = told
+  }
+
+  /** That of a copy which takes itself for the original. */
+  clone (): MemoryIdentity {
+    const identity = new MemoryIdentity()
+    identity.current = this.current
+    identity.#told = this.#told
+    return identity
   }
 }
 
