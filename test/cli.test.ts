@@ -2,6 +2,7 @@
  * The command line, as scripts use it.
  */
 import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -21,8 +22,14 @@ interface Run {
   readonly code: Promise<number | null>
 }
 
+/** What is still there when a test fails would keep this process alive. */
+const alive = new Set<ReturnType<typeof spawn>>()
+process.once('exit', () => { for (const child of alive) child.kill() })
+
 function start (...args: string[]): Run {
   const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), cli, ...args])
+  alive.add(child)
+  child.once('close', () => { alive.delete(child) })
   const run: Run = {
     stdout: '',
     stderr: '',
@@ -73,6 +80,31 @@ test('--json answers one value a line; import takes a file', async () => {
   const { code, stdout } = await script(`import ${file}\ncount\nget key-7\n`, join(directory, 'db'), '--port', '0', '--json')
   assert.equal(stdout.trim().split('\n').map((line) => JSON.parse(line)), [{ imported: 2500 }, { count: 2500 }, { key: 'key-7', value: '{"index":7}' }])
   assert.is(code, 0)
+})
+
+test('with a group they find each other, and with --no-discovery nobody, until a --peer is named', async () => {
+  const group = `cli-${randomBytes(4).toString('hex')}`
+  const open = async (...args: string[]): Promise<{ run: Run, address: string }> => {
+    const run = start(newDirectory(), '--port', '0', '--group', group, ...args)
+    return { run, address: (await eventually(() => /listening on (\S+)/.exec(run.stderr)?.[1], { timeoutMs: 20_000 }))! }
+  }
+  const runs = [await open(), await open('--no-discovery'), await open()]
+  const [first, hermit, second] = runs.map(({ run }) => run) as [Run, Run, Run]
+  const links = async (run: Run): Promise<number> => {
+    const before = run.stdout.length
+    run.write('peers\ncount\n')
+    const answer = await eventually(() => /^([\s\S]*)^0\n/m.exec(run.stdout.slice(before))?.[1])
+    return answer!.split('\n').filter((line) => /\blive\b/.test(line)).length
+  }
+  await eventually(async () => await links(first) === 1 && await links(second) === 1, { timeoutMs: 20_000, message: 'they find each other' })
+  assert.is(await links(hermit), 0)
+  const friend = await open('--no-discovery', '--peer', runs[1]!.address)
+  await eventually(async () => await links(hermit) === 1 && await links(friend.run) === 1, { timeoutMs: 20_000, message: 'a peer that is named is linked' })
+  assert.equal([await links(first), await links(second)], [1, 1])
+  for (const { run } of [...runs, friend]) {
+    run.end()
+    assert.is(await run.code, 0)
+  }
 })
 
 test('two of them replicate; SIGTERM closes one, and it opens again', async () => {

@@ -4,4 +4,4 @@
  */
 import { attackSuite } from '../support/attack.ts'
 
-attackSuite({ rounds: 8, pings: 200 }).run()
+attackSuite({ rounds: 5, pings: 100 }).run()

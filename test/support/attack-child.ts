@@ -38,7 +38,7 @@ const fullVector = vector(logsOfOthersMax - 100)
 
 /** Each is repeated while it lasts. */
 const attacks: Record<AttackName, () => Promise<void>> = {
-  /** A hundred in a second, from several addresses, each told byte by byte. */
+  /** Two hundred in a second, from several addresses, each told byte by byte. */
   async 'slow handshakes' () {
     const number = count('slow handshakes')
     const socket: Socket = connect({ port, host: '127.0.0.1', localAddress: process.platform === 'linux' ? `127.0.0.${2 + number % 20}` : '127.0.0.1' })
@@ -49,7 +49,7 @@ const attacks: Record<AttackName, () => Promise<void>> = {
       clearInterval(timer)
       sockets.delete(socket)
     })
-    await pause(10)
+    await pause(5)
   },
   async 'frames of 4 GiB' () {
     const peer = await dial()
