@@ -108,6 +108,9 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
   'a unit is applied although the one before it has failed': [
     ['storage/intake.ts', "if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit before this one could not be applied', { code: 'REPLICATION_DISCONNECTED' })", 'void [log, sequence]']
   ],
+  'that the peer fell behind is not heard while its delivery is awaited': [
+    ['sync/receiving.ts', "if (this.#state === 'asked' || this.#state === 'delivering') this.#wantsAgain = true", "if (this.#state === 'asked' || this.#state === 'delivering') this.#wantsAgain = false"]
+  ],
   'a checkpoint passes for written by a batch that does not hold it': [
     ['storage/journal.ts', 'this.#checkpoint = this.#written.number\n      if (this.#ready === this.#written) this.#ready = undefined\n    }', 'this.#checkpoint = this.#written.number\n    }\n    this.#ready = undefined']
   ]

@@ -9,6 +9,7 @@ import { bytesEncodings } from '../../lib/encodings.ts'
 import type { ReplicationError } from '../../lib/errors.ts'
 import { Replicator } from '../../lib/network/replicator.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
+import { keyspace } from '../../lib/storage/keyspaces.ts'
 import { Store } from '../../lib/storage/store.ts'
 import type { Dice } from './dice.ts'
 import { DiskIdentity, SimulatedLevel, Disk, type RawOperation, type Tree } from './disk.ts'
@@ -201,6 +202,7 @@ export class Machine {
     const wasApplying = process.witness.applying !== undefined
     process.witness.observe(operations, before, after)
     if (!wasApplying && process.witness.applying !== undefined) world.onApplying(this.name)
+    else if (process.witness.applying === undefined && operations.some(({ type, key }) => type === 'put' && key[0] === keyspace.stage)) world.onStaged(this.name)
     if (sync) process.syncedSeen = process.witness.seen
     this.liveMax = Math.max(this.liveMax, process.witness.live)
     if (process.store !== undefined) checkFeed(world, this.name, process.store)

@@ -51,6 +51,7 @@ async function live (group: Group): Promise<void> {
   const steps = dice.between(80, 200)
   const cutting = dice.pick([0, 0, 0.1, 0.3])
   world.onDelivering = (name) => { if (dice.chance(cutting)) cutSoon(group, name) }
+  world.onStaged = (name) => { hitWhileStaging(group, name) }
   world.onApplying = (name) => { hitWhileApplying(group, machines.find((machine) => machine.name === name)!) }
   for (let step = 0; step < steps; step++) {
     await world.pass(dice.exponential(pauseMs))
@@ -64,6 +65,18 @@ function cutSoon ({ world }: Group, name: string): void {
   scheduler.after(dice.exponential(5), () => {
     world.count('cut in a delivery')
     world.log(`the connection ${network.cutOneOf(name) ?? 'of nobody'} breaks`)
+  })
+}
+
+/** Long deliveries are rare: what cuts them short, again and again, has to aim. */
+function hitWhileStaging ({ world, machines }: Group, name: string): void {
+  const { dice, network, scheduler } = world
+  if (!dice.chance(0.1)) return
+  scheduler.after(dice.exponential(10), () => {
+    world.count('cuts of long deliveries')
+    world.log(`the connection ${network.cutOneOf(name) ?? 'of nobody'} breaks`)
+    const others = machines.filter((machine) => machine.ready && machine.name !== name)
+    if (others.length > 0) write(world, dice.pick(others), 3)
   })
 }
 
@@ -181,7 +194,7 @@ async function heal (group: Group): Promise<void> {
   const { world, machines } = group
   const { network } = world
   world.log('all faults end')
-  world.onApplying = () => {}
+  world.onStaged = world.onApplying = () => {}
   world.onDelivering = () => {}
   network.heal()
   for (const machine of machines) {

@@ -47,6 +47,8 @@ export class World {
   readonly transactionBytesMax = 64 * 1024
   readonly counts: Record<string, number> = {}
   violation: Error | undefined
+  /** A part of a long delivery has come to this machine's disk. */
+  onStaged: (name: string) => void = () => {}
   /** An apply phase has begun on this machine. */
   onApplying: (name: string) => void = () => {}
   /** A machine has taken in a part of a delivery. */
