@@ -121,6 +121,22 @@ test('a disk that keeps only what was synced', async () => {
   if (disk !== undefined) await losesPower(new Image(disk))
 })
 
+for (const byDefault of [false, true]) {
+  test(`a write with sync: true${byDefault ? ' as the default' : ''} that has resolved is there after a loss of power`, async () => {
+    const disk = canMount() ? DiskImage.make(32) : undefined
+    if (disk === undefined) return
+    const medium = new Image(disk)
+    const replica = await ReplicaProcess.open(medium.directory, { port: false, sync: byDefault })
+    const keys = Array.from({ length: 20 }, (_, index) => `key-${index}`)
+    for (const key of keys) await replica.do('put', byDefault ? { key, value: 'x' } : { key, value: 'x', sync: true })
+    await replica.kill()
+    medium.losePower()
+    const again = await ReplicaProcess.open(medium.directory, { port: false })
+    assert.equal(await again.do('missing', { keys }), [])
+    await again.close()
+  })
+}
+
 test('a write-ahead log that is cut where it was synced last', async () => {
   if (canMount()) await losesPower(new CutLog())
 })
