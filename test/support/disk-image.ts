@@ -8,6 +8,9 @@ import { execFileSync } from 'node:child_process'
 import { copyFileSync, constants, mkdirSync } from 'node:fs'
 import { newDirectory } from './directory.ts'
 
+const mounted = new Set<DiskImage>()
+process.once('exit', () => { for (const disk of mounted) disk.remove() })
+
 function run (command: string, ...args: string[]): void {
   execFileSync(command, args, { stdio: 'pipe' })
 }
@@ -22,7 +25,7 @@ export class DiskImage {
     mkdirSync(this.directory)
     // What is dirty stays in memory for half a minute, as long as nobody syncs.
     run('mount', '-o', 'loop,commit=300', file, this.directory)
-    process.prependOnceListener('exit', () => { this.remove() })
+    mounted.add(this)
   }
 
   /** Makes one; undefined, and a word about it, where that is not allowed. */
@@ -46,6 +49,7 @@ export class DiskImage {
   }
 
   remove (): void {
+    mounted.delete(this)
     try { run('umount', '-l', this.directory) } catch {}
   }
 }
