@@ -3,6 +3,7 @@
  */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { eventually } from '../support/eventually.ts'
 import { addressOf, closeAll, equal, linked, openDatabase } from '../support/replicas.ts'
 
 const test = suite('large')
@@ -67,6 +68,16 @@ test('a transaction that is taken can be sent, however small its operations are'
   }
   assert.ok(taken > 0)
   assert.equal([...a.errors, ...b.errors], [])
+})
+
+test('a transaction above what the peer takes ends the link with a code on both sides, and what it takes in parts comes all the same', async () => {
+  const a = await openDatabase()
+  const b = await openDatabase({ transactionBytesMax: MiB })
+  a.replication.connect(addressOf(b))
+  await linked(a, b)
+  await a.batch(Array.from({ length: 40 }, (_, index) => ({ type: 'put', key: String(index), value: 'x'.repeat(MiB) })))
+  await eventually(() => [a, b].every(({ errors }) => errors.some(({ code }) => code === 'REPLICATION_FRAME_TOO_LARGE')), { timeoutMs: 30_000 })
+  await eventually(async () => (await b.keys().all()).length === 40, { timeoutMs: 60_000 })
 })
 
 test.run()
