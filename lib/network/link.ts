@@ -131,7 +131,9 @@ export class Link {
       case 'send':
         store.tellPeers()
         return this.#send(effect.frame)
-      case 'greeted': return this.#owner.greeted(this, effect.hello)
+      case 'greeted':
+        this.#try(async () => { if (await store.contradicts(effect.hello.vector)) await this.#owner.logContradicted() })
+        return this.#owner.greeted(this, effect.hello)
       case 'request-turn': return this.#afterDeliveries(() => { this.#owner.requestTurn(this) })
       case 'release-turn': return this.#afterDeliveries(() => { this.#owner.releaseTurn(this) })
       case 'live': return this.#owner.live(this, effect.live)

@@ -92,7 +92,7 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
   return {
     state,
     fresh,
-    tailLost: tailLost && verdict === 'same',
+    tailLost: tailLost && verdict === 'same' && lost === 0,
     hole: lost > 0 ? { lost, since: number - checkpoint } : undefined,
     save: (batch) => {
       batch.sync = true

@@ -8,10 +8,11 @@
  * collected tombstone.
  */
 import type { ResumePoint } from '../codec/message.ts'
+import { decodeLogRecord } from '../codec/log-record.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import { holdsPut, type SiblingSet } from '../core/siblings.ts'
-import { VersionVector, type ReadonlyVersionVector } from '../core/version-vector.ts'
+import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { journalTrimMin, logsMax, logsWarned } from '../limits.ts'
 import type { ErrorListener, Resolver, System, Version } from '../types.ts'
@@ -24,7 +25,7 @@ import type { IdentityStore, Told } from './identity.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import type { Unit } from './unit.ts'
 import { Intake } from './intake.ts'
-import { inKeyspace, keyspace, meta, siblingKey, wholeKeyspace } from './keyspaces.ts'
+import { inKeyspace, keyspace, logKey, meta, readSequence, siblingKey, wholeKeyspace } from './keyspaces.ts'
 import type { Operation } from './local.ts'
 import { Members } from './members.ts'
 import { LogSource } from './log-source.ts'
@@ -241,6 +242,18 @@ export class Store {
       return false
     })
     return source!
+  }
+
+  /** Whether a peer's entry for our own log names a write that is not ours, as far as the log still tells. */
+  async contradicts (vector: readonly Advance[]): Promise<boolean> {
+    const { engine, ownLog } = this.#state
+    const entry = vector.find(({ log }) => log === ownLog)
+    if (entry === undefined) return false
+    const range = { gte: logKey(ownLog, 1), lte: logKey(ownLog, entry.sequence), reverse: true, limit: 1 }
+    const [stored] = await engine.iterator<Buffer, Buffer>({ ...range, ...buffers }).all()
+    if (stored === undefined) return false
+    const { hlc, operations } = decodeLogRecord(readSequence(stored[0], 9), stored[1])
+    return hlc !== entry.hlc && operations.some(({ sequence }) => sequence === entry.sequence)
   }
 
   /** Something is about to leave for a peer: up to where in our log is remembered first. */

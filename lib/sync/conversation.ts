@@ -47,14 +47,14 @@ export class Conversation {
   /**
    * Takes in what the peer says that it has: all that names logs passes here first.
    *
-   * @throws `REPLICATION_LOG_REPLACED` if it knows more of our own log than we do, `REPLICATION_TOO_MANY_LOGS`
+   * @throws `REPLICATION_LOG_REPLACED` if it knows more of our own log than we do, or something else, `REPLICATION_TOO_MANY_LOGS`
    */
   learn (advances: readonly Advance[]): void {
     const { local, peerKnows } = this
     for (const advance of advances) {
-      if (advance.log === local.log && advance.sequence > local.vector.sequenceOf(advance.log)) {
+      if (advance.log === local.log && !isOurs(advance, local.vector.get(advance.log))) {
         this.emit({ type: 'log-contradicted' })
-        throw new ReplicationError(`The peer knows more of the log of replica ${local.replica} than that one itself, which was restored or copied: it writes on in a new log`, { code: 'REPLICATION_LOG_REPLACED' })
+        throw new ReplicationError(`The peer knows more, or something else, of the log of replica ${local.replica} than that one itself, which was restored or copied: it writes on in a new log`, { code: 'REPLICATION_LOG_REPLACED' })
       }
       if (peerKnows.sequenceOf(advance.log) === 0 && local.vector.sequenceOf(advance.log) === 0) this.#foreignLogs++
       peerKnows.advance(advance)
@@ -73,4 +73,9 @@ export class Conversation {
     this.#effects = []
     return effects
   }
+}
+
+/** Whether an entry for our own log may be of our own making: not beyond ours, and at the same place with the same time. */
+function isOurs ({ sequence, hlc }: Advance, own: Advance | undefined): boolean {
+  return own !== undefined && (sequence < own.sequence || (sequence === own.sequence && hlc === own.hlc))
 }

@@ -330,6 +330,24 @@ test('a file beside LevelDB says up to where peers have been told, and a log of 
   assert.not.ok(existsSync(location))
 })
 
+test('an entry for our own log that names a write of another time contradicts it', async () => {
+  const replica = await openReplica()
+  await replica.put('a', '1')
+  const [first] = [...replica.store.vector]
+  await replica.store.commit([{ type: 'put', key: 'b', value: '1' }, { type: 'put', key: 'c', value: '1' }], false)
+  const [third] = [...replica.store.vector]
+  await replica.put('d', '1')
+  const contradicts = async (sequence: number, hlc: number): Promise<boolean> => await replica.store.contradicts([{ log: replica.store.ownLog, sequence, hlc }])
+  assert.is(third!.sequence, 3)
+  for (const { sequence, hlc } of [first!, third!]) {
+    assert.not.ok(await contradicts(sequence, hlc))
+    assert.ok(await contradicts(sequence, hlc + 1))
+  }
+  await replica.put('a', '2')
+  await replica.store.housekeeping.sweep()
+  assert.not.ok(await contradicts(1, first!.hlc + 1), 'the log does not tell any more')
+})
+
 test('what members hold durably only grows, and is there after reopen', async () => {
   const [a, b] = [await openReplica(), await openReplica()]
   await b.put('x', '1')

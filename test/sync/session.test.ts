@@ -121,6 +121,15 @@ test('a replica whose peer knows more of its log than it does itself gives it up
   assert.is(ends.b.ended, 'REPLICATION_LOG_REPLACED')
 })
 
+test('also if the peer knows as much of it, with another time at its end', () => {
+  const ends = pair()
+  ends.a.local.commit([{ log: ends.a.local.log, sequence: 7, hlc: 7 }])
+  ends.b.local.commit([{ log: ends.a.local.log, sequence: 7, hlc: 8 }])
+  ends.greet()
+  assert.is(ends.a.of('log-contradicted').length, 1)
+  assert.is(ends.b.ended, 'REPLICATION_LOG_REPLACED')
+})
+
 test('another version of the protocol is refused before anything else of the hello is read', () => {
   const { a } = pair()
   const hello = helloOf(a)
