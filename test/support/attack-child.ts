@@ -44,7 +44,7 @@ const attacks: Record<AttackName, () => Promise<void>> = {
     const socket: Socket = connect({ port, host: '127.0.0.1', localAddress: process.platform === 'linux' ? `127.0.0.${2 + number % 20}` : '127.0.0.1' })
     sockets.add(socket)
     let said = 0
-    const timer = setInterval(() => { socket.write(beginning.subarray(said, ++said)) }, 50)
+    const timer = setInterval(() => { socket.write(beginning.subarray(said, ++said)) }, 250)
     socket.on('error', () => {}).resume().once('close', () => {
       clearInterval(timer)
       sockets.delete(socket)
