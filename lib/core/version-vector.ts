@@ -76,11 +76,6 @@ export class VersionVector implements ReadonlyVersionVector {
     if (known === undefined ? entry.sequence > 0 : entry.sequence > known.sequence) this.#entries.set(entry.log, entry)
   }
 
-  /** Forgets a log, which has then to be taken in anew. */
-  remove (log: LogId): void {
-    this.#entries.delete(log)
-  }
-
   /** Takes in everything that `other` knows. */
   join (other: Iterable<Advance>): void {
     for (const entry of other) this.advance(entry)

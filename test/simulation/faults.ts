@@ -31,7 +31,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/identity.ts', "remembered.birthTime !== found.birthTime) return 'new-replica'", "remembered.birthTime !== found.birthTime) return 'same'"]
   ],
   'a copy that wrote more than its original is believed': [
-    ['sync/conversation.ts', 'if (advance.log === local.log && advance.sequence > local.vector.sequenceOf(advance.log)) {', 'if (advance.sequence < 0) {'],
+    ['sync/conversation.ts', 'if (advance.log === local.log && !isOurs(advance, local.vector.get(advance.log))) {', 'if (advance.log === local.log && !isOurs(advance, advance)) {'],
     ['storage/inner-batch.ts', 'if (entry.log === this.#state.ownLog && entry.sequence > this.#state.ownSequence) this.#state.replaceLog(this)', '']
   ],
   'the log goes on after a power loss': [
@@ -41,7 +41,8 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/collector.ts', 'return members.frontier(durable, state.vector)', 'return new VersionVector(durable)']
   ],
   'what was collected sinks when a member returns': [
-    ['storage/store.ts', 'const fenced = !base.dominates(this.#state.collected)', 'for (const { log, sequence } of [...this.#state.collected]) if (!base.covers(log, sequence)) this.#state.collected.remove(log)\n      const fenced = !base.dominates(this.#state.collected)']
+    ['core/version-vector.ts', '  /** Takes in everything that `other` knows. */', '  remove (log: any): void { this.#entries.delete(log) }'],
+    ['storage/store.ts', 'const fenced = !base.dominates(this.#state.collected)', 'for (const { log, sequence } of [...this.#state.collected]) if (!base.covers(log, sequence)) (this.#state.collected as any).remove(log)\n      const fenced = !base.dominates(this.#state.collected)']
   ],
   'a member is given up while it is away for a moment': [
     ['storage/members.ts', 'this.runningMs - member.seenMs < this.#options.memberTtlMs', 'this.runningMs - member.seenMs < 1000']
