@@ -39,7 +39,7 @@ export async function * transactions (engine: Engine, log: LogId, after: number,
       }
       open.push(record)
     }
-    if (records.length < recordsAtOnce) break
+    if (records.length === 0) break
     from = readSequence(records.at(-1)!.key, 9) + 1
   }
   if (open.length > 0) yield transactionOf(log, open)

@@ -45,6 +45,17 @@ test('a replica alone forgets its deletes at once, and whoever joins later gets 
   assert.ok(b.store.collected.equals(a.store.collected))
 })
 
+test('deletes in transactions of many keys are all forgotten: the log is read to its end, in pieces', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  const keys = Array.from({ length: 20_000 }, (_, index) => `a key of some length ${index}`)
+  await a.store.commit(keys.map((key) => put(key, 'x')), false)
+  for (let from = 0; from < keys.length; from += 1000) await a.store.commit(keys.slice(from, from + 1000).map((key) => del(key)), false)
+  await pull(b, a)
+  await acknowledge(a, b)
+  await collect(a, b)
+  for (const replica of [a, b]) assert.is(await count(replica, keyspace.version), 0)
+})
+
 test('what was forgotten leaves the log too, though nothing is written after it', async () => {
   const [a, b] = await open(2) as [TestReplica, TestReplica]
   const keys = Array.from({ length: 3000 }, (_, index) => `k${index}`)
