@@ -17,6 +17,8 @@ export type TextOperation =
   | { readonly type: 'del', readonly key: string }
 
 interface Transaction {
+  /** Its number among all that was asked for. */
+  readonly asked: number
   readonly operations: readonly TextOperation[]
   readonly sync: boolean
   /** The number of its batch; 0 if it was none, undefined while it waits. */
@@ -24,6 +26,7 @@ interface Transaction {
 }
 
 interface Clear {
+  readonly asked: number
   readonly from: string
   readonly to: string
   readonly seen: bigint
@@ -42,6 +45,7 @@ export class Transactions {
   readonly #options: TransactionsOptions
   readonly #waiting: Transaction[] = []
   readonly #clears = new Set<Clear>()
+  #asked = 0
   batches = 0
   synced = 0
   #hlc = 0
@@ -52,7 +56,7 @@ export class Transactions {
 
   write (operations: readonly TextOperation[], sync: boolean): void {
     const { world, name, store } = this.#options
-    const transaction: Transaction = { operations, sync, batch: undefined }
+    const transaction: Transaction = { asked: ++this.#asked, operations, sync, batch: undefined }
     this.#waiting.push(transaction)
     world.log(() => `${name} is asked for ${operations.map(({ type, key }) => `${type} ${key}`).join(', ')}${sync ? ', synced' : ''}`)
     const encoded = operations.map((operation) => operation.type === 'put'
@@ -70,7 +74,7 @@ export class Transactions {
 
   clear (from: string, to: string): void {
     const { world, name, store, witness } = this.#options
-    const clear: Clear = { from, to, seen: witness.seen }
+    const clear: Clear = { asked: ++this.#asked, from, to, seen: witness.seen }
     this.#clears.add(clear)
     world.log(`${name} clears from ${from} to ${to}`)
     store().clear({ gte: Buffer.from(from, 'latin1'), lt: Buffer.from(to, 'latin1'), keyEncoding: 'buffer' }).then(() => {
@@ -113,8 +117,9 @@ export class Transactions {
     const { world, name } = this.#options
     const overlay = new Map<string, 'put' | 'del'>()
     let earlier = 0n
+    const cleared = this.#mayBeCleared(dots)
     for (let index = 0; index < dots.length;) {
-      const next = this.#next(dots, index, before, overlay)
+      const next = cleared ? undefined : this.#next(dots, index, before, overlay)
       if (next === undefined) {
         earlier |= this.#write(dots[index]!, this.#unasked(dots[index]!, before), earlier).bit
         index++
@@ -135,6 +140,12 @@ export class Transactions {
       if (dots[index - 1]!.hlc <= this.#hlc) world.fail('clock', `${name} gives a second transaction the time ${this.#hlc}`)
       this.#hlc = dots[index - 1]!.hlc
     }
+  }
+
+  /** Whether a `clear` may have written this batch, which was asked for before all that waits: then a `del` that waits is still to come. */
+  #mayBeCleared (dots: readonly OwnDot[]): boolean {
+    const next = this.#waiting[0]?.asked ?? Infinity
+    return [...this.#clears].some(({ asked, from, to }) => asked < next && dots.every((dot) => dot.key >= from && dot.key < to && dot.hlc === dots[0]!.hlc && this.#isAt(dot, { type: 'del', key: dot.key })))
   }
 
   /** The first transaction that waits and writes something, if its operations are the ones at `index`. */
