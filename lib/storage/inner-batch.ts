@@ -226,8 +226,7 @@ export class InnerBatch implements Context {
   #countLogged (offset: number, type: Sibling['type'], bytes: Buffer, start: number, end: number): void {
     this.#logged++
     if (type === 'del') this.#loggedDeletes++
-    const { sample } = this.#state.tally
-    if (sample?.takesNext() === true) sample.add(this.#log, this.#logFirst + offset, bytes.subarray(start, end))
+    this.#state.tally.sample?.offer(this.#log, this.#logFirst + offset, bytes, start, end)
   }
 
   endLog (): void {

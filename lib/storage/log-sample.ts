@@ -28,19 +28,13 @@ const hashes = 0x1_0000_0000
 export class LogSample {
   #operations: SampledOperation[] = []
   #numbered = 0
-  #hash = 0
   #bound = hashes
 
-  /** Numbers the next operation. Whether it is in the sample: {@link add} is to follow. */
-  takesNext (): boolean {
-    this.#hash = Math.imul(++this.#numbered, multiplier) >>> 0
-    return this.#hash < this.#bound
-  }
-
-  /** Adds the operation that was numbered last. Keys of over a kibibyte are left out. */
-  add (log: LogId, sequence: number, key: Uint8Array): void {
-    if (key.length > sampledKeyBytesMax) return
-    this.#operations.push({ hash: this.#hash, log, sequence, key: Buffer.from(key) })
+  /** Numbers an operation, and takes it if its turn is come; its key, a part of some bytes, is copied. Keys of over a kibibyte are left out. */
+  offer (log: LogId, sequence: number, bytes: Buffer, start = 0, end = bytes.length): void {
+    const hash = Math.imul(++this.#numbered, multiplier) >>> 0
+    if (hash >= this.#bound || end - start > sampledKeyBytesMax) return
+    this.#operations.push({ hash, log, sequence, key: Buffer.from(bytes.subarray(start, end)) })
     if (this.#operations.length <= sampledOperationsMax) return
     this.#bound /= 2
     this.#operations = this.#operations.filter(({ hash }) => hash < this.#bound)

@@ -149,7 +149,7 @@ export class Sweeper {
     let removed = 0
     for (const { key, hlc, operations } of records) {
       const kept = operations.filter((operation) => !garbage.has(operation))
-      for (const { sequence, key } of kept) if (sample.takesNext()) sample.add(log, sequence, key)
+      for (const { sequence, key } of kept) sample.offer(log, sequence, key)
       live.all += kept.length
       live.deletes += kept.filter(({ type }) => type === 'del').length
       if (kept.length === 0) removed++

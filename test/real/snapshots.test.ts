@@ -6,45 +6,11 @@ import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { DiskImage } from '../support/disk-image.ts'
-import { newDirectory } from '../support/directory.ts'
 import { eventually } from '../support/eventually.ts'
-import { disksAgree } from '../support/replica-disks.ts'
-import { converged, killAll, ReplicaProcess } from '../support/replica-process.ts'
+import { converged, killAll, type ReplicaProcess } from '../support/replica-process.ts'
+import { identity, link, open, settled, write, type Identity } from '../support/known-replicas.ts'
 
 test.after(killAll)
-
-interface Identity {
-  readonly id: string
-  readonly log: string
-}
-
-async function open (directory = newDirectory(), ...peers: ReplicaProcess[]): Promise<ReplicaProcess> {
-  return await ReplicaProcess.open(directory, { peers: peers.map(({ address }) => address), initialSyncMs: 0 })
-}
-
-async function identity (replica: ReplicaProcess): Promise<Identity> {
-  const { id, log } = await replica.do('status')
-  return { id, log }
-}
-
-/** Writes so many keys, and returns them. */
-async function write (replica: ReplicaProcess, prefix: string, count: number): Promise<string[]> {
-  await replica.do('stream', { prefix, count, batch: 1 })
-  return Array.from({ length: count }, (_, index) => `${prefix}-${index}`)
-}
-
-async function link (from: ReplicaProcess, ...to: ReplicaProcess[]): Promise<void> {
-  for (const { address } of to) await from.do('connect', { address })
-}
-
-/** All know the same and have these keys, each writes in a log of its own, and what is on their disks agrees. */
-async function settled (replicas: ReplicaProcess[], keys: string[]): Promise<void> {
-  await converged(replicas)
-  for (const replica of replicas) assert.equal(await replica.do('missing', { keys }), [])
-  const identities = await Promise.all(replicas.map(identity))
-  assert.is(new Set(identities.map(({ log }) => log)).size, replicas.length, 'every replica has a log of its own')
-  await disksAgree(replicas)
-}
 
 interface Snapshots {
   /** Two places of what was one closed replica. */
