@@ -144,7 +144,7 @@ export class Link {
       case 'acknowledged': return this.#owner.acknowledged(effect.members)
       case 'read-feed': return this.handle({ type: 'feed-read', unit: store.feed.at(effect.number) })
       case 'open-source': return this.#try(async () => {
-        const source = await store.openSource(effect.base, effect.collected, effect.resume)
+        const source = await store.openSource(effect.base, effect.resume)
         if (this.#ended) return await source.close()
         this.#source = source
         const { kind, resumes, vector, collected, entries, feedNumber } = source

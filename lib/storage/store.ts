@@ -228,7 +228,7 @@ export class Store {
   }
 
   /** Begins to read, at one snapshot, what a peer with this vector lacks; if it may be, from where it stands already. */
-  async openSource (base: ReadonlyVersionVector, _collected: ReadonlyVersionVector, resume?: ResumePoint): Promise<Source> {
+  async openSource (base: ReadonlyVersionVector, resume?: ResumePoint): Promise<Source> {
     let source: Source | undefined
     await this.#writer.run(() => {
       const { engine } = this.#state

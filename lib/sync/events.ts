@@ -74,7 +74,7 @@ export type Effect =
   | { readonly type: 'greeted', readonly hello: Hello }
   | { readonly type: 'request-turn' }
   | { readonly type: 'release-turn' }
-  | { readonly type: 'open-source', readonly base: ReadonlyVersionVector, readonly collected: ReadonlyVersionVector, readonly resume: ResumePoint | undefined }
+  | { readonly type: 'open-source', readonly base: ReadonlyVersionVector, readonly resume: ResumePoint | undefined }
   | { readonly type: 'read-source' }
   | { readonly type: 'close-source' }
   | { readonly type: 'read-feed', readonly number: number }

@@ -79,7 +79,7 @@ export class Sending {
       if (news.length > 0) this.#pushUnit([], news, encodeUnitBody([], news))
     } else {
       this.#state = 'opening'
-      this.#conversation.emit({ type: 'open-source', base, collected, resume })
+      this.#conversation.emit({ type: 'open-source', base, resume })
     }
   }
 

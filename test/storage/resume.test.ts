@@ -3,7 +3,7 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { VersionVector } from '../../lib/core/version-vector.ts'
+import type { VersionVector } from '../../lib/core/version-vector.ts'
 import { chunkBytes, deliveredPartsMax, innerBatchBytesMax, stageKeptMs } from '../../lib/limits.ts'
 import { keyspace, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
@@ -200,7 +200,7 @@ test('a source goes on only with what covers all that it has collected', async (
   const point = target.store.intake.resumePoint!
   await source.del(keyOf(0))
   ;(source.store.collected as VersionVector).advance([...source.store.vector].find(({ log }) => log === source.store.ownLog)!)
-  const offered = await source.store.openSource(target.store.vector.clone(), new VersionVector(), point)
+  const offered = await source.store.openSource(target.store.vector.clone(), point)
   assert.not(offered.resumes)
   await offered.close()
   const { message } = await rejection((async () => target.store.intake.begin('transfer', [...source.store.vector], [...source.store.collected], 0, true))())
@@ -211,7 +211,7 @@ test('a catch-up does not go on with a source that has collected what the receiv
   const { source, other, target } = await group()
   await pullSome(target, source, 6, 'scan')
   ;(other.store.collected as VersionVector).advance([...other.store.vector].find(({ log }) => log === source.store.ownLog)!)
-  const offered = await other.store.openSource(target.store.vector.clone(), new VersionVector(), target.store.intake.resumePoint)
+  const offered = await other.store.openSource(target.store.vector.clone(), target.store.intake.resumePoint)
   assert.equal([offered.resumes, offered.kind], [false, 'transfer'])
   await offered.close()
 })

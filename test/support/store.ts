@@ -6,7 +6,8 @@ import { MemoryLevel } from 'memory-level'
 import { decodeData, encodeData, encodeUnit, type DataMessage, type ResumePoint } from '../../lib/codec/message.ts'
 import { bytesEncodings } from '../../lib/encodings.ts'
 import { lastWriterWins } from '../../lib/core/resolve.ts'
-import { VersionVector, type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
+import type { VersionVector } from '../../lib/core/version-vector.ts'
+import { type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
 import type { ReplicationError } from '../../lib/errors.ts'
 import { memberTtlDefaultMs, transactionBytesDefault } from '../../lib/limits.ts'
 import type { Delivery } from '../../lib/storage/delivery.ts'
@@ -203,7 +204,7 @@ export type Kind = 'catch-up' | 'scan' | 'transfer'
 
 /** A source of a given kind, of a store that is at rest, if that may be; or of the kind that it chooses itself. */
 export async function sourceOf (from: TestReplica, base: ReadonlyVersionVector, kind?: Kind, resume?: ResumePoint): Promise<Source> {
-  const chosen = await from.store.openSource(base, new VersionVector(), resume)
+  const chosen = await from.store.openSource(base, resume)
   if (kind === undefined || (kind !== 'transfer' && !base.dominates(from.store.collected))) return chosen
   await chosen.close()
   const options = { engine: from.engine, snapshot: from.engine.snapshot(), vector: from.store.vector.clone(), collected: from.store.collected.clone(), base, entries: chosen.entries, feedNumber: chosen.feedNumber }
