@@ -20,7 +20,7 @@ export interface Snapshot {
   readonly entries: string
   readonly count: number
   readonly vector: Readonly<Record<string, number>>
-  /** Every key with several versions, and every version of the sampled keys. */
+  /** Every key with several versions, and every version of the sampled keys, but for deletes of what is nowhere left: each replica forgets them in its own time. */
   readonly versions: string
   readonly conflicts: number
 }
@@ -91,7 +91,10 @@ export class ReplicaHost {
       conflicts++
       versions.push(conflict.versions.map(text).join('; '))
     }
-    for (const key of rootKeys(this.#encoding).filter((_, index) => index % 4 === 0)) versions.push((await this.db.replication.versions(key)).map(text).join('; '))
+    for (const key of rootKeys(this.#encoding).filter((_, index) => index % 4 === 0)) {
+      const siblings = await this.db.replication.versions(key)
+      if (siblings.some(({ type }) => type === 'put')) versions.push(siblings.map(text).join('; '))
+    }
     return { entries: entries.digest('hex'), count, vector: this.vector(), versions: versions.join('\n'), conflicts }
   }
 }
