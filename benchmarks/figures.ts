@@ -42,6 +42,7 @@ const floors: Record<string, Floor> = {
   'single process: for await': { ratio: 0.75 },
   'first sync: rate': { atLeast: 60_000 },
   'latency: p50': { atMost: 1 },
+  'mesh of ten: wire, for each write and replica': { ratioAtMost: 1.1 },
   'growth: open, beyond classic-level': { atMost: 20 },
   'growth: disk': { ratioAtMost: 2.2 },
   // A cost that is at most 1.3 of the other.

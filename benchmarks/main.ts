@@ -11,6 +11,7 @@ import { firstSync } from './first-sync.ts'
 import { growing } from './growth.ts'
 import { latency } from './latency.ts'
 import { machine, machineText } from './machine.ts'
+import { mesh } from './mesh.ts'
 import { parseOptions, type Options } from './options.ts'
 import { reconnect } from './reconnect.ts'
 import { single } from './single.ts'
@@ -23,6 +24,7 @@ const benchmarks: Record<string, (options: Options) => Promise<Measurement[]>> =
   latency,
   reconnect,
   'both write': convergence,
+  'mesh of ten': mesh,
   growth: growing
 }
 

@@ -4,6 +4,7 @@
  * Nothing is told while something is timed. Moments are of CLOCK_MONOTONIC, which all processes of a machine share.
  */
 import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { assertSame, verify, type Checked } from './verification.ts'
 import { isReplica, makeDatabase, operationsKnown, type Database, type DatabaseOptions, type Replica } from './databases.ts'
 import { keyOf, putsOf, valueOf, windowsOf, type Encoding } from './data.ts'
@@ -35,7 +36,7 @@ function replica (): Database & Replica {
 
 /** Waits until a number of operations, of all replicas together, has come. */
 async function untilKnown (operations: number): Promise<number> {
-  while (operationsKnown(replica()) < operations) await new Promise((resolve) => { setTimeout(resolve, pollMs) })
+  while (operationsKnown(replica()) < operations) await sleep(pollMs)
   return nowMs()
 }
 
@@ -111,6 +112,11 @@ export const commands = {
     await caughtUp
   },
 
+  /** Waits until so many links are live. */
+  async linked (count: number): Promise<void> {
+    while (replica().replication.peers().filter(({ state }) => state === 'live').length < count) await sleep(pollMs)
+  },
+
   untilKnown,
 
   /** Opens an empty replica and waits until it has all that its peers have; gives the time of both together. */
@@ -135,7 +141,7 @@ export const commands = {
 
   /** Prepares for the next inbound link. */
   async expectSync (): Promise<void> {
-    while (replica().replication.peers().length > 0) await new Promise((resolve) => { setTimeout(resolve, pollMs) })
+    while (replica().replication.peers().length > 0) await sleep(pollMs)
     caughtUp = once(replica(), 'sync')
   },
 
