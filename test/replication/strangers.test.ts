@@ -7,7 +7,7 @@ import { connect, createServer, type ConnectionOptions, type Server, type TlsOpt
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { ReplicatedLevel, ReplicatedLevelOptions, ReplicationError } from '../../lib/index.ts'
-import { handshakeTimeoutMs } from '../../lib/limits.ts'
+import { handshakeTimeoutMs, heartbeatTimeoutMs } from '../../lib/limits.ts'
 import { deriveGroupKeys } from '../../lib/network/secret.ts'
 import { makeCertificate } from '../support/certificates.ts'
 import { eventually } from '../support/eventually.ts'
@@ -235,9 +235,13 @@ for (const [name, options] of [['a secret', { secret }], ['certificates', presen
   attacks(`${name}: a byte that was changed on its way ends the link, and nothing of it is taken in`, async () => {
     const listener = await openDatabase(options)
     let meddling = false
-    const proxy = await tcpProxy(listener.replication.address!.port, (bytes) => {
+    let meddled = false
+    const proxy = await tcpProxy(listener.replication.address!.port, (bytes, direction) => {
+      // Nor is the dialler told: the listener has to notice by itself.
+      if (meddled && direction === 'fromListener') return Buffer.alloc(0)
       if (!meddling || bytes.length < 1000) return bytes
       meddling = false
+      meddled = true
       const changed = Buffer.from(bytes)
       changed[500]! ^= 1
       return changed
@@ -247,8 +251,11 @@ for (const [name, options] of [['a secret', { secret }], ['certificates', presen
     await eventually(() => listener.replication.peers()[0]?.state === 'live')
     const ended = new Promise((resolve) => { (listener as Events).once('disconnect', (_host, _port, error) => { resolve(error) }) })
     meddling = true
+    const startMs = performance.now()
     await dialler.put('key', 'x'.repeat(100_000))
     assert.is((await ended as ReplicationError).code, 'REPLICATION_DISCONNECTED')
+    assert.ok(performance.now() - startMs < heartbeatTimeoutMs / 2, 'not by its silence')
+    meddled = false
     await equal(dialler, listener)
     assert.is((await listener.get('key'))!.length, 100_000)
   })

@@ -44,6 +44,8 @@ const tasks: Record<string, (options: any) => Promise<unknown>> = {
   async connect ({ address }) { db.replication.connect(address) },
   async disconnect ({ address }) { db.replication.disconnect(address) },
   async put ({ key, value, sync }) { await db.put(key, value, { sync }) },
+  /** One transaction of so many small puts. */
+  async transaction ({ prefix, count }) { await db.batch(Array.from({ length: count }, (_, index) => ({ type: 'put' as const, key: `${prefix}${index}`, value: '' }))) },
   async get ({ key }) { return await db.get(key) },
   async versions ({ key }) { return (await db.replication.versions(key)).map(({ value, timestamp }) => ({ value, timestamp })) },
   /** Which of these keys are not there. */
