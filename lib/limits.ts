@@ -30,6 +30,9 @@ export const logReadBytes = 64 * 1024
 /** Keys that a catch-up by the log may hold in memory to sort them. */
 export const logKeysBytesMax = 16 * MiB
 
+/** Logs of others whose history is looked up when a peer greets, at most. */
+export const logsComparedMax = 256
+
 /** A delivery that was cut short goes on; if what would have to be said of what has come is more, it begins again. */
 export const deliveredPartsMax = 4
 export const resumeKeyBytesMax = 64 * 1024

@@ -4,7 +4,8 @@
  * A vector is the causal context of every key that the replica holds (node-wide context), so it must never claim
  * what the state lacks. Entries stand at the ends of transactions, and carry the timestamp of that transaction, by
  * which the owner of a log recognises a history that is not its own.
- * Vectors only grow, except where a loss is made up for (`storage/holes`).
+ * Vectors only grow, except where a loss is made up for (`storage/holes`), or a log turns out to be in other hands
+ * (`storage/leaving`).
  *
  * Sources: Parker et al. 1983; Gonçalves, Almeida, Baquero, Fonte, "Concise Server-Wide Causality Management for
  * Eventually Consistent Data Stores", DAIS 2015.
@@ -74,6 +75,13 @@ export class VersionVector implements ReadonlyVersionVector {
   advance (entry: Advance): void {
     const known = this.#entries.get(entry.log)
     if (known === undefined ? entry.sequence > 0 : entry.sequence > known.sequence) this.#entries.set(entry.log, entry)
+  }
+
+  /** Goes back to an entry; to none, if its sequence is 0. */
+  rewind (entry: Advance): void {
+    if (!this.covers(entry.log, entry.sequence + 1)) return
+    if (entry.sequence === 0) this.#entries.delete(entry.log)
+    else this.#entries.set(entry.log, entry)
   }
 
   /** Takes in everything that `other` knows. */

@@ -7,8 +7,10 @@
 import { pushable, type Pushable } from 'it-pushable'
 import { encodeFrame, FrameReader } from '../codec/frames.ts'
 import { decodeFrame, type Hello, type Peer } from '../codec/message.ts'
+import { formatLogId } from '../core/ids.ts'
 import { ReplicationError, toReplicationError } from '../errors.ts'
 import { frameBytesMax, outputBytesMax, outputStallMs } from '../limits.ts'
+import { logReplaced } from '../sync/conversation.ts'
 import type { Effect, LocalReplica, SessionEvent } from '../sync/events.ts'
 import { Session } from '../sync/session.ts'
 import type { Delivery, Progress } from '../storage/delivery.ts'
@@ -105,8 +107,7 @@ export class Link {
   /** Resolves when everything this link had to do with the store is over. */
   async finished (): Promise<void> {
     await this.#finished
-    await this.#deliveries
-    await this.#applied.catch(() => {})
+    await this.storing()
   }
 
   /** In their order, even if carrying one out makes more. */
@@ -129,10 +130,9 @@ export class Link {
     const { store } = this.#owner
     switch (effect.type) {
       case 'send':
-        store.tellPeers()
+        if (effect.data) store.told.tell()
         return this.#send(effect.frame)
       case 'greeted':
-        this.#try(async () => { if (await store.contradicts(effect.hello.vector)) await this.#owner.logContradicted() })
         return this.#owner.greeted(this, effect.hello)
       case 'request-turn': return this.#afterDeliveries(() => { this.#owner.requestTurn(this) })
       case 'release-turn': return this.#afterDeliveries(() => { this.#owner.releaseTurn(this) })
@@ -267,7 +267,9 @@ export class Link {
         for (const frame of reader.read(next.value.subarray())) {
           if (this.#ended) return
           const startMs = system.monotonicMs()
-          this.handle({ type: 'received', frame: decodeFrame(frame), timeMs: system.nowMs() })
+          const message = decodeFrame(frame)
+          if (message.type === 'hello') await this.#compare(message)
+          this.handle({ type: 'received', frame: message, timeMs: system.nowMs() })
           burstedMs += system.monotonicMs() - startMs
           if (burstedMs < burstMs) continue
           burstedMs = 0
@@ -280,6 +282,23 @@ export class Link {
     } catch (error) {
       this.#lost(error)
     }
+  }
+
+  /** Before a peer is greeted: whether what it knows is what is known here. Afterwards nothing it knows is another write. */
+  async #compare ({ group, nonce, vector }: Hello): Promise<void> {
+    const { local, store } = this.#owner
+    if (group !== local.group || nonce === local.nonce) return
+    const log = await store.told.contradiction(vector)
+    if (log === undefined || this.#ended) return
+    if (log !== local.log) return this.end(new ReplicationError(`The peer knows other writes of log ${formatLogId(log)} than this replica: two snapshots of a disk have written in it, and one has sent to the peer what it wrote, one to this replica`, { code: 'REPLICATION_LOG_FORKED' }))
+    this.end(logReplaced(local.replica))
+    this.#try(async () => { await this.#owner.logContradicted() })
+  }
+
+  /** Resolves when it has nothing more to do with the store. */
+  async storing (): Promise<void> {
+    await this.#deliveries
+    await this.#applied.catch(() => {})
   }
 
   /** The connection is gone, or what came over it makes no sense. */

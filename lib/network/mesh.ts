@@ -21,6 +21,9 @@ import type { Connection } from './transport.ts'
 
 const tickMs = 500
 
+/** After so long a log that could not be left is tried to be left again. */
+const leaveAgainMs = 1000
+
 export interface MeshOptions {
   readonly system: System
   readonly store: Store
@@ -57,6 +60,8 @@ export class Mesh implements LinkOwner {
   readonly #waiting = new Set<() => void>()
   /** Since when there has been a peer that may make up for a hole. */
   #repairableMs: number | undefined
+  /** A log that is in other hands is being left. */
+  #leaving = false
   #closed = false
 
   constructor (options: MeshOptions) {
@@ -73,6 +78,7 @@ export class Mesh implements LinkOwner {
       transactionBytesMax: options.transactionBytesMax,
       get replica () { return store.replica },
       get log () { return store.ownLog },
+      get told () { return store.told.last.sequence },
       get address () { return options.address() },
       get vector () { return store.vector },
       get collected () { return store.collected },
@@ -93,7 +99,7 @@ export class Mesh implements LinkOwner {
 
   /** Begins a conversation over a connection, which is closed if there is no room for it. */
   add (connection: Connection, direction: Direction, address: Address): Link | undefined {
-    if (this.#closed || (direction === 'outbound' && this.#ungreetedOutbound() >= strangersMax)) {
+    if (this.#closed || this.#leaving || (direction === 'outbound' && this.#ungreetedOutbound() >= strangersMax)) {
       connection.close()
       return undefined
     }
@@ -334,8 +340,24 @@ export class Mesh implements LinkOwner {
   }
 
   async logContradicted (): Promise<void> {
-    await this.store.replaceReplica()
-    for (const link of [...this.#links]) link.end(new ReplicationError('This replica has another identity now', { code: 'REPLICATION_DISCONNECTED' }))
+    if (this.#closed || this.#leaving) return
+    this.#leaving = true
+    const links = [...this.#links]
+    for (const link of links) link.end(new ReplicationError('This replica has another identity from now on', { code: 'REPLICATION_DISCONNECTED' }))
+    await Promise.all(links.map(async (link) => { await link.storing() }))
+    await this.#leaveLog()
+  }
+
+  /** Until then there are no links. */
+  async #leaveLog (): Promise<void> {
+    if (this.#closed) return
+    try {
+      await this.store.leaveLog()
+      this.#leaving = false
+    } catch (error) {
+      this.#options.onError(toReplicationError(error))
+      this.system.setTimer(() => { void this.#leaveLog() }, leaveAgainMs)
+    }
   }
 
   ended (link: Link, error: ReplicationError | undefined): void {

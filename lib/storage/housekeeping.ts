@@ -33,12 +33,13 @@ export class Housekeeping {
   #tickTimer: Timer | undefined
   #running: Promise<void> | undefined
   #stopped = false
+  #paused = false
   /** When tombstones were last collected. */
   #collectedMs = -Infinity
 
   constructor (options: HousekeepingOptions) {
     this.#options = options
-    const work = { state: options.state, writer: options.writer, yield: () => options.system.yield(), stopped: () => this.#stopped }
+    const work = { state: options.state, writer: options.writer, yield: () => options.system.yield(), stopped: () => this.#stopped || this.#paused }
     this.#sweeper = new Sweeper(work)
     this.collector = new Collector({ ...options, ...work })
     this.#tick()
@@ -61,7 +62,7 @@ export class Housekeeping {
   }
 
   #consider (): void {
-    if (this.#timer !== undefined || this.#running !== undefined || this.#stopped) return
+    if (this.#timer !== undefined || this.#running !== undefined || this.#stopped || this.#paused) return
     if (this.#sweeper.due || this.#trimDue) this.#schedule(housekeepingDelayMs)
     else if (this.collector.due) this.#schedule(Math.max(housekeepingDelayMs, this.#collectionDueMs))
   }
@@ -146,6 +147,19 @@ export class Housekeeping {
 
   async #compact (range: { gte: Buffer, lt: Buffer }, removed: number): Promise<void> {
     if (removed >= compactEntriesMin && !this.#stopped) await compact(this.#options.state.engine, range)
+  }
+
+  /** Nothing is begun before {@link resume}; resolves when what had been begun has come to a halt. */
+  async pause (): Promise<void> {
+    this.#paused = true
+    this.#options.system.clearTimer(this.#timer)
+    this.#timer = undefined
+    await this.#running?.catch(() => {})
+  }
+
+  resume (): void {
+    this.#paused = false
+    this.#consider()
   }
 
   /** Nothing is begun any more; resolves when what had been begun has come to a halt. */

@@ -8,15 +8,17 @@
  * restarted since an unclean close, the end of the log may be gone: new log, same replica.
  *
  * While the machine runs, a process that is killed loses nothing. A file system may still lose the end of LevelDB's
- * write-ahead log, which nobody could tell from a shorter one. So another small file says up to where peers have been told
- * of the log: if less than that is here, the same dot would name two writes. It need not be synced, since a restart of the
- * machine is noticed anyway.
+ * write-ahead log, which nobody could tell from a shorter one. So another small file says up to where data of the log has
+ * been sent to peers: if less than that is here, the same dot would name two writes; and if a peer has more than that,
+ * somebody else writes in the log, too. It is synced by a clean close only, since a restart of the machine after any
+ * other is noticed. Where it is missing, the log is not written on.
  */
-import { closeSync, constants, openSync, writeSync } from 'node:fs'
+import { closeSync, constants, fsyncSync, openSync, writeSync } from 'node:fs'
 import { mkdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ByteReader, ByteWriter } from '../codec/bytes.ts'
-import { logIdFrom, type LogId } from '../core/ids.ts'
+import { logIdFrom } from '../core/ids.ts'
+import type { Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { dotBytes, readSequence, writeDot } from './keyspaces.ts'
 
@@ -24,6 +26,8 @@ export const identityFileName = 'REPLICA'
 const toldFileName = 'REPLICA.told'
 /** Where a plain database is being made a replica: the name of its directory, and this. */
 export const adoptingSuffix = '.adopting'
+/** A dot, and its time. */
+const toldBytes = dotBytes + 7
 const bootIdFile = '/proc/sys/kernel/random/boot_id'
 
 export interface Identity {
@@ -43,16 +47,12 @@ export interface IdentityStore {
   read (): Promise<Identity | undefined>
   /** Puts a new identity there, durably, and returns what {@link read} would. */
   renew (nonce: string): Promise<Identity>
-  /** How far peers have been told of a log; none where nothing of a log is ever lost unnoticed. */
-  told? (): Promise<Told | undefined>
+  /** How far peers have been told of a log. */
+  told (): Promise<Advance | undefined>
   /** Remembers that peers are told of a log up to here, before they are. */
-  tell? (told: Told): void
-  close? (): void
-}
-
-export interface Told {
-  readonly log: LogId
-  readonly sequence: number
+  tell (told: Advance): void
+  /** Makes what was told durable, and lets go of it. */
+  close (): void
 }
 
 /** Compares what the database remembers with what is there. */
@@ -117,26 +117,35 @@ export class IdentityFile implements IdentityStore {
     return join(this.#directory, toldFileName)
   }
 
-  async told (): Promise<Told | undefined> {
+  async told (): Promise<Advance | undefined> {
     try {
       const bytes = await readFile(this.#toldPath)
-      return bytes.length === dotBytes ? { log: logIdFrom(bytes.subarray(0, 8)), sequence: readSequence(bytes, 8) } : undefined
+      return bytes.length === toldBytes ? { log: logIdFrom(bytes.subarray(0, 8)), sequence: readSequence(bytes, 8), hlc: new ByteReader(bytes.subarray(dotBytes)).hlc() } : undefined
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
       throw error
     }
   }
 
-  tell ({ log, sequence }: Told): void {
-    this.#toldFile ??= openSync(this.#toldPath, constants.O_RDWR | constants.O_CREAT, 0o644)
-    const bytes = Buffer.allocUnsafe(dotBytes)
+  tell ({ log, sequence, hlc }: Advance): void {
+    const bytes = Buffer.allocUnsafe(toldBytes)
     writeDot(bytes, 0, log, sequence)
-    writeSync(this.#toldFile, bytes, 0, dotBytes, 0)
+    bytes.set(new ByteWriter().hlc(hlc).view(), dotBytes)
+    writeSync(this.#openTold(), bytes, 0, toldBytes, 0)
+  }
+
+  #openTold (): number {
+    return (this.#toldFile ??= openSync(this.#toldPath, constants.O_RDWR | constants.O_CREAT, 0o644))
   }
 
   close (): void {
-    if (this.#toldFile !== undefined) closeSync(this.#toldFile)
+    const file = this.#openTold()
     this.#toldFile = undefined
+    try {
+      fsyncSync(file)
+    } finally {
+      closeSync(file)
+    }
   }
 }
 

@@ -36,6 +36,7 @@ export class InnerBatch implements Context {
   /** Where the change of each log stands, once there are several. */
   #indexOfLog: Map<LogId, number> | undefined
   readonly #collected: Advance[] = []
+  #rewound: Advance | undefined
   readonly #entries: UnitEntries | undefined
   #keyLength = 0
   #keyView: Buffer = scratch.key
@@ -99,6 +100,15 @@ export class InnerBatch implements Context {
   collect (entry: Advance): void {
     this.#collected.push(entry)
     this.#batch.put(meta.collected(entry.log), scratch.version.reset().hlc(entry.hlc).varint(entry.sequence).view())
+  }
+
+  /** Goes back in a log, as the checkpoint does that this batch writes. */
+  rewind (entry: Advance): void {
+    this.#rewound = entry
+    if (!this.#state.collected.covers(entry.log, entry.sequence + 1)) return
+    const key = meta.collected(entry.log)
+    if (entry.sequence === 0) this.delRaw(key)
+    else this.#batch.put(key, scratch.version.reset().hlc(entry.hlc).varint(entry.sequence).view())
   }
 
   /** Makes `key` the one that the following calls are about. */
@@ -286,6 +296,10 @@ export class InnerBatch implements Context {
     const changes = this.#changes
     this.#state.journal.committed(changes)
     this.#state.vector.join(changes)
+    if (this.#rewound !== undefined) {
+      this.#state.vector.rewind(this.#rewound)
+      this.#state.collected.rewind(this.#rewound)
+    }
     this.#state.collected.join(this.#collected)
     this.#state.tally.collected(this.dropped)
     return { changes, collected: this.#collected, body: this.#body }

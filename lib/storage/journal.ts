@@ -158,6 +158,20 @@ export class Journal {
     this.#ready = { number, advances: [...earlier, ...advances] }
   }
 
+  /**
+   * Takes a checkpoint that goes back in one log, for the next batch, which must follow before anything else is written.
+   * Everything so far is brought out of the write-ahead log, so that no record of the journal is read any more that says
+   * otherwise.
+   */
+  async rewind (engine: Engine, vector: ReadonlyVersionVector, entry: Advance): Promise<void> {
+    await this.#taking?.catch(() => {})
+    await writeOut(engine)
+    const logs = new Set([...this.#changed, ...(this.#ready?.advances ?? []).map(({ log }) => log)])
+    logs.delete(entry.log)
+    this.#changed.clear()
+    this.#ready = { number: this.number, advances: [...[...logs].map((log) => vector.get(log)!), entry] }
+  }
+
   /** How many records there are, at most. */
   get length (): number {
     return Math.min(this.number + 1 - this.#first, journalSlots)

@@ -85,6 +85,7 @@ export const meta = {
   stage: metaKey('S'),
   tally: metaKey('T'),
   hole: metaKey('H'),
+  leaving: metaKey('W'),
   runningTime: metaKey('U'),
   vector: (log: LogId) => metaKey('V', Buffer.from(log, 'latin1')),
   collected: (log: LogId) => metaKey('C', Buffer.from(log, 'latin1')),

@@ -65,8 +65,8 @@ class Member {
     return this.#counted
   }
 
-  rewind (vector: ReadonlyVersionVector): void {
-    this.acknowledged = vector.clone()
+  rewind (vector: VersionVector): void {
+    this.acknowledged = vector
     this.#pending = new VersionVector()
     this.#counted = new VersionVector()
   }
@@ -195,8 +195,20 @@ export class Members {
 
   /** Takes back what a member has lost. */
   rewind (replica: ReplicaId, vector: ReadonlyVersionVector): void {
-    this.#members.get(replica)!.rewind(vector)
+    this.#members.get(replica)!.rewind(vector.clone())
     this.#markUnsaved(replica)
+  }
+
+  /** What any of them is said to hold of a log beyond this may be something else. */
+  forget (entry: Advance): void {
+    for (const [replica, member] of this.#members) {
+      if (!member.acknowledged.covers(entry.log, entry.sequence + 1)) continue
+      this.#entries -= member.acknowledged.size
+      member.acknowledged.rewind(entry)
+      this.#entries += member.acknowledged.size
+      member.rewind(member.acknowledged)
+      this.#markUnsaved(replica)
+    }
   }
 
   /** Any of them may be missing on disk. */

@@ -9,10 +9,11 @@ import { ByteWriter } from '../codec/bytes.ts'
 import { DotSet } from '../core/dot-set.ts'
 import { observe, type Hlc } from '../core/hlc.ts'
 import { logIdFrom, replicaIdFrom } from '../core/ids.ts'
-import { VersionVector } from '../core/version-vector.ts'
+import { VersionVector, type Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import type { System } from '../types.ts'
 import type { Engine } from './engine.ts'
+import { decodeLeaving } from './leaving.ts'
 import { mendHole, readSurvivors } from './holes.ts'
 import { decodeIdentity, encodeIdentity, judge, type Identity, type IdentityStore, type Verdict } from './identity.ts'
 import type { InnerBatch } from './inner-batch.ts'
@@ -34,6 +35,8 @@ export interface Opening {
   readonly fresh: boolean
   /** How many of the last batches LevelDB has lost from its write-ahead log. */
   readonly hole: { readonly lost: number, readonly since: number } | undefined
+  /** Up to where data of our log has been sent. */
+  readonly told: Advance
   /** Whether LevelDB has lost the end of its write-ahead log, of which peers had been told. */
   readonly tailLost: boolean
   /** Adds what the first batch has to say before any other. */
@@ -61,10 +64,12 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
   const storedReplica = await engine.get(meta.replica, buffers) as Buffer | undefined
   const storedLog = await engine.get(meta.ownLog, buffers) as Buffer | undefined
   const keepsReplica = verdict !== 'new-replica' && storedReplica !== undefined
-  const told = await options.identity.told?.()
-  const tailLost = storedLog !== undefined && told?.log === logIdFrom(storedLog) && told.sequence > vector.sequenceOf(told.log)
-  const keepsLog = verdict === 'same' && storedLog !== undefined && lost === 0 && !tailLost
+  const told = await options.identity.told()
+  const isTold = storedLog !== undefined && told?.log === logIdFrom(storedLog)
+  const tailLost = isTold && told.sequence > vector.sequenceOf(told.log)
+  const keepsLog = verdict === 'same' && isTold && lost === 0 && !tailLost
   const collected = await loadCollected(engine, vector)
+  const leaving = await engine.get(meta.leaving, buffers) as Buffer | undefined
   const ownLog = keepsLog ? logIdFrom(storedLog) : logIdFrom(system.randomBytes(8))
   const state: ReplicaState = {
     engine,
@@ -77,6 +82,7 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
     journal: new Journal(journal),
     survivors,
     siblingKeys: new SiblingKeys(),
+    leaving: leaving === undefined ? undefined : decodeLeaving(leaving),
     tally,
     replaceLog (batch) {
       this.ownLog = logIdFrom(system.randomBytes(8))
@@ -92,6 +98,7 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
   return {
     state,
     fresh,
+    told: keepsLog ? told : { log: ownLog, sequence: 0, hlc: 0 },
     tailLost: tailLost && verdict === 'same' && lost === 0,
     hole: lost > 0 ? { lost, since: number - checkpoint } : undefined,
     save: (batch) => {

@@ -6,17 +6,13 @@
  * forgotten, so that whoever still has them brings them as concurrent versions. To know them any longer would let two
  * replicas differ for good: that we drop a dot reaches others only with a vector that covers it, or with a new dot.
  */
-import { compareSiblings, indexOfDot, type Sibling, type SiblingSet } from '../core/siblings.ts'
-import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { Derivation } from './derive.ts'
 import { writeOut } from './engine.ts'
 import { survivorsAbove, type Survivor } from './holes.ts'
-import type { InnerBatch } from './inner-batch.ts'
-import { inKeyspace, keyspace, meta, siblingKey } from './keyspaces.ts'
+import { meta } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
+import { writeAgain } from './write-again.ts'
 import type { Writer } from './writer.ts'
-
-const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
 export class Repair {
   readonly #state: ReplicaState
@@ -57,7 +53,9 @@ export class Repair {
       if (!this.complete) {
         // Lest LevelDB should lose, from its write-ahead log, what superseded a survivor whose log record goes.
         await writeOut(this.#state.engine)
-        await this.#writeAgain(batch)
+        const survivors: Survivor[] = []
+        for await (const survivor of survivorsAbove(this.#state.engine, this.#state.vector)) survivors.push(survivor)
+        await writeAgain(this.#state, this.#derivation, batch, survivors)
       }
       batch.delRaw(meta.hole)
       this.#unsettled = true
@@ -66,74 +64,5 @@ export class Repair {
     this.#state.survivors.clear()
     if (this.#unsettled) await writeOut(this.#state.engine)
     this.#unsettled = false
-  }
-
-  async #writeAgain (batch: InnerBatch): Promise<void> {
-    const state = this.#state
-    const survivors: Survivor[] = []
-    for await (const survivor of survivorsAbove(state.engine, state.vector)) {
-      survivors.push(survivor)
-      batch.delRaw(survivor.record)
-    }
-    survivors.sort((a, b) => a.hlc - b.hlc || (a.log === b.log ? a.sequence - b.sequence : a.log < b.log ? -1 : 1))
-    const sets = new Map<string, { key: Buffer, before: SiblingSet, now: Sibling[], written: Map<Sibling, Sibling> }>()
-    let transaction: Survivor | undefined
-    let first = 0
-    for (const survivor of survivors) {
-      const text = survivor.key.toString('latin1')
-      let set = sets.get(text)
-      if (set === undefined) {
-        const before = await this.#siblings(survivor.key)
-        sets.set(text, set = { key: survivor.key, before, now: [...before], written: new Map() })
-      }
-      const index = indexOfDot(set.now, survivor)
-      if (index === -1) continue
-      if (transaction?.log !== survivor.log || transaction.hlc !== survivor.hlc) {
-        if (transaction !== undefined) batch.endLog()
-        transaction = survivor
-        first = state.ownSequence + 1
-        batch.beginLog(state.ownLog, first, survivor.hlc)
-      }
-      const old = set.now[index]!
-      const written = { ...old, log: state.ownLog, sequence: ++state.ownSequence }
-      set.now[index] = written
-      set.written.set(written, old)
-      batch.setKey(survivor.key)
-      batch.addToLog(written.sequence - first, written.type)
-      batch.advance(written)
-    }
-    if (transaction !== undefined) batch.endLog()
-    for (const { key, before, now, written } of sets.values()) {
-      if (written.size > 0) await this.#writeSet(batch, key, before, now, written)
-    }
-  }
-
-  async #writeSet (batch: InnerBatch, key: Buffer, before: SiblingSet, now: Sibling[], written: Map<Sibling, Sibling>): Promise<void> {
-    now.sort(compareSiblings)
-    if (before.length === 1) {
-      batch.setKey(key)
-      batch.putVersion(now)
-      return
-    }
-    const values = await Promise.all(now.map(async (sibling) => {
-      const { type, log, sequence } = written.get(sibling) ?? sibling
-      return type === 'put' ? await this.#state.engine.get(siblingKey(key, log, sequence), buffers) as Buffer : undefined
-    }))
-    const outcome = this.#derivation.outcome(key, now, values)
-    batch.setKey(key)
-    batch.putVersion(now)
-    if (outcome.type === 'put') batch.putData(outcome.version.valueBytes!)
-    else batch.delData()
-    for (let index = 0; index < now.length; index++) {
-      const old = written.get(now[index]!)
-      if (old?.type !== 'put') continue
-      batch.delSiblingValue(old.log, old.sequence)
-      batch.putSiblingValue(now[index]!.log, now[index]!.sequence, values[index]!)
-    }
-  }
-
-  async #siblings (key: Buffer): Promise<SiblingSet> {
-    const record = await this.#state.engine.get(inKeyspace(keyspace.version, key), buffers) as Buffer | undefined
-    return record === undefined ? [] : decodeSiblings(record)
   }
 }

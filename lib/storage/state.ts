@@ -7,7 +7,7 @@
 import type { Hlc } from '../core/hlc.ts'
 import type { DotSet } from '../core/dot-set.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
-import type { VersionVector } from '../core/version-vector.ts'
+import type { Advance, VersionVector } from '../core/version-vector.ts'
 import type { Engine } from './engine.ts'
 import type { Journal } from './journal.ts'
 import type { LogTally } from './log-tally.ts'
@@ -28,6 +28,8 @@ export interface ReplicaState {
   readonly journal: Journal
   /** While LevelDB's loss of some batches is being made up for: writes that are here, and above the vector. */
   readonly survivors: DotSet
+  /** While what is ours alone is taken out of a log that is in other hands: up to where it is not. */
+  leaving: Advance | undefined
   readonly siblingKeys: SiblingKeys
   readonly tally: LogTally
   /**

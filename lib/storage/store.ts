@@ -8,7 +8,6 @@
  * collected tombstone.
  */
 import type { ResumePoint } from '../codec/message.ts'
-import { decodeLogRecord } from '../codec/log-record.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import { holdsPut, type SiblingSet } from '../core/siblings.ts'
@@ -21,13 +20,14 @@ import { Derivation, type Encodings } from './derive.ts'
 import { writeOut, type Engine } from './engine.ts'
 import { Feed } from './feed.ts'
 import { Housekeeping } from './housekeeping.ts'
-import type { IdentityStore, Told } from './identity.ts'
+import type { IdentityStore } from './identity.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import type { Unit } from './unit.ts'
 import { Intake } from './intake.ts'
-import { inKeyspace, keyspace, logKey, meta, readSequence, siblingKey, wholeKeyspace } from './keyspaces.ts'
+import { inKeyspace, keyspace, meta, siblingKey, wholeKeyspace } from './keyspaces.ts'
 import type { Operation } from './local.ts'
 import { Members } from './members.ts'
+import { beginLeaving, leaveStep } from './leaving.ts'
 import { LogSource } from './log-source.ts'
 import type { MergeReport } from './merge.ts'
 import { ScanSource } from './scan-source.ts'
@@ -36,6 +36,7 @@ import { Repair } from './repair.ts'
 import { mayResume, ResumedSource } from './resumed-source.ts'
 import type { Source } from './source.ts'
 import type { ReplicaState } from './state.ts'
+import { Told } from './told.ts'
 import { checkTransactionBytes, transactionBytes, Writer } from './writer.ts'
 
 export interface StoreOptions {
@@ -79,17 +80,22 @@ export class Store {
   readonly #durable = new VersionVector()
   /** Background work that has to end before the engine closes. */
   readonly #background = new Set<Promise<void>>()
-  #told: Told | undefined
+  readonly told: Told
+  #leaving: Promise<void> | undefined
+  /** Whether the disk says that a log is being left. */
+  #leavingSaved: boolean
   #closing = false
 
-  private constructor (options: StoreOptions, state: ReplicaState, derivation: Derivation) {
+  private constructor (options: StoreOptions, state: ReplicaState, derivation: Derivation, told: Advance) {
     this.#options = options
     this.#state = state
+    this.#leavingSaved = state.leaving !== undefined
+    this.told = new Told(state, options.identity, told)
     this.#derivation = derivation
     this.#writer = new Writer(state, {
       nowMs: () => options.system.nowMs(),
       // What an apply phase writes is no unit: only its last batch advances the vector, for all of them.
-      recordsUnits: () => this.feed.hasReaders && !this.applying && !this.repairing,
+      recordsUnits: () => this.feed.hasReaders && !this.applying && !this.repairing && !this.leaving,
       onCommit: (unit, local) => {
         this.feed.push(unit)
         if (state.journal.due) this.#inBackground(state.journal.take(state.engine, state.vector))
@@ -113,7 +119,7 @@ export class Store {
         await this.#saveMembers(() => {})
         await this.intake.dropStageInTime()
       },
-      applying: () => this.applying || this.repairing,
+      applying: () => this.applying || this.repairing || this.leaving,
       system: options.system,
       onError: options.onError
     })
@@ -127,17 +133,19 @@ export class Store {
    */
   static async open (options: StoreOptions): Promise<Store> {
     const derivation = new Derivation(options)
-    const { state, fresh, hole, tailLost, save } = await openState(options)
-    const store = new Store(options, state, derivation)
+    const { state, fresh, told, hole, tailLost, save } = await openState(options)
+    const store = new Store(options, state, derivation, told)
     await store.members.load(state.engine)
     store.members.met(state.replica)
     if (hole !== undefined) store.members.rewind(state.replica, state.vector)
     await store.#saveMembers((batch) => { save(batch) })
+    try { store.told.note(told) } catch {} // then the next open begins a new log
     if (fresh) await writeOut(state.engine)
     store.#durable.join(state.vector)
     if (hole !== undefined) options.onError(new ReplicationError(`LevelDB has lost ${hole.lost} of the last ${hole.since} batches from its write-ahead log; peers are asked for them, and the others are written again if need be`, { code: 'REPLICATION_HOLE' }))
     if (state.vector.size >= logsWarned) options.onError(new ReplicationError(`The group has written ${state.vector.size} logs, of at most ${logsMax}`, { code: 'REPLICATION_TOO_MANY_LOGS' }))
     if (tailLost) options.onError(new ReplicationError('LevelDB has lost the end of its write-ahead log, of which peers have been told: this replica writes on in a new log, and they bring back what they have', { code: 'REPLICATION_LOG_REPLACED' }))
+    if (state.leaving !== undefined) await store.leaveLog()
     const recovery = await store.intake.recover()
     store.#inBackground(recovery.done)
     store.#inBackground(store.#loadSiblings())
@@ -180,6 +188,11 @@ export class Store {
   /** Whether a hole is being made up for. Nothing may be sent. */
   get repairing (): boolean {
     return this.#repair.active
+  }
+
+  /** Whether a log is being left that is in other hands. Nobody may be linked. */
+  get leaving (): boolean {
+    return this.#state.leaving !== undefined
   }
 
   /** Makes up for the rest of a hole with what is here. */
@@ -244,41 +257,53 @@ export class Store {
     return source!
   }
 
-  /** Whether a peer's entry for our own log names a write that is not ours, as far as the log still tells. */
-  async contradicts (vector: readonly Advance[]): Promise<boolean> {
-    const { engine, ownLog } = this.#state
-    const entry = vector.find(({ log }) => log === ownLog)
-    if (entry === undefined) return false
-    const range = { gte: logKey(ownLog, 1), lte: logKey(ownLog, entry.sequence), reverse: true, limit: 1 }
-    const [stored] = await engine.iterator<Buffer, Buffer>({ ...range, ...buffers }).all()
-    if (stored === undefined) return false
-    const { hlc, operations } = decodeLogRecord(readSequence(stored[0], 9), stored[1])
-    return hlc !== entry.hlc && operations.some(({ sequence }) => sequence === entry.sequence)
+  /**
+   * Goes on as another replica, in a new log, into which it takes what only it has of the old one: that is in other hands,
+   * too. Nobody may be linked. To be called again if it fails.
+   */
+  leaveLog (): Promise<void> {
+    this.#leaving ??= this.#leaveLog().finally(() => { this.#leaving = undefined })
+    return this.#leaving
   }
 
-  /** Something is about to leave for a peer: up to where in our log is remembered first. */
-  tellPeers (): void {
-    const { ownLog: log, vector } = this.#state
-    const sequence = vector.sequenceOf(log)
-    if (sequence === 0 || (sequence === this.#told?.sequence && log === this.#told.log)) return
-    const told = { log, sequence }
-    this.#options.identity.tell?.(told)
-    this.#told = told
+  async #leaveLog (): Promise<void> {
+    const { housekeeping, intake } = this
+    const state = this.#state
+    await housekeeping.pause()
+    try {
+      await intake.settled()
+      if (this.applying) throw new ReplicationError('A delivery is half applied', { code: 'REPLICATION_INTERNAL' })
+      const leaving = state.leaving ??= this.told.last
+      if (!this.#leavingSaved) {
+        await this.#saveMembers((batch) => {
+          beginLeaving(state, batch, leaving, this.#options.system.nowMs())
+          this.members.become(state.replica)
+        })
+        this.#leavingSaved = true
+      }
+      this.#durable.rewind(leaving)
+      this.members.forget(leaving)
+      for (let more = true; more;) {
+        if (this.#closing) return
+        await this.#writer.run(async (batch) => {
+          more = await leaveStep(state, this.#derivation, batch, leaving)
+          return true
+        })
+      }
+      state.leaving = undefined
+      this.#leavingSaved = false
+      this.told.note(this.told.last)
+      await this.#saveMembers(() => {})
+      await intake.dropStage()
+    } finally {
+      housekeeping.resume()
+    }
   }
 
   /** Does not count a member any more. Resolves when that is on disk. */
   async retire (replica: ReplicaId): Promise<void> {
     this.members.retire(replica)
     await this.#saveMembers((batch) => { batch.sync = true })
-  }
-
-  /** Goes on as another replica, in a new log: somebody else may have what was ours. */
-  async replaceReplica (): Promise<void> {
-    await this.#saveMembers((batch) => {
-      batch.sync = true
-      this.#state.replaceReplica(batch)
-      this.members.become(this.#state.replica)
-    })
   }
 
   /** All concurrent versions of a key, the visible one first. */
@@ -344,9 +369,10 @@ export class Store {
   async close (): Promise<void> {
     this.#closing = true
     await this.housekeeping.stop()
-    await Promise.allSettled([...this.#background])
+    await Promise.allSettled([...this.#background, this.#leaving])
     await this.#writer.drained()
     try {
+      this.#options.identity.close()
       if (this.#state.journal.length > journalTrimMin) await this.housekeeping.trim()
       await this.#state.journal.take(this.#state.engine, this.#state.vector)
       await this.#saveMembers((batch) => {
@@ -357,7 +383,6 @@ export class Store {
       this.#options.onError(new ReplicationError('The last write of a clean close failed', { code: 'REPLICATION_INTERNAL', cause }))
     }
     await this.#writer.drained()
-    this.#options.identity.close?.()
   }
 
   /** What was going on when a write failed goes on, from what is on disk. */

@@ -2,6 +2,7 @@
  * What both directions of a session share: the peer, what it is known to have, and the effects of one event.
  */
 import { encodeControl, type ControlMessage, type Hello } from '../codec/message.ts'
+import type { ReplicaId } from '../core/ids.ts'
 import { VersionVector, type Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { logsOfOthersMax } from '../limits.ts'
@@ -36,12 +37,12 @@ export class Conversation {
   }
 
   send (message: ControlMessage): void {
-    this.sendFrame(encodeControl(message))
+    this.sendFrame(encodeControl(message), false)
   }
 
-  sendFrame (frame: Buffer): void {
+  sendFrame (frame: Buffer, data: boolean): void {
     this.sentMs = this.nowMs
-    this.emit({ type: 'send', frame })
+    this.emit({ type: 'send', frame, data })
   }
 
   /**
@@ -51,11 +52,8 @@ export class Conversation {
    */
   learn (advances: readonly Advance[]): void {
     const { local, peerKnows } = this
+    this.compare(advances)
     for (const advance of advances) {
-      if (advance.log === local.log && !isOurs(advance, local.vector.get(advance.log))) {
-        this.emit({ type: 'log-contradicted' })
-        throw new ReplicationError(`The peer knows more, or something else, of the log of replica ${local.replica} than that one itself, which was restored or copied: it writes on in a new log`, { code: 'REPLICATION_LOG_REPLACED' })
-      }
       if (peerKnows.sequenceOf(advance.log) === 0 && local.vector.sequenceOf(advance.log) === 0) this.#foreignLogs++
       peerKnows.advance(advance)
     }
@@ -67,6 +65,19 @@ export class Conversation {
     }
   }
 
+  /**
+   * What anybody is said to have of our own log must be of our own making.
+   *
+   * @throws `REPLICATION_LOG_REPLACED`
+   */
+  compare (advances: readonly Advance[]): void {
+    const { local } = this
+    const entry = advances.find(({ log }) => log === local.log)
+    if (entry === undefined || isOurs(entry, local.vector.get(entry.log), local.told)) return
+    this.emit({ type: 'log-contradicted' })
+    throw logReplaced(local.replica)
+  }
+
   /** What has been emitted since the last call. */
   takeEffects (): Effect[] {
     const effects = this.#effects
@@ -75,7 +86,11 @@ export class Conversation {
   }
 }
 
-/** Whether an entry for our own log may be of our own making: not beyond ours, and at the same place with the same time. */
-function isOurs ({ sequence, hlc }: Advance, own: Advance | undefined): boolean {
-  return own !== undefined && (sequence < own.sequence || (sequence === own.sequence && hlc === own.hlc))
+export function logReplaced (replica: ReplicaId): ReplicationError {
+  return new ReplicationError(`The peer knows more, or something else, of the log of replica ${replica} than that one itself, which was restored or copied: it writes on in a new log`, { code: 'REPLICATION_LOG_REPLACED' })
+}
+
+/** Whether an entry for our own log may be of our own making: not beyond what has been sent, and at the same place with the same time. */
+function isOurs ({ sequence, hlc }: Advance, own: Advance | undefined, told: number): boolean {
+  return own !== undefined && (sequence === own.sequence ? hlc === own.hlc : sequence <= told)
 }

@@ -22,6 +22,8 @@ export interface LocalMember {
 export interface LocalReplica {
   readonly replica: ReplicaId
   readonly log: LogId
+  /** Up to which sequence of our log peers may have its data. */
+  readonly told: number
   /** Random, new at every open. */
   readonly nonce: string
   readonly group: string
@@ -70,7 +72,8 @@ export type SessionEvent =
   | { readonly type: 'done', readonly effect: 'deliver' | 'end-delivery' | 'apply' }
 
 export type Effect =
-  | { readonly type: 'send', readonly frame: Buffer }
+  /** `data` if the frame holds any. */
+  | { readonly type: 'send', readonly frame: Buffer, readonly data: boolean }
   | { readonly type: 'greeted', readonly hello: Hello }
   | { readonly type: 'request-turn' }
   | { readonly type: 'release-turn' }
@@ -90,7 +93,7 @@ export type Effect =
   /** The peer asks to be told once everything is durable. */
   | { readonly type: 'flush' }
   | { readonly type: 'acknowledged', readonly members: ReadonlyArray<AcknowledgedMember & { readonly sighted: boolean }> }
-  /** The peer knows more of this replica's own log than it has itself. */
+  /** This replica's own log is in other hands, too. */
   | { readonly type: 'log-contradicted' }
   /** The peer knows of these replicas. */
   | { readonly type: 'told-peers', readonly peers: readonly Peer[] }

@@ -184,7 +184,7 @@ export class Sending {
       this.#owesAgain = false
       this.#conversation.send({ type: 'again' })
     }
-    for (let frame = this.#outbox.take(); frame !== undefined; frame = this.#outbox.take()) this.#conversation.sendFrame(frame)
+    for (let frame = this.#outbox.take(); frame !== undefined; frame = this.#outbox.take()) this.#conversation.sendFrame(frame, true)
     if (this.#outbox.pending > readAheadBytes) return
     if (this.#state === 'sending') {
       if (this.#sourceReading) return

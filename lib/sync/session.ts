@@ -19,7 +19,7 @@ import { Sending, type SendingState } from './sending.ts'
 /** Codes that a peer may give as its reason to leave; any other becomes `REPLICATION_DISCONNECTED`. */
 const peerCodes = new Set<string>([
   'REPLICATION_GROUP_MISMATCH', 'REPLICATION_SELF', 'REPLICATION_DUPLICATE_LINK', 'REPLICATION_TOO_MANY_LINKS', 'REPLICATION_TOO_MANY_LOGS', 'REPLICATION_TOO_MANY_MEMBERS', 'REPLICATION_PROTOCOL', 'REPLICATION_PROTOCOL_VERSION',
-  'REPLICATION_FRAME_TOO_LARGE', 'REPLICATION_PEER_SILENT', 'REPLICATION_PEER_STALLED', 'REPLICATION_CLOCK_IMPOSSIBLE', 'REPLICATION_LOG_REPLACED'
+  'REPLICATION_FRAME_TOO_LARGE', 'REPLICATION_PEER_SILENT', 'REPLICATION_PEER_STALLED', 'REPLICATION_CLOCK_IMPOSSIBLE', 'REPLICATION_LOG_REPLACED', 'REPLICATION_LOG_FORKED'
 ] satisfies ReplicationErrorCode[])
 
 type Connected = Extract<SessionEvent, { type: 'connected' }>
@@ -108,7 +108,7 @@ export class Session {
   end (error: ReplicationError): Effect[] {
     if (this.#ended) return []
     this.#ended = true
-    this.#conversation.sendFrame(encodeControl({ type: 'bye', code: error.code, message: error.message.slice(0, 200) }))
+    this.#conversation.sendFrame(encodeControl({ type: 'bye', code: error.code, message: error.message.slice(0, 200) }), false)
     this.#conversation.emit({ type: 'end', error })
     return this.#conversation.takeEffects()
   }
@@ -244,6 +244,7 @@ export class Session {
     if (members.length === 0) this.answers++
     for (const { replica, vector } of members) {
       this.#toldOf(replica).join(vector)
+      if (replica !== this.#conversation.local.replica) this.#conversation.compare(vector)
       if (replica !== this.peer!.replica) continue
       this.#conversation.learn(vector)
       this.peerDurable.join(vector)

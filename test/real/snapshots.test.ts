@@ -74,4 +74,55 @@ for (const directly of [true, false]) {
   })
 }
 
+for (const [what, count] of [['less than', 3], ['as much as', 6], ['more than', 12]] as const) {
+  test(`two snapshots of a disk, both alive, one of which writes ${what} the other before they meet: no write is lost, and no name has two contents`, async () => {
+    const made = await snapshots()
+    if (made === undefined) return
+    const { places, original, peer, keys } = made
+    const [a, b] = [await open(places[0]), await open(places[1])]
+    for (const replica of [a, b]) assert.equal(await identity(replica), original)
+    keys.push(...await write(a, 'a', 6), ...await write(b, 'b', count))
+    await link(a, peer)
+    await a.do('synced')
+    await link(b, peer)
+    await eventually(async () => (await identity(b)).log !== original.log, { message: 'the second one has a log of its own' })
+    assert.equal(await identity(a), original)
+    await link(b, a)
+    keys.push(...await write(a, 'a-met', 5), ...await write(b, 'b-met', 5))
+    await settled([a, b, peer], keys)
+  })
+}
+
+test('two snapshots of a disk that have both written, and sent nothing, meet each other: no write is lost, and each is another replica', async () => {
+  const made = await snapshots()
+  if (made === undefined) return
+  const { places, peer, keys } = made
+  const [a, b] = [await open(places[0]), await open(places[1])]
+  keys.push(...await write(a, 'a', 6), ...await write(b, 'b', 9))
+  await link(a, b)
+  await eventually(async () => (await identity(a)).log !== (await identity(b)).log, { message: 'each has a log of its own' })
+  await link(a, peer)
+  await settled([a, b, peer], keys)
+})
+
+test('two snapshots of a disk that have sent what they wrote to different replicas: these do not link, and say so', async () => {
+  const made = await snapshots()
+  if (made === undefined) return
+  const { places, peer } = made
+  const other = await open()
+  await link(other, peer)
+  await converged([other, peer])
+  await other.do('disconnect', { address: peer.address })
+  const [a, b] = [await open(places[0]), await open(places[1])]
+  for (const [replica, prefix, to] of [[a, 'a', peer], [b, 'b', other]] as const) {
+    await write(replica, prefix, 5)
+    await link(replica, to)
+    await replica.do('synced')
+  }
+  await link(other, peer)
+  await eventually(async () => (await other.do('errors')).some((error: string) => error.startsWith('REPLICATION_LOG_FORKED')), { message: 'it is said' })
+  const missing = async (replica: ReplicaProcess, prefix: string): Promise<number> => (await replica.do('missing', { keys: Array.from({ length: 5 }, (_, index) => `${prefix}-${index}`) })).length
+  assert.equal(await Promise.all([missing(peer, 'a'), missing(peer, 'b'), missing(other, 'a'), missing(other, 'b')]), [0, 5, 5, 0], 'each keeps what it has')
+})
+
 test.run()

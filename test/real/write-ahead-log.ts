@@ -48,7 +48,7 @@ export async function damageCopies (count: number, seed: number): Promise<Outcom
     await writer.put(`once-${index}`, `${index}`)
     if (writer === replica) own.push(`once-${index}`)
     if (index % 10 !== 0 || index >= 100) continue
-    replica.store.tellPeers()
+    replica.store.told.tell()
     await exchange(replica, peer)
   }
   for (const key of Object.keys(await peer.data())) if (key.startsWith('once')) shared.add(key)

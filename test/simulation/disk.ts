@@ -6,6 +6,7 @@
  * or to any batch after it.
  */
 import { MemoryLevel } from 'memory-level'
+import type { Advance } from '../../lib/core/version-vector.ts'
 import type { Identity, IdentityStore } from '../../lib/storage/identity.ts'
 import type { Dice } from './dice.ts'
 import type { Scheduler } from './scheduler.ts'
@@ -44,6 +45,8 @@ const pristine = memory._snapshot.call(new MemoryLevel(), { owner: new MemoryLev
 const [treeSymbol] = Object.getOwnPropertySymbols(pristine) as [symbol]
 export const emptyTree: Tree = pristine[treeSymbol]!
 
+export type Contents = Pick<Disk, 'tree' | 'identity' | 'told'>
+
 export class Disk {
   tree: Tree = emptyTree
   identity: Identity | undefined
@@ -52,6 +55,9 @@ export class Disk {
   failures = 0
   /** How often the identity file was replaced. */
   renewals = 0
+  /** What the file says up to which data of the log has been sent. */
+  told: Advance | undefined
+  #toldSynced: Advance | undefined
   #synced: Tree = emptyTree
   #afterSync: Tree[] = []
 
@@ -60,10 +66,23 @@ export class Disk {
   }
 
   /** Another directory with the same content. */
-  static copyOf ({ tree, identity }: Pick<Disk, 'tree' | 'identity'>, number: number): Disk {
+  static copyOf (saved: Contents, number: number): Disk {
     const disk = new Disk()
-    disk.restore({ tree, identity }, number)
+    disk.restore(saved, number)
     return disk
+  }
+
+  /** What a snapshot holds. */
+  get contents (): Contents {
+    const { tree, identity, told } = this
+    return { tree, identity, told }
+  }
+
+  /** Goes back to a snapshot; nothing shows it. */
+  rollBack (saved: Contents): void {
+    Object.assign(this, saved)
+    this.settle()
+    this.settleTold()
   }
 
   write (operations: readonly RawOperation[], sync: boolean): Tree {
@@ -80,17 +99,31 @@ export class Disk {
     this.#afterSync = []
   }
 
+  /** The file is on the medium. */
+  settleTold (): void {
+    this.#toldSynced = this.told
+  }
+
   losePower (dice: Dice): void {
-    this.tree = dice.pick([this.#synced, ...this.#afterSync])
-    this.settle()
+    this.loseTail(dice)
+    this.told = dice.pick([this.told, this.#toldSynced])
+    this.settleTold()
     this.bootId = `boot ${dice.below(1e9)}`
   }
 
+  /** The end of the write-ahead log is gone, though the machine has been running all the time. */
+  loseTail (dice: Dice): void {
+    this.tree = dice.pick([this.#synced, ...this.#afterSync])
+    this.settle()
+  }
+
   /** Puts back a copy, as new files. */
-  restore ({ tree, identity }: Pick<Disk, 'tree' | 'identity'>, number: number): void {
+  restore ({ tree, identity, told }: Contents, number: number): void {
     this.tree = tree
+    this.told = told
     this.identity = identity === undefined ? undefined : { ...identity, inode: `copy ${number}`, birthTime: `copied ${number}`, changeTime: `copied ${number}` }
     this.settle()
+    this.settleTold()
   }
 }
 
@@ -120,6 +153,18 @@ export class DiskIdentity implements IdentityStore {
     const number = String(++this.#disk.renewals)
     this.#disk.identity = { nonce, inode: number, birthTime: '1', changeTime: number, bootId: this.#disk.bootId }
     return this.#disk.identity
+  }
+
+  async told (): Promise<Advance | undefined> {
+    return this.#disk.told
+  }
+
+  tell (told: Advance): void {
+    this.#disk.told = told
+  }
+
+  close (): void {
+    this.#disk.settleTold()
   }
 }
 

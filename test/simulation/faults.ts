@@ -27,11 +27,22 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/source.ts', 'this.reading = { snapshot: options.snapshot, ', 'this.reading = { snapshot: undefined as never, '],
     ['storage/log-source.ts', 'slice(this.#index, this.#index + this.#keysAtOnce)', 'slice(this.#index, this.#index + 1)']
   ],
+  'what has been sent counts as ours alone': [
+    ['storage/told.ts', 'return this.#last.log === ownLog ? this.#last :', 'return this.#last.log === ownLog && this.#last.sequence === 0 ? this.#last :']
+  ],
+  'what is ours alone stays in a log that is left': [
+    ['storage/leaving.ts', 'if (records.length > 0) {', 'if (records.length > 1000) {']
+  ],
+  'up to where peers have been told is not remembered': [
+    ['storage/told.ts', 'this.#identity.tell(last)', 'if (last.sequence === 0) this.#identity.tell(last)']
+  ],
   'a copied directory writes on in the log of its original': [
     ['storage/identity.ts', "remembered.birthTime !== found.birthTime) return 'new-replica'", "remembered.birthTime !== found.birthTime) return 'same'"]
   ],
   'a copy that wrote more than its original is believed': [
-    ['sync/conversation.ts', 'if (advance.log === local.log && !isOurs(advance, local.vector.get(advance.log))) {', 'if (advance.log === local.log && !isOurs(advance, advance)) {'],
+    ['sync/conversation.ts', 'isOurs(entry, local.vector.get(entry.log), local.told)', 'isOurs(entry, entry, Infinity)'],
+    ['sync/session.ts', 'if (hello.log === local.log) {', 'if (hello.log === local.replica) {'],
+    ['storage/told.ts', 'let lookedUp = 0', 'if (vector.length > 0) return undefined\n    let lookedUp = 0'],
     ['storage/inner-batch.ts', 'if (entry.log === this.#state.ownLog && entry.sequence > this.#state.ownSequence) this.#state.replaceLog(this)', '']
   ],
   'the log goes on after a power loss': [

@@ -1,9 +1,13 @@
 /**
  * The machines of a world: how many, who dials whom, and the copies that are made of them.
  */
-import { Disk } from './disk.ts'
+import { logIdFrom, type LogId } from '../../lib/core/ids.ts'
+import { keyspace, meta } from '../../lib/storage/keyspaces.ts'
+import { vectorOf } from '../support/invariants.ts'
+import { Disk, type Contents, type Tree } from './disk.ts'
 import { Machine } from './machine.ts'
 import type { Topology } from './settings.ts'
+import type { Branch } from './witness.ts'
 import type { World } from './world.ts'
 
 export class Group {
@@ -14,6 +18,7 @@ export class Group {
   constructor (world: World) {
     this.world = world
     const { dice, settings } = world
+    world.network.allows = (from, to) => this.#allows(from, to)
     const names = [...'abcdefg'].slice(0, settings.replicas)
     for (const [index, name] of names.entries()) {
       const machine = this.#add(new Machine(world, name, peersOf(settings.topology, names, index)))
@@ -45,6 +50,49 @@ export class Group {
     return clone
   }
 
+  /**
+   * The log that a snapshot goes on in, if it is opened as another machine: there has to be somebody who knows what the
+   * original has written since, or the original itself.
+   */
+  #branchOf ({ tree, identity, told }: Contents, name: string): Branch | undefined {
+    const log = tree.get(meta.ownLog)
+    if (log === undefined || identity === undefined || told?.log !== logIdFrom(log)) return undefined
+    const branch = { log: logIdFrom(log), above: vectorOf(metasOf(tree)).sequenceOf(logIdFrom(log)), name: `${logIdFrom(log)}${name}` as LogId }
+    return this.machines.some((other) => mayMeet(branch, other)) ? branch : undefined
+  }
+
+  /** A snapshot of a whole disk goes on beside the disk: nothing shows it. */
+  twin (machine: Machine): Machine | undefined {
+    const name = `x${this.machines.length}`
+    const branch = machine.saved === undefined || this.branched !== undefined ? undefined : this.#branchOf(machine.saved, name)
+    if (branch === undefined) return undefined
+    const disk = new Disk()
+    disk.rollBack(machine.saved!)
+    disk.bootId = machine.disk.bootId
+    const twin = this.#add(new Machine(this.world, name, this.living.map(({ name }) => name), disk))
+    twin.branch = branch
+    twin.special = machine.special = true
+    return twin
+  }
+
+  /** Of two snapshots that write in one log, the one that is not alone with what it writes. */
+  get branched (): Machine | undefined {
+    return this.living.find(({ branch }) => branch !== undefined)
+  }
+
+  /** Where two have heard different things of one log, neither can know who is right: so nobody hears of the second one. */
+  #allows (from: string, to: string): boolean {
+    const { branched } = this
+    if (branched?.branch === undefined || (from !== branched.name && to !== branched.name)) return true
+    return mayMeet(branched.branch, this.machines.find(({ name }) => name === (from === branched.name ? to : from))!)
+  }
+
+  /** Nobody is left by whom the second one could notice. */
+  endBranch (): void {
+    const { branched } = this
+    if (branched?.branch !== undefined && !this.living.some((other) => other !== branched && mayMeet(branched.branch!, other))) this.remove(branched)
+  }
+
   restore (machine: Machine): void {
     machine.disk.restore(machine.saved!, ++this.#copies)
     machine.special = true
@@ -52,9 +100,7 @@ export class Group {
 
   /** The whole machine goes back to what it was, as a snapshot of its disk does: nothing shows it. */
   rollBack (machine: Machine): void {
-    const { tree, identity } = machine.saved!
-    Object.assign(machine.disk, { tree, identity })
-    machine.disk.settle()
+    machine.disk.rollBack(machine.saved!)
     machine.special = machine.wentBack = true
   }
 
@@ -64,6 +110,17 @@ export class Group {
     machine.gone = true
     for (const other of this.machines) other.peers = this.living.filter((peer) => peer !== other).map(({ name }) => name)
   }
+}
+
+function mayMeet ({ log, above }: Branch, { process, gone, branch }: Machine): boolean {
+  const witness = process?.witness
+  return !gone && branch === undefined && witness !== undefined && (witness.ownLog === log || witness.vector.sequenceOf(log) > above)
+}
+
+function metasOf (tree: Tree): Map<string, Buffer> {
+  const metas = new Map<string, Buffer>()
+  tree.forEach((key, value) => { if (key[0] === keyspace.meta) metas.set(key.toString('latin1'), value) })
+  return metas
 }
 
 function peersOf (topology: Topology, names: readonly string[], index: number): string[] {

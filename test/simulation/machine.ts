@@ -12,12 +12,12 @@ import type { Engine } from '../../lib/storage/engine.ts'
 import { keyspace } from '../../lib/storage/keyspaces.ts'
 import { Store } from '../../lib/storage/store.ts'
 import type { Dice } from './dice.ts'
-import { DiskIdentity, SimulatedLevel, Disk, type RawOperation, type Tree } from './disk.ts'
+import { DiskIdentity, SimulatedLevel, Disk, type Contents, type RawOperation, type Tree } from './disk.ts'
 import { ProcessSystem, type WallClock } from './scheduler.ts'
 import { checkFeed } from './bounds.ts'
 import { countPayloads } from './payloads.ts'
 import { Transactions, type TextOperation } from './transactions.ts'
-import { Witness } from './witness.ts'
+import { Witness, type Branch } from './witness.ts'
 import type { World } from './world.ts'
 
 export const port = 9000
@@ -54,11 +54,13 @@ export class Machine {
   peers: string[]
   process: Process | undefined
   /** A copy of the directory, to be put back or opened elsewhere. */
-  saved: Pick<Disk, 'tree' | 'identity'> | undefined
+  saved: Contents | undefined
   /** It was restored or cloned: outside exact conflicts where deletes were collected. */
   special = false
   /** Its disk went back together with its identity: it cannot know that, before it hears of it. */
   wentBack = false
+  /** Its disk is a snapshot, and the original goes on in the same log. */
+  branch: Branch | undefined
   /** Switched off until it is switched on by hand. */
   away = false
   /** For good. */
@@ -101,7 +103,7 @@ export class Machine {
 
   #witness (onOwnDots: Transactions['place']): Witness {
     const { world } = this
-    return new Witness({ name: this.name, oracle: world.oracle, resolver: world.resolver, onOwnDots, counts: (replica) => this.#counts(replica), onCount: (what) => { world.count(what) } }, this.disk.tree)
+    return new Witness({ name: this.name, branch: this.branch, onLeft: () => { this.branch = undefined }, oracle: world.oracle, resolver: world.resolver, onOwnDots, counts: (replica) => this.#counts(replica), onCount: (what) => { world.count(what) } }, this.disk.tree)
   }
 
   /** Opens the database. Resolves when it accepts writes, or has failed to open. */
@@ -207,7 +209,7 @@ export class Machine {
     this.liveMax = Math.max(this.liveMax, process.witness.live)
     if (process.store !== undefined) checkFeed(world, this.name, process.store)
     world.log(() => `${this.name} has written ${operations.length} records${sync ? ', synced' : ''}: ${[...process.witness.vector].map(({ log, sequence }) => `${Buffer.from(log, 'latin1').toString('hex', 0, 2)}:${sequence}`).join(' ')}`)
-    const early = process.store === undefined ? 0n : world.bitsOf(process.store.durable) & ~process.syncedSeen
+    const early = process.store === undefined ? 0n : process.witness.bitsOf(process.store.durable) & ~process.syncedSeen & ~process.witness.left
     if (early !== 0n) world.fail('durable', `${this.name} calls durable what is not synced: ${world.oracle.names(early)}`)
   }
 
@@ -222,10 +224,20 @@ export class Machine {
   }
 
   losePower (): void {
+    this.#lose((disk) => { disk.losePower(this.dice) })
+  }
+
+  /** The process is killed, and the file system loses what LevelDB wrote last. */
+  loseTail (): void {
+    this.#lose((disk) => { disk.loseTail(this.dice) })
+  }
+
+  #lose (how: (disk: Disk) => void): void {
     const durable = this.process?.store?.durable
-    const claimed = durable === undefined ? 0n : this.world.bitsOf(durable)
+    const { witness } = this.process ?? {}
+    const claimed = durable === undefined ? 0n : witness!.bitsOf(durable) & ~witness!.left
     this.kill({ told: this.dice.chance(0.3) })
-    this.disk.losePower(this.dice)
+    how(this.disk)
     const lost = claimed & ~this.seen
     if (lost !== 0n) this.world.fail('durable-lost', `${this.name} lost what it called durable: ${this.world.oracle.names(lost)}`)
   }

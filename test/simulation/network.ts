@@ -4,6 +4,7 @@
  * What is blocked is held back, and arrives when the direction is open again, as TCP would send it again. So a link
  * is cut at any byte: where the last parcel ended that came through.
  */
+import { ReplicationError } from '../../lib/errors.ts'
 import type { Connection, Transport } from '../../lib/network/transport.ts'
 import { MemoryNetwork, type MemoryConnection } from '../support/memory-transport.ts'
 import type { Dice } from './dice.ts'
@@ -28,6 +29,8 @@ export class SimulatedNetwork {
   readonly #delayMs: number
   readonly #directions = new Map<string, Direction>()
   parcels = 0
+  /** Whether a machine can dial another one just now. */
+  allows: (from: string, to: string) => boolean = () => true
 
   constructor (scheduler: Scheduler, dice: Dice, { delayMs, ...options }: NetworkOptions) {
     this.#scheduler = scheduler
@@ -61,6 +64,7 @@ export class SimulatedNetwork {
     return {
       listen: async (address, onConnection, onError) => await inner.listen(address, onConnection, onError),
       dial: async (address, options) => {
+        if (!this.allows(host, address.host)) throw new ReplicationError(`${address.host} cannot be reached from ${host}`, { code: 'REPLICATION_DIAL_FAILED' })
         const connection = await inner.dial(address, options)
         if (isDead()) await this.#abandon(connection)
         return connection

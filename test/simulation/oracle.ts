@@ -26,9 +26,9 @@ export interface Write extends NewWrite {
   /** All writes of its transaction, itself included; known when the transaction is complete. */
   together: bigint
   /** All writes that its author had seen. */
-  readonly past: bigint
+  past: bigint
   /** Those of the same key. */
-  readonly superseded: bigint
+  superseded: bigint
 }
 
 export class Oracle {
@@ -39,6 +39,13 @@ export class Oracle {
   /** Tombstones that somebody has forgotten, and what they had superseded. */
   collected = 0n
   collectedSuperseded = 0n
+  /** Writes that somebody has taken out of a log, and what became of those that were live. */
+  left = 0n
+  readonly #again = new Map<Write, Write[]>()
+  /** What deletes had superseded that were forgotten, and then left with their log. */
+  erased = 0n
+  /** Logs that begin with a sequence which is no write. */
+  readonly fenced = new Set<LogId>()
   /** Who counted for the collector of a tombstone when it was collected. */
   readonly countedAt = new Map<Write, ReadonlySet<string>>()
 
@@ -59,6 +66,34 @@ export class Oracle {
     ofKey.push(write)
     this.#maskByKey.set(fresh.key, mask | bit)
     return write
+  }
+
+  /** The author writes again what it takes out of a log: all that it had seen of `left` goes by the new names. */
+  writeAgain (old: Write, { log, sequence }: { log: LogId, sequence: number }, left: bigint, again: Map<Write, Write>): Write {
+    const known = this.list(old.past & left).reduce((bits, write) => bits | (again.get(write)?.bit ?? 0n), 0n)
+    const write = this.write({ ...old, log, sequence, special: true }, (old.past & ~left) | known)
+    again.set(old, write)
+    this.#again.set(old, [...this.#again.get(old) ?? [], write])
+    // What was written meanwhile in the new log knew it by the old name.
+    for (const later of this.#byDot.get(log)!.values()) if ((later.past & old.bit) !== 0n) this.#setPast(later, (later.past & ~old.bit) | write.bit)
+    return write
+  }
+
+  #setPast (write: Write, past: bigint): void {
+    write.past = past
+    write.superseded = past & this.mask(write.key)
+  }
+
+  /** Somebody takes these out of a log. */
+  leave (bits: bigint): void {
+    this.left |= bits
+    for (const write of this.list(bits & this.collected)) this.erased |= write.superseded
+  }
+
+  /** Of writes that have to be there, those that are not, under any name; what had been superseded when its log was left need not. */
+  lost (bits: bigint, seen: bigint): bigint {
+    const isThere = (write: Write): boolean => (seen & write.bit) !== 0n || ((this.left & write.bit) !== 0n && (this.#again.get(write) ?? [undefined]).some((again) => again === undefined || isThere(again)))
+    return this.list(bits & ~seen).reduce((lost, write) => isThere(write) ? lost : lost | write.bit, 0n)
   }
 
   at (log: LogId, sequence: number): Write | undefined {

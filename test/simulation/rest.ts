@@ -32,7 +32,7 @@ export function checkRest ({ world, living }: Group, alive: bigint): void {
   for (const other of others) {
     if (state(other) !== state(first!)) world.fail('no-convergence', `${first!.name} and ${other.name} differ: ${state(first!)} and ${state(other)}`)
   }
-  const lost = alive & ~first!.seen
+  const lost = oracle.lost(alive, first!.seen)
   if (lost !== 0n) world.fail('lost', `nobody has ${oracle.names(lost)}`)
   for (const key of oracle.keys) checkKey(world, key, first!)
   for (const machine of living) checkLeftovers(world, machine)
@@ -41,7 +41,7 @@ export function checkRest ({ world, living }: Group, alive: bigint): void {
 /** Exact conflicts: the one exemption is a delete that was collected, and a write of somebody who was not counted. */
 function checkKey (world: World, key: string, { seen, disk }: Machine): void {
   const { oracle } = world
-  const left = oracle.list(oracle.siblings(key, seen))
+  const left = oracle.list(oracle.siblings(key, seen) & ~oracle.erased)
   const found = new Set(setOf(disk.tree, key).map(({ log, sequence }) => oracle.at(log, sequence)))
   const collected = left.filter((write) => !found.has(write))
   const puts = left.filter(({ type }) => type === 'put')

@@ -39,8 +39,8 @@ export async function simulate (seed: number, options: TraceOptions = {}): Promi
   return { seed, violation: world.violation, hash: world.hash, counts: world.counts, trace: world.trace }
 }
 
-const calm = { write: 40, burst: 4, clear: 1, cut: 6, block: 4, slow: 2, kill: 1, power: 1, restart: 1, disk: 0.5, copy: 1, restore: 0.4, rollback: 0.2, clone: 0.2, retire: 0.5, away: 1.5, gone: 0.1, clock: 1 }
-const rough = { write: 25, burst: 3, clear: 1, cut: 14, block: 8, slow: 4, kill: 5, power: 4, restart: 2, disk: 2, copy: 2, restore: 1.5, rollback: 0.8, clone: 0.6, retire: 2, away: 4, gone: 0.3, clock: 2 }
+const calm = { write: 40, burst: 4, clear: 1, cut: 6, block: 4, slow: 2, kill: 1, power: 1, tail: 1, restart: 1, disk: 0.5, copy: 1, restore: 0.4, rollback: 0.2, clone: 0.2, twin: 0.4, retire: 0.5, away: 1.5, gone: 0.1, clock: 1 }
+const rough = { write: 25, burst: 3, clear: 1, cut: 14, block: 8, slow: 4, kill: 5, power: 4, tail: 4, restart: 2, disk: 2, copy: 2, restore: 1.5, rollback: 0.8, clone: 0.6, twin: 1, retire: 2, away: 4, gone: 0.3, clock: 2 }
 
 async function live (group: Group): Promise<void> {
   const { world, machines } = group
@@ -88,10 +88,13 @@ function hitWhileApplying (group: Group, machine: Machine): void {
   scheduler.after(dice.exponential(10), () => { if (machine.process?.witness.applying !== undefined) act(group, what, machine) })
 }
 
+/** While two write in one log, both keep their disks. */
+const changesDisks = new Set<keyof typeof calm>(['power', 'copy', 'restore', 'rollback', 'clone', 'gone'])
+
 function act (group: Group, what: keyof typeof calm, machine: Machine | undefined = group.world.dice.pick(group.ready)): void {
   const { world, machines } = group
   const { dice, network } = world
-  if (machine === undefined) return
+  if (machine === undefined || (group.branched !== undefined && changesDisks.has(what))) return
   world.count(what)
   if (what === 'write') return write(world, machine, dice.chance(0.3) ? dice.between(2, 6) : 1)
   switch (what) {
@@ -115,6 +118,10 @@ function act (group: Group, what: keyof typeof calm, machine: Machine | undefine
       machine.losePower()
       world.log(`${machine.name} has lost power`)
       return switchOn(machine, dice.exponential(3000))
+    case 'tail':
+      machine.loseTail()
+      world.log(`${machine.name} is killed, and has lost the end of its write-ahead log`)
+      return switchOn(machine, dice.exponential(1000))
     case 'restart':
       world.log(`${machine.name} is closed`)
       void machine.stop().then(() => { switchOn(machine, dice.exponential(500)) }, (error) => { world.violation ??= error })
@@ -124,7 +131,7 @@ function act (group: Group, what: keyof typeof calm, machine: Machine | undefine
       machine.disk.failures = dice.between(1, 3)
       return world.log(`the disk of ${machine.name} fails ${machine.disk.failures} times`)
     case 'copy':
-      machine.saved = { tree: machine.disk.tree, identity: machine.disk.identity }
+      machine.saved = machine.disk.contents
       return world.log(`${machine.name} is copied`)
     case 'restore':
       if (machine.saved === undefined) return
@@ -143,6 +150,13 @@ function act (group: Group, what: keyof typeof calm, machine: Machine | undefine
       if (machines.length > 7) return
       world.log(`${machine.name} is cloned`)
       return switchOn(group.clone(machine), dice.exponential(1000))
+    case 'twin': {
+      const twin = machines.length > 7 ? undefined : group.twin(machine)
+      if (twin === undefined) return
+      world.count('snapshots that go on beside their disks')
+      world.log(`a snapshot of the disk of ${machine.name} goes on as ${twin.name}`)
+      return switchOn(twin, 0)
+    }
     case 'away':
       world.log(`${machine.name} is switched off`)
       machine.away = true
@@ -203,6 +217,7 @@ async function heal (group: Group): Promise<void> {
     switchOn(machine, 0)
   }
   await world.pass(1000)
+  group.endBranch()
   const alive = group.living.reduce((bits, machine) => bits | machine.seen, 0n)
   await rest(group, alive)
   for (const machine of group.ready) write(world, machine, 2)

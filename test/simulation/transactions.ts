@@ -104,10 +104,10 @@ export class Transactions {
   }
 
   #cleared ({ from, to, seen }: Clear): void {
-    const { world, name, disk } = this.#options
+    const { world, name, disk, witness } = this.#options
     for (const key of world.oracle.keys) {
       if (key < from || key >= to || dataOf(disk.tree, key) === undefined) continue
-      const left = setOf(disk.tree, key).map(({ log, sequence }) => world.oracle.at(log, sequence)!)
+      const left = setOf(disk.tree, key).map(({ log, sequence }) => witness.at(log, sequence)!)
       if (left.every(({ bit }) => (bit & seen) !== 0n)) world.fail('clear', `${name} has cleared from ${from} to ${to}, and ${key} is still there`)
     }
   }
@@ -187,11 +187,13 @@ export class Transactions {
   #write (dot: OwnDot, operation: TextOperation, earlier: bigint): Write {
     const { world, name, witness, isSpecial, store } = this.#options
     const past = witness.contextOf(dot.key) | earlier
-    const old = world.oracle.at(dot.log, dot.sequence)
+    const old = witness.at(dot.log, dot.sequence)
     if (old !== undefined && world.isReachable(old)) world.fail('one-dot-two-contents', `${name} writes ${operation.type} ${operation.key} at ${dot.sequence}, which is ${old.type} ${old.key} already`)
-    for (const { hlc, log } of world.oracle.list(past & world.oracle.mask(dot.key))) if (hlc > dot.hlc || (hlc === dot.hlc && log !== dot.log)) world.fail('clock', `${name} writes ${dot.key} at a time that is not after what it has seen`)
+    const named = witness.nameOf(dot.log, dot.sequence)
+    for (const { hlc, log } of world.oracle.list(past & world.oracle.mask(dot.key))) if (hlc > dot.hlc || (hlc === dot.hlc && log !== named)) world.fail('clock', `${name} writes ${dot.key} at a time that is not after what it has seen`)
     return world.oracle.write({
       ...dot,
+      log: named,
       type: operation.type,
       value: operation.type === 'put' ? operation.value : undefined,
       replica: store().replica,

@@ -12,7 +12,8 @@ import { decodeLogRecord } from '../../lib/codec/log-record.ts'
 import { decodeSiblings } from '../../lib/codec/sibling-set.ts'
 import { logIdFrom, type LogId } from '../../lib/core/ids.ts'
 import type { SiblingSet } from '../../lib/core/siblings.ts'
-import { VersionVector } from '../../lib/core/version-vector.ts'
+import { VersionVector, type Advance, type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
+import { decodeLeaving } from '../../lib/storage/leaving.ts'
 import { decodeStageRecord } from '../../lib/storage/stage.ts'
 import { inKeyspace, keyspace, meta, readSequence, siblingKey } from '../../lib/storage/keyspaces.ts'
 import type { Resolver, Version } from '../../lib/types.ts'
@@ -29,8 +30,19 @@ export interface OwnDot {
   readonly key: string
 }
 
+/** A snapshot of a disk goes on beside the disk: what it has written in the same log stands under another name in truth. */
+export interface Branch {
+  readonly log: LogId
+  /** Up to here both have the same. */
+  readonly above: number
+  readonly name: LogId
+}
+
 export interface WitnessOptions {
   readonly name: string
+  readonly branch: Branch | undefined
+  /** The replica has left the log of its branch. */
+  readonly onLeft: () => void
   readonly oracle: Oracle
   readonly resolver: Resolver
   /** Tells the oracle of local writes, in their order; `before` is the state that they were decided on. */
@@ -71,11 +83,17 @@ export class Witness {
   /** How many versions its sibling sets hold. */
   live = 0
   ownLog: LogId | undefined
+  #branch: Branch | undefined
+  /** While it takes what it alone has out of a log: up to where it does not, and what is beyond. */
+  #leaving: { readonly kept: Advance, readonly beyond: bigint, readonly again: Map<Write, Write> } | undefined
+  /** What it has taken out of logs. */
+  left = 0n
   /** An apply phase: what it brings, and how far it is. */
   applying: { readonly seen: bigint, readonly cursor: string | undefined, readonly collected: VersionVector } | undefined
 
   constructor (options: WitnessOptions, tree: Tree) {
     this.#options = options
+    this.#branch = options.branch
     const metas = new Map<string, Buffer>()
     tree.forEach((key, value) => {
       if (key[0] === keyspace.meta) metas.set(key.toString('latin1'), value)
@@ -83,6 +101,60 @@ export class Witness {
     })
     this.#advance(vectorOf(metas))
     for (const [key, value] of metas) this.#meta(Buffer.from(key, 'latin1'), value)
+    if (this.#leaving !== undefined) this.#forgetSuperseded(tree)
+  }
+
+  /** The write that a dot names here. */
+  at (log: LogId, sequence: number): Write | undefined {
+    return this.#options.oracle.at(this.nameOf(log, sequence), sequence)
+  }
+
+  /** What the oracle calls a log here. */
+  nameOf (log: LogId, sequence: number): LogId {
+    return this.#branch?.log === log && sequence > this.#branch.above ? this.#branch.name : log
+  }
+
+  /** The writes of a log from one sequence, excluded, to another, included. */
+  range (log: LogId, from: number, to: number): bigint {
+    const { oracle } = this.#options
+    if (this.#branch?.log !== log) return oracle.range(log, from, to)
+    const { above, name } = this.#branch
+    return oracle.range(log, from, Math.min(to, above)) | oracle.range(name, Math.max(from, above), to)
+  }
+
+  bitsOf (vector: ReadonlyVersionVector): bigint {
+    let bits = 0n
+    for (const { log, sequence } of vector) bits |= this.range(log, 0, sequence)
+    return bits
+  }
+
+  /** Of what is taken out of a log, only what stands in the sets is still known. */
+  #forgetSuperseded (tree: Tree): void {
+    const { kept, beyond } = this.#leaving!
+    let live = 0n
+    for (const key of this.#options.oracle.keys) for (const { log, sequence } of setOf(tree, key)) if (log === kept.log && sequence > kept.sequence) live |= this.at(log, sequence)!.bit
+    this.seen = (this.seen & ~beyond) | live
+  }
+
+  /** What was live is written again under other names. */
+  #writtenAgain (dots: readonly OwnDot[], before: Tree): void {
+    const { oracle } = this.#options
+    const { kept, beyond, again } = this.#leaving!
+    const together = new Map<bigint, Write[]>()
+    for (const dot of dots) {
+      const sibling = setOf(before, dot.key).find(({ log, sequence, hlc }) => log === kept.log && sequence > kept.sequence && hlc === dot.hlc)
+      if (sibling === undefined) this.#fail('unasked', `${dot.key} is written at ${dot.sequence}, and was not taken out of the log that is left`)
+      const old = this.at(sibling.log, sibling.sequence)!
+      const write = oracle.writeAgain(old, dot, beyond, again)
+      this.seen &= ~old.bit
+      this.left |= old.bit
+      together.set(old.together, [...together.get(old.together) ?? [], write])
+    }
+    for (const writes of together.values()) {
+      const bits = writes.reduce((sum, { bit }) => sum | bit, 0n)
+      for (const write of writes) write.together = bits
+    }
+    this.#options.onCount('operations written again')
   }
 
   /** The writes that are the context of a key. */
@@ -94,6 +166,8 @@ export class Witness {
   observe (operations: readonly RawOperation[], before: Tree, after: Tree): void {
     const seenBefore = this.seen
     const wasApplying = this.applying
+    const wasLeaving = this.#leaving
+    let moves = false
     const touched = new Set<string>()
     const own: OwnDot[] = []
     const advances: VersionVector = new VersionVector()
@@ -101,13 +175,22 @@ export class Witness {
       switch (key[0]) {
         case keyspace.version: touched.add(key.toString('latin1', 1)); break
         case keyspace.data: touched.add(key.toString('latin1', 1)); break
-        case keyspace.log: if (type === 'put') own.push(...this.#ownDots(key, value!)); break
+        case keyspace.log:
+          if (type === 'put') own.push(...this.#ownDots(key, value!))
+          else moves ||= wasLeaving?.kept.log === logIdFrom(key.subarray(1, 9))
+          break
         case keyspace.meta:
           if (type === 'put' && key[1] === journalLetter) advances.join(journalAdvances(value!))
           else this.#meta(key, value)
       }
     }
-    if (own.length > 0) this.#options.onOwnDots(own.sort((a, b) => a.sequence - b.sequence), before, after)
+    if (wasLeaving === undefined && this.#leaving !== undefined) {
+      this.#forgetSuperseded(after)
+      for (const { log } of advances) this.#options.oracle.fenced.add(log)
+    }
+    own.sort((a, b) => a.sequence - b.sequence)
+    if (moves) this.#writtenAgain(own, before)
+    else if (own.length > 0) this.#options.onOwnDots(own, before, after)
     this.#advance(advances)
 
     const added: Write[] = []
@@ -138,30 +221,56 @@ export class Witness {
   }
 
   #meta (key: Buffer, value: Buffer | undefined): void {
-    const { oracle } = this.#options
     if (key.equals(meta.ownLog)) {
       this.ownLog = logIdFrom(value!)
+      // It has noticed at once that it is a copy.
+      if (this.#branch !== undefined && this.#branch.log !== this.ownLog && this.#leaving === undefined) this.#endBranch()
+    } else if (key.equals(meta.leaving)) {
+      this.#leave(value)
     } else if (key.equals(meta.stage)) {
       const record = value === undefined ? undefined : decodeStageRecord(value)
       if (record?.phase !== 'applying') {
         this.applying = undefined
       } else {
         let seen = 0n
-        for (const { log, sequence } of record.vector) seen |= oracle.range(log, 0, sequence)
+        for (const { log, sequence } of record.vector) seen |= this.range(log, 0, sequence)
         this.applying = { seen, cursor: record.cursor?.toString('latin1'), collected: new VersionVector(record.collected) }
       }
     } else if (key[1] === collectedLetter && value !== undefined) {
       const reader = new ByteReader(value)
       const hlc = reader.hlc()
       const advance = { log: logIdFrom(key.subarray(2)), hlc, sequence: reader.varint() }
-      if (advance.sequence < this.collected.sequenceOf(advance.log)) this.#fail('collected-sinks', `what was collected goes back to ${advance.sequence}`)
+      if (advance.sequence < this.collected.sequenceOf(advance.log) && advance.log !== this.#leaving?.kept.log) this.#fail('collected-sinks', `what was collected goes back to ${advance.sequence}`)
       this.collected.advance(advance)
     }
   }
 
+  #leave (value: Buffer | undefined): void {
+    if (value !== undefined) {
+      const kept = decodeLeaving(value)
+      const beyond = this.range(kept.log, kept.sequence, this.vector.sequenceOf(kept.log))
+      this.#leaving = { kept, beyond, again: new Map() }
+      this.#options.oracle.leave(beyond)
+      this.left |= beyond
+      this.#options.onCount('logs left')
+    } else if (this.#leaving !== undefined) {
+      const { kept, beyond } = this.#leaving
+      this.vector.rewind(kept)
+      this.collected.rewind(kept)
+      if ((this.seen & beyond) !== 0n) this.#fail('not-left', `leaves a log with ${this.#options.oracle.names(this.seen & beyond)}`)
+      this.#leaving = undefined
+      this.#endBranch()
+    }
+  }
+
+  #endBranch (): void {
+    this.#branch = undefined
+    this.#options.onLeft()
+  }
+
   #advance (advances: VersionVector): void {
     for (const advance of advances) {
-      this.seen |= this.#options.oracle.range(advance.log, this.vector.sequenceOf(advance.log), advance.sequence)
+      this.seen |= this.range(advance.log, this.vector.sequenceOf(advance.log), advance.sequence)
       this.vector.advance(advance)
     }
   }
@@ -173,7 +282,7 @@ export class Witness {
     let found = 0n
     const writes: Write[] = []
     for (const { log, sequence, type, hlc } of set) {
-      const write = oracle.at(log, sequence)
+      const write = this.at(log, sequence)
       if (write === undefined || write.key !== key || write.type !== type || write.hlc !== hlc) this.#fail('made-up', `${key} holds ${log}:${sequence}, which was never written so`)
       writes.push(write)
       found |= write.bit
@@ -183,8 +292,9 @@ export class Witness {
     const where = `${key} holds {${writes.map(dotOf).join(', ')}}`
     if ((found & ~context) !== 0n) this.#fail('not-covered', `${where}; the vector does not cover ${oracle.names(found & ~context)}`)
     if ((found & ~expected) !== 0n) this.#fail('superseded-kept', `${where}; superseded in truth: ${oracle.names(found & ~expected)}`)
-    for (const write of oracle.list(expected & ~found)) {
-      if (write.type !== 'del' || !(this.collected.covers(write.log, write.sequence) || this.applying?.collected.covers(write.log, write.sequence) === true)) this.#fail('claims-too-much', `${where}; it claims, and lacks, ${dotOf(write)}`)
+    for (const write of oracle.list(expected & ~found & ~oracle.erased)) {
+      const log = this.#branch?.name === write.log ? this.#branch.log : write.log
+      if (write.type !== 'del' || !(this.collected.covers(log, write.sequence) || this.applying?.collected.covers(log, write.sequence) === true)) this.#fail('claims-too-much', `${where}; it claims, and lacks, ${dotOf(write)}`)
       if ((oracle.collected & write.bit) === 0n) {
         this.#options.onCount('tombstones collected')
         oracle.countedAt.set(write, new Set(membersOf(after).filter(this.#options.counts)))
@@ -192,20 +302,20 @@ export class Witness {
       oracle.collected |= write.bit
       oracle.collectedSuperseded |= write.superseded
     }
-    for (const write of writes) if (write.type === 'del' && this.collected.covers(write.log, write.sequence)) this.#fail('collected-kept', `${where}; ${dotOf(write)} is collected`)
+    for (const [index, write] of writes.entries()) if (write.type === 'del' && this.collected.covers(set[index]!.log, write.sequence)) this.#fail('collected-kept', `${where}; ${dotOf(write)} is collected`)
     if (!changed) return []
-    this.#checkData(key, writes, after)
+    this.#checkData(key, set, writes, after)
     const was = setOf(before, key)
     this.live += set.length - was.length
     if (writes.length > 1 && was.length < 2) this.#options.onCount('conflicts')
-    return writes.filter(({ log, sequence }) => !was.some((sibling) => sibling.log === log && sibling.sequence === sequence))
+    return writes.filter((_, index) => !was.some(({ log, sequence }) => log === set[index]!.log && sequence === set[index]!.sequence))
   }
 
-  #checkData (key: string, writes: readonly Write[], tree: Tree): void {
+  #checkData (key: string, set: SiblingSet, writes: readonly Write[], tree: Tree): void {
     const bytes = Buffer.from(key, 'latin1')
     if (writes.length > 1) {
-      for (const write of writes) {
-        const stored = tree.get(siblingKey(bytes, write.log, write.sequence))?.toString('latin1')
+      for (const [index, write] of writes.entries()) {
+        const stored = tree.get(siblingKey(bytes, set[index]!.log, write.sequence))?.toString('latin1')
         if (stored !== write.value) this.#fail('value', `${dotOf(write)} is stored as ${stored}, and was ${write.value}`)
       }
     }

@@ -3,7 +3,6 @@
  *
  * Everything follows from the seed. What happens is put into a trace, whose hash says whether two runs were the same.
  */
-import type { ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
 import type { ReplicationError } from '../../lib/errors.ts'
 import type { Resolver } from '../../lib/types.ts'
 import { Dice } from './dice.ts'
@@ -105,12 +104,6 @@ export class World {
     this.log(`${name}: ${code} ${message}`)
     if (impossible.has(code)) this.fail('error', `${name}: ${code} ${message}`)
     if (code === 'REPLICATION_INTERNAL' && !this.faultyDisks) this.fail('error', `${name}: ${message}: ${String((error.cause as Error | undefined)?.stack)}`)
-  }
-
-  bitsOf (vector: ReadonlyVersionVector): bigint {
-    let bits = 0n
-    for (const { log, sequence } of vector) bits |= this.oracle.range(log, 0, sequence)
-    return bits
   }
 
   /** Whether any replica, or copy of one, still has it. */

@@ -114,7 +114,8 @@ test('another replica, with a log of its own, leaves what was written, and later
   const replica = await openReplica()
   await replica.put('a', '1')
   const { ownLog: old, replica: id } = replica.store
-  await replica.store.replaceReplica()
+  replica.store.told.tell()
+  await replica.store.leaveLog()
   await replica.put('a', '2')
   assert.is.not(replica.store.ownLog, old)
   assert.equal([replica.store.vector.sequenceOf(old), replica.store.vector.sequenceOf(replica.store.ownLog)], [1, 1])
@@ -309,19 +310,21 @@ test('a file beside LevelDB says up to where peers have been told, and a log of 
   const location = newDirectory()
   let replica = await openDirectory(location)
   await replica.put('a', '1')
-  replica.store.tellPeers()
-  await replica.put('a', '2')
   const log = replica.store.ownLog
-  assert.equal(await new IdentityFile(location).told(), { log, sequence: 1 })
-  replica.store.tellPeers()
-  assert.equal(await new IdentityFile(location).told(), { log, sequence: 2 })
+  assert.equal(await new IdentityFile(location).told(), { log, sequence: 0, hlc: 0 })
+  replica.store.told.tell()
+  const first = replica.store.vector.get(log)!
+  await replica.put('a', '2')
+  assert.equal(await new IdentityFile(location).told(), first)
+  replica.store.told.tell()
+  assert.equal(await new IdentityFile(location).told(), replica.store.vector.get(log))
   await closeCleanly(replica)
 
   replica = await openDirectory(location)
   assert.is(replica.store.ownLog, log)
   await closeCleanly(replica)
 
-  new IdentityFile(location).tell({ log, sequence: 3 })
+  new IdentityFile(location).tell({ log, sequence: 3, hlc: first.hlc })
   replica = await openDirectory(location)
   assert.is.not(replica.store.ownLog, log)
   assert.is(replica.errors[0]?.code, 'REPLICATION_LOG_REPLACED')
@@ -337,7 +340,8 @@ test('an entry for our own log that names a write of another time contradicts it
   await replica.store.commit([{ type: 'put', key: 'b', value: '1' }, { type: 'put', key: 'c', value: '1' }], false)
   const [third] = [...replica.store.vector]
   await replica.put('d', '1')
-  const contradicts = async (sequence: number, hlc: number): Promise<boolean> => await replica.store.contradicts([{ log: replica.store.ownLog, sequence, hlc }])
+  replica.store.told.tell()
+  const contradicts = async (sequence: number, hlc: number): Promise<boolean> => await replica.store.told.contradiction([{ log: replica.store.ownLog, sequence, hlc }]) !== undefined
   assert.is(third!.sequence, 3)
   for (const { sequence, hlc } of [first!, third!]) {
     assert.not.ok(await contradicts(sequence, hlc))

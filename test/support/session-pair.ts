@@ -35,6 +35,7 @@ export class FakeReplica implements LocalReplica {
   applying = false
   resumePoint: ResumePoint | undefined
   repairing = false
+  toldLess: number | undefined
   readonly acknowledged = new Map<ReplicaId, ReadonlyVersionVector>()
   directLogs: ReadonlySet<LogId> = new Set()
   readonly #units: FakeUnit[] = []
@@ -54,6 +55,11 @@ export class FakeReplica implements LocalReplica {
 
   get feedEnd (): number {
     return this.#units.length
+  }
+
+  /** All of its log, unless a test says otherwise. */
+  get told (): number {
+    return this.toldLess ?? this.vector.sequenceOf(this.log)
   }
 
   unit (number: number): FakeUnit | undefined | 'lost' {

@@ -7,12 +7,12 @@ import { decodeData, encodeData, encodeUnit, type DataMessage, type ResumePoint 
 import { bytesEncodings } from '../../lib/encodings.ts'
 import { lastWriterWins } from '../../lib/core/resolve.ts'
 import type { VersionVector } from '../../lib/core/version-vector.ts'
-import { type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
+import type { Advance, ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
 import type { ReplicationError } from '../../lib/errors.ts'
 import { memberTtlDefaultMs, transactionBytesDefault } from '../../lib/limits.ts'
 import type { Delivery } from '../../lib/storage/delivery.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
-import type { Identity, IdentityStore, Told } from '../../lib/storage/identity.ts'
+import type { Identity, IdentityStore } from '../../lib/storage/identity.ts'
 import type { Operation } from '../../lib/storage/local.ts'
 import type { MergeReport } from '../../lib/storage/merge.ts'
 import { LogSource } from '../../lib/storage/log-source.ts'
@@ -26,7 +26,7 @@ import { VirtualSystem } from './virtual-system.ts'
 export class MemoryIdentity implements IdentityStore {
   current: Identity | undefined
   bootId = 'boot'
-  #told: Told | undefined
+  #told: Advance | undefined
   #renewals = 0
 
   async read (): Promise<Identity | undefined> {
@@ -39,13 +39,15 @@ export class MemoryIdentity implements IdentityStore {
     return this.current
   }
 
-  async told (): Promise<Told | undefined> {
+  async told (): Promise<Advance | undefined> {
     return this.#told
   }
 
-  tell (told: Told): void {
+  tell (told: Advance): void {
     this.#told = told
   }
+
+  close (): void {}
 
   /** That of a copy which takes itself for the original. */
   clone (): MemoryIdentity {

@@ -130,6 +130,24 @@ test('also if the peer knows as much of it, with another time at its end', () =>
   assert.is(ends.b.ended, 'REPLICATION_LOG_REPLACED')
 })
 
+test('also if it has of it what has not been sent to anybody', () => {
+  const ends = pair()
+  for (const end of [ends.a, ends.b]) end.local.commit([{ log: ends.a.local.log, sequence: 6, hlc: 6 }])
+  ends.a.local.commit([{ log: ends.a.local.log, sequence: 7, hlc: 7 }])
+  ends.a.local.toldLess = 5
+  ends.greet()
+  assert.is(ends.a.of('log-contradicted').length, 1)
+  assert.is(ends.b.ended, 'REPLICATION_LOG_REPLACED')
+})
+
+test('also if it says that of another replica', () => {
+  const ends = pair()
+  ends.b.local.acknowledged.set('c'.repeat(32), new VersionVector([{ log: ends.a.local.log, sequence: 1, hlc: 1 }]))
+  ends.greet()
+  assert.is(ends.a.of('log-contradicted').length, 1)
+  assert.is(ends.b.ended, 'REPLICATION_LOG_REPLACED')
+})
+
 test('another version of the protocol is refused before anything else of the hello is read', () => {
   const { a } = pair()
   const hello = helloOf(a)

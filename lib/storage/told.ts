@@ -1,0 +1,80 @@
+/**
+ * What others have of our log, and whether what they know can be what we know.
+ *
+ * Up to where data of our log has been sent is remembered before it leaves. What a peer has beyond that is not from us: a
+ * snapshot of this disk has been put back, or goes on beside it. The same shows where a write at the same place in a log
+ * has another time, of our log or of any other, as far as log records still tell; what is superseded leaves them.
+ */
+import { decodeLogRecord } from '../codec/log-record.ts'
+import type { Hlc } from '../core/hlc.ts'
+import type { LogId } from '../core/ids.ts'
+import type { Advance } from '../core/version-vector.ts'
+import { logsComparedMax } from '../limits.ts'
+import type { IdentityStore } from './identity.ts'
+import { logKey, readSequence } from './keyspaces.ts'
+import type { ReplicaState } from './state.ts'
+
+const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
+
+export class Told {
+  readonly #state: ReplicaState
+  readonly #identity: IdentityStore
+  #last: Advance
+
+  constructor (state: ReplicaState, identity: IdentityStore, last: Advance) {
+    this.#state = state
+    this.#identity = identity
+    this.#last = last
+  }
+
+  /** Up to where in our log peers may have data; sequence 0 if nowhere. */
+  get last (): Advance {
+    const { ownLog } = this.#state
+    return this.#last.log === ownLog ? this.#last : { log: ownLog, sequence: 0, hlc: 0 }
+  }
+
+  /** Data is about to leave for a peer. */
+  tell (): void {
+    const own = this.#state.vector.get(this.#state.ownLog)
+    if (own !== undefined && own.sequence > this.last.sequence) this.note(own)
+  }
+
+  note (last: Advance): void {
+    this.#identity.tell(last)
+    this.#last = last
+  }
+
+  /** Looks for a log of which a peer with this vector knows something else than we do. */
+  async contradiction (vector: readonly Advance[]): Promise<LogId | undefined> {
+    let lookedUp = 0
+    for (const { log, sequence, hlc } of vector) {
+      const { ownLog } = this.#state
+      const own = this.#state.vector.get(log)
+      const isBeyond = own === undefined || sequence > own.sequence
+      if (log === ownLog) {
+        if (isBeyond || !await this.#isOurs({ log, sequence, hlc }, own)) return log
+      } else if (!isBeyond && (sequence === own.sequence || ++lookedUp <= logsComparedMax)) {
+        if ((await this.#timeAt(own, sequence) ?? hlc) !== hlc) return log
+      }
+    }
+    return undefined
+  }
+
+  async #isOurs (entry: Advance, own: Advance): Promise<boolean> {
+    const time = await this.#timeAt(own, entry.sequence)
+    if (entry.sequence <= this.last.sequence) return time === undefined || time === entry.hlc
+    if (time !== entry.hlc) return false
+    this.note(entry) // it has come there by a copy of this directory
+    return true
+  }
+
+  /** When a write of a log was made, if that can still be told. */
+  async #timeAt (own: Advance, sequence: number): Promise<Hlc | undefined> {
+    if (sequence === own.sequence) return own.hlc
+    const range = { gte: logKey(own.log, 1), lte: logKey(own.log, sequence), reverse: true, limit: 1 }
+    const [stored] = await this.#state.engine.iterator<Buffer, Buffer>({ ...range, ...buffers }).all()
+    if (stored === undefined) return undefined
+    const { hlc, operations } = decodeLogRecord(readSequence(stored[0], 9), stored[1])
+    return operations.some((operation) => operation.sequence === sequence) ? hlc : undefined
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * Two snapshots of a disk that have both written before they notice: what one of them alone has leaves the log that both
+ * wrote in, whatever it is and whenever that is interrupted.
+ */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import type { LogId } from '../../lib/core/ids.ts'
+import { checkEqual, checkInvariants } from '../support/invariants.ts'
+import { rejection } from '../support/rejection.ts'
+import { del, exchange, openReplica, pull, put, type TestReplica } from '../support/store.ts'
+import { snapshotOf } from '../support/snapshot.ts'
+
+interface Fork {
+  /** Two that write in one log. */
+  readonly a: TestReplica
+  readonly b: TestReplica
+  /** Has what the first one has written, and nothing of the second one's. */
+  readonly peer: TestReplica
+  readonly other: TestReplica
+  readonly log: LogId
+  /** Up to where the log is everybody's. */
+  readonly told: number
+}
+
+async function fork (): Promise<Fork> {
+  const [a, peer, other] = [await openReplica(), await openReplica(), await openReplica()]
+  for (const key of ['a', 'b', 'c']) await a.put(key, 'first')
+  a.store.told.tell()
+  await pull(peer, a)
+  const b = await snapshotOf(a)
+  const log = a.store.ownLog
+  const told = a.store.vector.sequenceOf(log)
+  assert.is(b.store.ownLog, log)
+  await a.put('a', 'of a')
+  await a.store.commit([put('d', 'of a'), del('b')], false)
+  a.store.told.tell()
+  await pull(peer, a)
+  await other.put('e', 'of another')
+  await b.system.advance(10)
+  await b.put('c', 'superseded')
+  await b.put('c', 'of b')
+  await b.store.commit([put('e', 'of b'), put('f', 'of b'), del('a')], false)
+  await pull(b, other)
+  return { a, b, peer, other, log, told }
+}
+
+async function checkMet ({ a, peer, other }: Fork, b: TestReplica): Promise<void> {
+  for (let round = 0; round < 2; round++) for (const one of [a, b, other]) await exchange(peer, one)
+  await checkEqual([a, b, peer, other].map(({ engine }) => engine))
+  assert.equal(await peer.values('a'), ['of a', undefined])
+  assert.equal(await peer.values('c'), ['of b'])
+  assert.equal(await peer.values('e'), ['of another', 'of b'])
+  assert.equal(Object.keys(await peer.data()).sort(), ['c', 'd', 'e', 'f'], 'the delete is the later one')
+}
+
+test('what a peer has of our log beyond what has been sent is not from us; what is there with the same time is', async () => {
+  const { a, b, peer, log } = await fork()
+  assert.is(await b.store.told.contradiction([...peer.store.vector]), log)
+  assert.is(await a.store.told.contradiction([...peer.store.vector]), undefined)
+  const third = await openReplica()
+  await pull(third, a) // as a copy of the directory brings it
+  await a.put('g', 'not sent')
+  await pull(third, a)
+  await a.put('h', 'not sent')
+  const { last } = a.store.told
+  assert.is(await a.store.told.contradiction([...third.store.vector]), undefined)
+  assert.is(a.store.told.last.sequence, last.sequence + 1)
+})
+
+test('what another log holds at the same place with another time is another write', async () => {
+  const { a, b, peer, log } = await fork()
+  const there = await openReplica()
+  await pull(there, b)
+  assert.is(await peer.store.told.contradiction([...a.store.vector]), undefined)
+  assert.is(await there.store.told.contradiction([...peer.store.vector]), log)
+})
+
+test('what it alone has is written again in a new log, conflicts and all, and the old one means one thing', async () => {
+  const made = await fork()
+  const { b, log, told } = made
+  const id = b.store.replica
+  await b.store.leaveLog()
+  assert.is(b.store.vector.sequenceOf(log), told)
+  assert.is.not(b.store.replica, id)
+  assert.is(b.store.vector.sequenceOf(b.store.ownLog), 4, 'what was superseded is not written again')
+  await checkInvariants(b.engine, { vector: b.store.vector as never })
+  const again = await b.reopened()
+  assert.equal([again.store.replica, again.store.ownLog], [b.store.replica, b.store.ownLog])
+  assert.ok(again.store.vector.equals(b.store.vector))
+  await checkMet(made, again)
+})
+
+test('a log of which nothing has been sent is left as a whole', async () => {
+  const a = await openReplica()
+  await a.put('a', 'common')
+  const b = await snapshotOf(a)
+  await a.put('b', 'of a')
+  await b.put('b', 'of b')
+  const { ownLog: log } = a.store
+  for (const one of [a, b]) {
+    await one.store.leaveLog()
+    assert.is(one.store.vector.sequenceOf(log), 0)
+    assert.is((await one.reopened()).store.vector.sequenceOf(log), 0)
+  }
+  await exchange(a, b)
+  await checkEqual([a.engine, b.engine])
+  assert.equal(await a.values('b'), ['of a', 'of b'])
+})
+
+test('leaving a log that is interrupted goes on when the database is opened again', async () => {
+  let interrupted = 0
+  for (let after = 0, done = false; !done; after++) {
+    const made = await fork()
+    const { b, log, told } = made
+    b.memory.dieAfter(after)
+    done = await b.store.leaveLog().then(() => true, () => false)
+    b.memory.revive()
+    const again = await b.reopened()
+    if (again.store.ownLog === log) await again.store.leaveLog()
+    assert.is(again.store.vector.sequenceOf(log), told)
+    await checkMet(made, again)
+    if (!done) interrupted++
+  }
+  assert.ok(interrupted > 3)
+})
+
+test('one that cannot be left just now is left when it is tried again', async () => {
+  const made = await fork()
+  const { b, log, told } = made
+  const memory = b.memory
+  memory.failNext(1)
+  await rejection(b.store.leaveLog())
+  await b.store.leaveLog()
+  assert.is(b.store.vector.sequenceOf(log), told)
+  await checkMet(made, b)
+})
+
+test('a delete of its own that is forgotten already reaches others all the same', async () => {
+  const a = await openReplica()
+  const peer = await openReplica()
+  await a.put('a', 'first')
+  a.store.told.tell()
+  await pull(peer, a)
+  const b = await snapshotOf(a)
+  const { ownLog: log } = b.store
+  await b.del('a')
+  await b.store.flush()
+  await b.store.housekeeping.collect()
+  assert.is(b.store.collected.sequenceOf(log), 2)
+  await a.put('b', 'of a')
+  await pull(peer, a)
+  await b.store.leaveLog()
+  assert.is(b.store.collected.sequenceOf(log), 1)
+  for (const one of [b, a]) await exchange(peer, one)
+  await exchange(peer, b)
+  await checkEqual([a, b, peer].map(({ engine }) => engine))
+  assert.equal(await peer.data(), { b: 'of a' })
+})
+
+test.run()
