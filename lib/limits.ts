@@ -15,6 +15,10 @@ export const fragmentBytes = 128 * 1024
 /** A fragment with more to follow carries at least so much, so that a message is not a million pieces. */
 export const fragmentBytesMin = 16 * 1024
 
+/** Entries up to so many bytes are decoded at once; of more, and in all that is merged, other work has its turn between so many. */
+export const entriesDecodedBytesMax = 64 * 1024
+export const entriesAtOnce = 512
+
 /** Messages that may wait until what comes before them is there. */
 export const waitingMessagesMax = 65_536
 
@@ -23,6 +27,9 @@ export const unitsApplyingMax = 1024
 
 /** Target size of one chunk of a catch-up or state transfer. */
 export const chunkBytes = 256 * 1024
+
+/** Operations that one log record holds: a longer transaction has several. */
+export const logRecordOperationsMax = 4096
 
 /** Bytes of log records that are read and taken apart at once, about; one record is always whole. */
 export const logReadBytes = 64 * 1024
@@ -47,6 +54,9 @@ export const creditWindowBytes = 2 * MiB
 /** Ceiling for the option `transactionBytesMax`, and so for anything that has to be held in memory at once. */
 export const transactionBytesCeiling = 512 * MiB
 export const transactionBytesDefault = 64 * MiB
+
+/** What an operation takes in memory beside its key and value, at a replica that takes it in: it counts for that in a transaction. */
+export const operationBytes = 256
 
 /** What a unit may add to its values: keys, sibling sets, vectors. */
 export const unitOverheadFactor = 2

@@ -60,7 +60,21 @@ export function readEntryBody (reader: ByteReader, key: Buffer): Entry {
   return { key, siblings, values, body: reader.since(start) }
 }
 
-/** All entries of a chunk. */
+/** Entries that are decoded as they are asked for: too many for one turn of the event loop. */
+export class EncodedEntries implements Iterable<Entry> {
+  readonly #bytes: Buffer
+
+  constructor (bytes: Buffer) {
+    this.#bytes = bytes
+  }
+
+  * [Symbol.iterator] (): Generator<Entry> {
+    const reader = new ByteReader(this.#bytes)
+    while (reader.remaining > 0) yield readEntry(reader)
+  }
+}
+
+/** All entries at once. */
 export function decodeEntries (bytes: Uint8Array): Entry[] {
   const reader = new ByteReader(bytes)
   const entries: Entry[] = []

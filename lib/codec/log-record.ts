@@ -31,6 +31,16 @@ export function decodeLogRecord (first: number, bytes: Uint8Array): LogRecord {
   return { hlc, operations }
 }
 
+/** The keys of a record, decoded as they are asked for: it may be long. */
+export function * keysOfLogRecord (bytes: Uint8Array): Generator<Buffer> {
+  const reader = new ByteReader(bytes)
+  reader.hlc()
+  while (reader.remaining > 0) {
+    reader.varint()
+    yield reader.bytes(keyBytesMax)
+  }
+}
+
 export function encodeLogRecord ({ hlc, operations }: LogRecord): Buffer {
   const writer = new ByteWriter().hlc(hlc)
   const first = operations[0]!.sequence

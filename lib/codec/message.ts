@@ -8,10 +8,10 @@
 import { replicaIdBytes, replicaIdFrom, type LogId, type ReplicaId } from '../core/ids.ts'
 import type { Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { deliveredPartsMax, groupBytesMax, hostBytesMax, linksMax, logsMax, membersPerMessageMax, messageTextBytesMax, peersPerMessageMax, resumeKeyBytesMax } from '../limits.ts'
+import { deliveredPartsMax, entriesDecodedBytesMax, groupBytesMax, hostBytesMax, linksMax, logsMax, membersPerMessageMax, messageTextBytesMax, peersPerMessageMax, resumeKeyBytesMax } from '../limits.ts'
 import { readAdvances, writeAdvances } from './advances.ts'
 import { ByteReader, ByteWriter, malformed } from './bytes.ts'
-import { readEntry, type Entry } from './entry.ts'
+import { decodeEntries, EncodedEntries, type Entry } from './entry.ts'
 
 export const protocolVersion = 1
 const magic = 0x524c // 'RL'
@@ -96,7 +96,7 @@ export type DataMessage =
   | { readonly type: 'chunk', readonly bytes: Buffer }
   | { readonly type: 'end', readonly entries: number }
   /** One inner batch: what was known before, what it advanced and collected, and the keys it touched. */
-  | { readonly type: 'unit', readonly before: readonly Advance[], readonly changes: readonly Advance[], readonly collected: readonly Advance[], readonly entries: readonly Entry[] }
+  | { readonly type: 'unit', readonly before: readonly Advance[], readonly changes: readonly Advance[], readonly collected: readonly Advance[], readonly entries: Iterable<Entry> }
   /** Everything up to here has been sent, or has come to the receiver another way. */
   | { readonly type: 'advance', readonly vector: readonly Advance[], readonly acknowledge: boolean }
 
@@ -265,12 +265,12 @@ export function isAdvance (encoded: Buffer): boolean {
   return encoded[1] === dataTypes.advance
 }
 
-/** A unit, whose body (changes, what was collected, entries) is encoded once for all peers. */
-export function encodeUnit (before: readonly Advance[], body: Uint8Array): Buffer {
-  const writer = new ByteWriter(body.length + 8 + before.length * 24)
+/** The head of a unit. Its body (changes, what was collected, entries) is encoded once for all peers. */
+export function encodeUnitHead (before: readonly Advance[]): Buffer {
+  const writer = new ByteWriter(8 + before.length * 24)
   writer.byte(lastFragmentType).byte(dataTypes.unit)
   writeAdvances(writer, before)
-  return writer.raw(body).take()
+  return writer.take()
 }
 
 /** The body of a unit without entries. */
@@ -281,13 +281,17 @@ export function encodeUnitBody (changes: readonly Advance[], collected: readonly
   return writer.take()
 }
 
-/** Cuts an encoded data message into frames of at most `payloadBytes` each, from `offset` on. */
-export function nextFragment (encoded: Buffer, offset: number, payloadBytes: number): Buffer {
-  if (offset === 1 && encoded.length - 1 <= payloadBytes) return encoded
-  const end = Math.min(encoded.length, offset + payloadBytes)
+const nothing = Buffer.alloc(0)
+
+/** Cuts an encoded data message, which may be in two parts, into frames of at most `payloadBytes` each, from `offset` on. */
+export function nextFragment (head: Buffer, offset: number, payloadBytes: number, body: Buffer = nothing): Buffer {
+  const length = head.length + body.length
+  if (offset === 1 && length - 1 <= payloadBytes && body.length === 0) return head
+  const end = Math.min(length, offset + payloadBytes)
   const frame = Buffer.allocUnsafe(1 + end - offset)
-  frame[0] = end === encoded.length ? lastFragmentType : fragmentType
-  encoded.copy(frame, 1, offset, end)
+  frame[0] = end === length ? lastFragmentType : fragmentType
+  const ofHead = offset < head.length ? head.copy(frame, 1, offset, end) : 0
+  body.copy(frame, 1 + ofHead, Math.max(0, offset - head.length), Math.max(0, end - head.length))
   return frame
 }
 
@@ -313,9 +317,8 @@ export function decodeData (bytes: Buffer): DataMessage {
       const before = readAdvances(reader)
       const changes = readAdvances(reader)
       const collected = readAdvances(reader)
-      const entries: Entry[] = []
-      while (reader.remaining > 0) entries.push(readEntry(reader))
-      return { type: 'unit', before, changes, collected, entries }
+      const entries = reader.raw(reader.remaining)
+      return { type: 'unit', before, changes, collected, entries: entries.length > entriesDecodedBytesMax ? new EncodedEntries(entries) : decodeEntries(entries) }
     }
     case dataTypes.advance: {
       const acknowledge = reader.byte() === 1

@@ -63,13 +63,13 @@ export class ApplyPhase {
       const complete = held.length <= heldMax
       if (this.#deletes || complete) {
         if (this.#mergeInStep(merger, batch, this.#chunk.scan, held, complete)) this.#chunk = undefined
-        merger.writeLog()
+        await merger.writeLog()
         return true
       }
       this.#sparse = sparseChunks
     }
     await this.#mergeLookedUp(merger, this.#chunk.scan)
-    merger.writeLog()
+    await merger.writeLog()
     this.#chunk = undefined
     return true
   }

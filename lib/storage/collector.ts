@@ -193,7 +193,7 @@ export class Collector {
       for await (const step of steps(transactions(state.engine, log, state.collected.sequenceOf(log), sequence))) {
         let merger: Merger | undefined
         await writer.run((batch) => {
-          merger = new Merger(state, batch, derivation)
+          merger = new Merger(state, batch, derivation, () => this.#options.yield())
           for (const { deletes } of step) for (const { key } of deletes) batch.dropped += merger.drop(key, target)
           after(batch, step.at(-1)!)
           return true

@@ -10,7 +10,7 @@ import { EntryScan } from '../codec/entry-scan.ts'
 import type { Entry } from '../codec/entry.ts'
 import { VersionVector, type Advance, type Context } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { innerBatchBytesMax } from '../limits.ts'
+import { chunkBytes, innerBatchBytesMax } from '../limits.ts'
 import type { DeliveryKind } from './stage.ts'
 
 export interface Progress {
@@ -158,6 +158,7 @@ function checkChunk (chunk: Buffer, context: Context, known: Context, lastKey: B
   let lastStart = 0
   let lastEnd = lastKey?.length ?? 0
   while (scan.next()) {
+    if (scan.start >= chunkBytes) throw malformed(`An entry at ${scan.start} of a chunk, which is full from ${chunkBytes} on`)
     if ((entries > 0 || lastKey !== undefined) && scan.compareKey(lastBytes, lastStart, lastEnd) <= 0) throw malformed('A key that is not after the one before it')
     if (entries++ === 0) first = scan.key
     if (scan.entry !== undefined) {

@@ -10,12 +10,12 @@
  * before its end stays in the stage, for its source or another to go on with it.
  */
 import { EntryScan } from '../codec/entry-scan.ts'
-import { decodeEntries, type Entry } from '../codec/entry.ts'
+import { EncodedEntries, type Entry } from '../codec/entry.ts'
 import type { ResumePoint } from '../codec/message.ts'
 import { observe } from '../core/hlc.ts'
 import { VersionVector, type Advance, type Context } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { deliveredPartsMax, innerBatchBytesMax, resumeAdvancesMax, resumeKeyBytesMax, stageKeptMs } from '../limits.ts'
+import { deliveredPartsMax, innerBatchBytesMax, operationBytes, resumeAdvancesMax, resumeKeyBytesMax, stageKeptMs } from '../limits.ts'
 import { ApplyPhase } from './apply-phase.ts'
 import type { Collector } from './collector.ts'
 import { assertMergeable, Delivery, type Delivered, type DeliveryTarget, type StageableChunk } from './delivery.ts'
@@ -37,7 +37,7 @@ export interface RemoteUnit {
   readonly changes: readonly Advance[]
   /** What the sender has collected in it. */
   readonly collected: readonly Advance[]
-  readonly entries: readonly Entry[]
+  readonly entries: Iterable<Entry>
   readonly bytes: number
 }
 
@@ -51,6 +51,10 @@ export interface IntakeOptions {
   readonly reports: () => boolean
   readonly onReport: (report: MergeReport) => void
   readonly onApplying: (applying: boolean) => void
+  /** Keys that a unit may change. */
+  readonly unitEntriesMax: number
+  /** Lets other work of the process have its turn. */
+  readonly yield: () => Promise<void>
 }
 
 interface QueuedUnit {
@@ -130,13 +134,13 @@ export class Intake implements DeliveryTarget {
     })
   }
 
-  /** How many of the units that wait fit one batch. What was collected goes alone: its drops are read from disk. */
+  /** How many of the units that wait fit one batch. What was collected goes alone: its drops are read from disk; and so does what is long. */
   #unitsAtOnce (): number {
     let count = 0
     for (let bytes = 0; count < this.#units.length && (count === 0 || bytes < innerBatchBytesMax); count++) {
       const { unit } = this.#units[count]!
-      if (unit.collected.length > 0) return Math.max(1, count)
-      bytes += unit.bytes
+      if (unit.collected.length > 0 || !Array.isArray(unit.entries)) return Math.max(1, count)
+      bytes += unit.bytes + unit.entries.length * operationBytes
     }
     return count
   }
@@ -157,8 +161,12 @@ export class Intake implements DeliveryTarget {
     }
     stream.join(before)
     stream.join(changes)
-    for (const entry of entries) assertMergeable(entry, stream, batch)
-    await merger.merge(entries, stream)
+    const entriesMax = this.#options.unitEntriesMax
+    let count = 0
+    await merger.merge(entries, stream, (entry) => {
+      if (++count > entriesMax) throw new ReplicationError(`A unit of more than ${entriesMax} keys`, { code: 'REPLICATION_FRAME_TOO_LARGE' })
+      assertMergeable(entry, stream, batch)
+    })
     this.#learn(batch, changes)
     await this.#options.collector.adopt(batch, merger, collected)
     this.#handedOn.set(stream, changes)
@@ -172,7 +180,7 @@ export class Intake implements DeliveryTarget {
     let saved = (): void => {}
     await writer.run(async (batch) => {
       if (members.hasNew) saved = members.save(batch)
-      merger = new Merger(state, batch, derivation, report)
+      merger = new Merger(state, batch, derivation, this.#options.yield, report)
       return await fill(merger, batch)
     })
     saved()
@@ -219,7 +227,7 @@ export class Intake implements DeliveryTarget {
       const context = new VersionVector(delivered.vector)
       // What was collected and never known here, others may not know either: they need the whole state too.
       batch.gap = !this.#options.state.vector.dominates(new VersionVector(delivered.collected))
-      for (const chunk of chunks) await merger.merge(decodeEntries(chunk), context)
+      for (const chunk of chunks) await merger.merge(new EncodedEntries(chunk), context)
       this.#learn(batch, delivered.vector)
       if (this.#staged === undefined) batch.delRaw(meta.stage)
       await this.#options.collector.adopt(batch, merger, delivered.collected)

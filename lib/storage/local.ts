@@ -10,6 +10,7 @@ import { holdsPut, noSiblings, type SiblingSet } from '../core/siblings.ts'
 import { isPossible, tick } from '../core/hlc.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import { ReplicationError } from '../errors.ts'
+import { logRecordOperationsMax } from '../limits.ts'
 import type { Bytes } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { keyspace } from './keyspaces.ts'
@@ -42,10 +43,11 @@ export function addTransaction (state: ReplicaState, batch: InnerBatch, group: L
     batch.setKey(operation.key)
     if (!prepareKey(state, batch, group, operation.type)) continue
     const sequence = ++state.ownSequence
-    if (first === 0) {
+    if (first === 0) batch.beginSingle(log, hlc)
+    if (first === 0 || sequence - first >= logRecordOperationsMax) {
+      if (first !== 0) batch.endLog()
       first = sequence
       batch.beginLog(log, sequence, hlc)
-      batch.beginSingle(log, hlc)
     }
     if (operation.type === 'put') batch.putData(operation.value)
     else batch.delData()

@@ -4,10 +4,11 @@
  * What a log record says of a key is not looked at, since the write may have been superseded: the versions decide. The
  * keys are sorted in memory; if they turn out to be too many for that, a scan takes over.
  */
-import { decodeLogRecord } from '../codec/log-record.ts'
-import { chunkBytes, logKeysBytesMax } from '../limits.ts'
-import { inKeyspace, keyspace, logKey, readSequence } from './keyspaces.ts'
+import { keysOfLogRecord } from '../codec/log-record.ts'
+import { chunkBytes, entriesAtOnce, logKeysBytesMax } from '../limits.ts'
+import { inKeyspace, keyspace, logKey } from './keyspaces.ts'
 import { ScanSource } from './scan-source.ts'
+import { sortInSlices } from './sort.ts'
 import { SnapshotSource, type Chunk, type SourceOptions } from './source.ts'
 
 /** What a key in memory takes beside its bytes. */
@@ -47,15 +48,17 @@ export class LogSource extends SnapshotSource {
   async #collectKeys (): Promise<string[] | undefined> {
     const keys = new Set<string>()
     let bytes = 0
+    let unpaused = 0
     // Binary strings compare as their bytes do.
     const after = this.#options.after?.latin1Slice()
     const upTo = this.#options.upTo?.latin1Slice()
     for (const { log, sequence } of this.vector.beyond(this.since)) {
       const records = this.iterate({ gte: logKey(log, this.since.sequenceOf(log) + 1), lte: logKey(log, sequence) })
       for (await records.fill(); records.head !== undefined; await records.fill()) {
-        const [recordKey, record] = records.head
+        const [, record] = records.head
         records.shift()
-        for (const { key } of decodeLogRecord(readSequence(recordKey, 9), record).operations) {
+        for (const key of keysOfLogRecord(record)) {
+          if (++unpaused % entriesAtOnce === 0) await this.#options.yield()
           const text = key.latin1Slice()
           if (keys.has(text) || (after !== undefined && text <= after) || (upTo !== undefined && text > upTo)) continue
           keys.add(text)
@@ -65,7 +68,7 @@ export class LogSource extends SnapshotSource {
       }
       await records.close()
     }
-    return [...keys].sort()
+    return await sortInSlices([...keys], this.#options.yield)
   }
 
   protected async pack (): Promise<boolean> {

@@ -9,6 +9,7 @@ import { holdsPut, indexOfDot, mergeSiblings, noSiblings, type Sibling, type Sib
 import { observe, type Hlc } from '../core/hlc.ts'
 import type { LogId } from '../core/ids.ts'
 import type { Context } from '../core/version-vector.ts'
+import { entriesAtOnce, logRecordOperationsMax } from '../limits.ts'
 import { malformed } from '../codec/bytes.ts'
 import type { Entry } from '../codec/entry.ts'
 import type { EntryScan } from '../codec/entry-scan.ts'
@@ -36,8 +37,6 @@ interface KeyState {
 
 /** Above so many keys the version records are read by LevelDB's threads, and not one after another on ours. */
 const readAheadMin = 32
-/** And at most so many at once, which lets other work of the process have its turn between. */
-const readAheadMax = 512
 
 export class Merger {
   readonly #state: ReplicaState
@@ -45,30 +44,51 @@ export class Merger {
   readonly #derivation: Derivation
   readonly #report: MergeReport | undefined
   readonly #added = new LogPairs()
+  readonly #pause: () => Promise<void>
+  /** Entries since the last pause. */
+  #unpaused = 0
   /** State of keys as this batch leaves them. */
   readonly #keys = new Map<string, KeyState>()
   /** Keys whose sibling values come or go with this batch. */
   readonly #siblingKeys = new Map<string, boolean>()
 
-  constructor (state: ReplicaState, batch: InnerBatch, derivation: Derivation, report?: MergeReport) {
+  /** @param pause lets other work of the process have its turn. */
+  constructor (state: ReplicaState, batch: InnerBatch, derivation: Derivation, pause: () => Promise<void>, report?: MergeReport) {
     this.#state = state
+    this.#pause = pause
     this.#batch = batch
     this.#derivation = derivation
     this.#report = report
   }
 
-  /** Merges entries that were taken at one moment of their sender, whose vector was `context`. */
-  async merge (entries: readonly Entry[], context: Context): Promise<void> {
-    if (entries.length < readAheadMin) {
-      for (const entry of entries) this.#mergeEntry(entry, context, undefined)
+  /**
+   * Merges entries that were taken at one moment of their sender, whose vector was `context`.
+   *
+   * @param check throws if one cannot be merged; of many, others may have been by then.
+   */
+  async merge (entries: Iterable<Entry>, context: Context, check: (entry: Entry) => void = () => {}): Promise<void> {
+    if (Array.isArray(entries) && entries.length < readAheadMin) {
+      this.#mergeSlice(entries, undefined, context, check)
+      if ((this.#unpaused += entries.length) >= entriesAtOnce) await this.#rest()
     } else {
-      for (let start = 0; start < entries.length; start += readAheadMax) {
-        const slice = entries.slice(start, start + readAheadMax)
-        const records = await this.#readVersions(slice)
-        for (let index = 0; index < slice.length; index++) this.#mergeEntry(slice[index]!, context, { record: records[index] })
+      for (const slice of slices(entries)) {
+        this.#mergeSlice(slice, await this.#readVersions(slice), context, check)
+        if ((this.#unpaused += slice.length) >= entriesAtOnce) await this.#rest()
       }
     }
-    this.writeLog()
+    await this.writeLog()
+  }
+
+  #mergeSlice (entries: readonly Entry[], records: ReadonlyArray<Buffer | undefined> | undefined, context: Context, check: (entry: Entry) => void): void {
+    for (let index = 0; index < entries.length; index++) {
+      check(entries[index]!)
+      this.#mergeEntry(entries[index]!, context, records === undefined ? undefined : { record: records[index] })
+    }
+  }
+
+  async #rest (): Promise<void> {
+    this.#unpaused = 0
+    await this.#pause()
   }
 
   /** Merges one entry of a key that this batch has not changed yet, whose version record is at hand; `writeLog` has to follow. */
@@ -95,9 +115,16 @@ export class Merger {
   }
 
   /** Writes the log records of what was merged. */
-  writeLog (): void {
+  async writeLog (): Promise<void> {
     for (const [log, byTime] of this.#added.transactions) {
-      for (const [hlc, pairs] of byTime) this.#writeLogRecord(log, hlc, pairs)
+      for (const [hlc, pairs] of byTime) {
+        this.#completeRecord(log, pairs)
+        for (let start = 0; start < pairs.length; start += logRecordOperationsMax) {
+          const part = pairs.length <= logRecordOperationsMax ? pairs : pairs.slice(start, start + logRecordOperationsMax)
+          this.#writeRecord(log, hlc, part)
+          if ((this.#unpaused += part.length) >= entriesAtOnce) await this.#rest()
+        }
+      }
     }
     this.#added.transactions.clear()
   }
@@ -232,11 +259,14 @@ export class Merger {
     return kept.length === siblings.length ? siblings : kept
   }
 
-  #writeLogRecord (log: LogId, hlc: Hlc, pairs: LogPair[]): void {
-    if (pairs.length > 1) pairs.sort((a, b) => a.sequence - b.sequence)
+  #completeRecord (log: LogId, pairs: LogPair[]): void {
+    if (pairs.some(({ sequence }, index) => index > 0 && sequence < pairs[index - 1]!.sequence)) pairs.sort((a, b) => a.sequence - b.sequence)
+    if (!this.#state.survivors.empty) this.#addSurvivors(log, pairs[0]!.sequence, pairs)
+  }
+
+  #writeRecord (log: LogId, hlc: Hlc, pairs: readonly LogPair[]): void {
     const batch = this.#batch
     const first = pairs[0]!.sequence
-    if (!this.#state.survivors.empty) this.#addSurvivors(log, first, pairs)
     batch.beginLog(log, first, hlc)
     for (const { sequence, type, bytes, start, end } of pairs) batch.addPartToLog(sequence - first, type, bytes, start, end)
     batch.endLog()
@@ -273,4 +303,15 @@ class LogPairs {
     if (pairs === undefined) byTime.set(hlc, [pair])
     else pairs.push(pair)
   }
+}
+
+function * slices (entries: Iterable<Entry>): Generator<Entry[]> {
+  let slice: Entry[] = []
+  for (const entry of entries) {
+    slice.push(entry)
+    if (slice.length < entriesAtOnce) continue
+    yield slice
+    slice = []
+  }
+  if (slice.length > 0) yield slice
 }

@@ -49,6 +49,8 @@ export interface SourceOptions {
   readonly base: ReadonlyVersionVector
   readonly entries: number
   readonly feedNumber: number
+  /** Lets other work of the process have its turn. */
+  readonly yield: () => Promise<void>
   /** Keys are due that hold a version which this does not cover; `base` if left out. */
   readonly since?: ReadonlyVersionVector
   /** The last user key before those to be sent; all if left out. */

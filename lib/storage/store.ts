@@ -13,7 +13,7 @@ import type { LogId, ReplicaId } from '../core/ids.ts'
 import { holdsPut, type SiblingSet } from '../core/siblings.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { journalTrimMin, logsMax, logsWarned } from '../limits.ts'
+import { journalTrimMin, logsMax, logsWarned, operationBytes, transactionBytesDefault } from '../limits.ts'
 import type { ErrorListener, Resolver, System, Version } from '../types.ts'
 import { clearRange, type RangeOptions } from './clear.ts'
 import { Derivation, type Encodings } from './derive.ts'
@@ -123,7 +123,7 @@ export class Store {
       system: options.system,
       onError: options.onError
     })
-    this.intake = new Intake({ state, writer: this.#writer, derivation, members: this.members, collector: this.housekeeping.collector, reports: options.reports, onReport: options.onReport, onApplying: options.onApplying })
+    this.intake = new Intake({ state, writer: this.#writer, derivation, members: this.members, collector: this.housekeeping.collector, reports: options.reports, onReport: options.onReport, onApplying: options.onApplying, unitEntriesMax: Math.max(options.transactionBytesMax, transactionBytesDefault) / operationBytes, yield: () => options.system.yield() })
   }
 
   /**
@@ -247,7 +247,7 @@ export class Store {
       const { engine } = this.#state
       const vector = this.#state.vector.clone()
       const missing = vector.operationsBeyond(base)
-      const options = { engine, snapshot: engine.snapshot(), vector, collected: this.#state.collected.clone(), base, entries: missing, feedNumber: this.feed.end }
+      const options = { engine, snapshot: engine.snapshot(), vector, collected: this.#state.collected.clone(), base, entries: missing, feedNumber: this.feed.end, yield: () => this.#options.system.yield() }
       const fenced = !base.dominates(this.#state.collected)
       const most = missing * scanWorth > this.#state.tally.liveMax
       const resumes = resume !== undefined && mayResume(resume, vector, options.collected) && !(fenced && resume.kind === 'catch-up')

@@ -35,11 +35,11 @@ export class UnitEntries {
 
   encode (changes: readonly Advance[], collected: readonly Advance[]): Buffer {
     const entries = this.#writer.view()
-    const body = new ByteWriter(entries.length + 32 * (changes.length + collected.length) + 16)
-    writeAdvances(body, changes)
-    writeAdvances(body, collected)
-    if (this.#lastOfKey.size === this.#starts.length) body.raw(entries)
-    else for (const index of this.#lastOfKey.values()) body.raw(entries.subarray(this.#starts[index], this.#starts[index + 1]))
-    return body.take()
+    const head = new ByteWriter(32 * (changes.length + collected.length) + 16)
+    writeAdvances(head, changes)
+    writeAdvances(head, collected)
+    if (this.#lastOfKey.size === this.#starts.length) return Buffer.concat([head.view(), entries])
+    for (const index of this.#lastOfKey.values()) head.part(entries, this.#starts[index]!, this.#starts[index + 1] ?? entries.length)
+    return head.take()
   }
 }

@@ -10,7 +10,7 @@
  * SIGMOD 1984.
  */
 import { ReplicationError } from '../errors.ts'
-import { innerBatchBytesMax } from '../limits.ts'
+import { innerBatchBytesMax, operationBytes } from '../limits.ts'
 import { openBatch, type EngineBatch } from './engine.ts'
 import { InnerBatch } from './inner-batch.ts'
 import type { Unit } from './unit.ts'
@@ -286,13 +286,10 @@ function hasDel ({ operations }: Transaction): boolean {
   return operations.some((operation) => operation.type === 'del')
 }
 
-/** What an operation adds to its key and value, about. */
-const operationBytes = 32
-
 /** A unit of UTF-16 takes at most three bytes of UTF-8. */
 const bytesPerUnitMax = 3
 
-/** Bytes of a transaction, roughly: its keys and values, of text the length, and 32 for each operation. */
+/** Bytes of a transaction, roughly: its keys and values, of text the length, and {@link operationBytes} for each operation. */
 export function transactionBytes (operations: readonly Operation[]): number {
   let bytes = operations.length * operationBytes
   for (const { key, value } of operations) bytes += key.length + (value?.length ?? 0)

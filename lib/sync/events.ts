@@ -85,7 +85,7 @@ export type Effect =
   | { readonly type: 'deliver', readonly bytes: Buffer }
   | { readonly type: 'end-delivery', readonly entries: number }
   | { readonly type: 'abandon-delivery' }
-  | { readonly type: 'apply', readonly stream: VersionVector, readonly before: readonly Advance[], readonly changes: readonly Advance[], readonly collected: readonly Advance[], readonly entries: readonly Entry[], readonly bytes: number }
+  | { readonly type: 'apply', readonly stream: VersionVector, readonly before: readonly Advance[], readonly changes: readonly Advance[], readonly collected: readonly Advance[], readonly entries: Iterable<Entry>, readonly bytes: number }
   /** The receiving side has become live, or is not any more. */
   | { readonly type: 'live', readonly live: boolean }
   /** This replica has all that the peer had when it greeted. */

@@ -14,13 +14,16 @@ export interface Received {
   readonly bytes: number
 }
 
+const nothing = Buffer.alloc(0)
+
 interface Queued extends Received {
   readonly granted: number
 }
 
 export class Inbox {
   readonly #queue: Queued[] = []
-  #fragments: Buffer[] = []
+  /** The message that is coming, put together in memory that grows with it. */
+  #message: Buffer = nothing
   #assembled = 0
   #grantedOfAssembled = 0
   /** Messages that were taken out and are not consumed yet. */
@@ -50,21 +53,32 @@ export class Inbox {
   receive (bytes: Buffer, last: boolean): void {
     this.#window -= bytes.length
     if (this.#window < 0) throw new ReplicationError(`The peer sent ${-this.#window} bytes more than it had credit for`, { code: 'REPLICATION_PROTOCOL' })
-    this.#assembled += bytes.length
-    if (this.#assembled > this.#messageBytesMax) throw new ReplicationError(`A message exceeds ${this.#messageBytesMax} bytes`, { code: 'REPLICATION_FRAME_TOO_LARGE' })
-    this.#fragments.push(bytes)
+    if (this.#assembled + bytes.length > this.#messageBytesMax) throw new ReplicationError(`A message exceeds ${this.#messageBytesMax} bytes`, { code: 'REPLICATION_FRAME_TOO_LARGE' })
+    const alone = last && this.#assembled === 0
+    if (!alone) this.#add(bytes)
     if (!last) {
       this.#grantAssembled()
       return
     }
     if (this.#queue.length === waitingMessagesMax) throw new ReplicationError(`More than ${waitingMessagesMax} messages wait for what comes before them`, { code: 'REPLICATION_PROTOCOL' })
-    const whole = this.#fragments.length === 1 ? bytes : Buffer.concat(this.#fragments)
+    const whole = alone ? bytes : this.#message.subarray(0, this.#assembled)
     const message = decodeData(whole)
     if (message.type === 'begin') this.#begins++
     this.#queue.push({ message, bytes: whole.length, granted: this.#grantedOfAssembled })
-    this.#fragments = []
+    this.#message = nothing
     this.#assembled = 0
     this.#grantedOfAssembled = 0
+  }
+
+  #add (fragment: Buffer): void {
+    const length = this.#assembled + fragment.length
+    if (length > this.#message.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.min(2 * length, this.#messageBytesMax))
+      this.#message.copy(grown, 0, 0, this.#assembled)
+      this.#message = grown
+    }
+    fragment.copy(this.#message, this.#assembled)
+    this.#assembled = length
   }
 
   /** Takes the head out; {@link consumed} has to follow for each message taken, in the same order. */

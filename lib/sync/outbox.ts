@@ -7,8 +7,15 @@
 import { nextFragment } from '../codec/message.ts'
 import { creditWindowBytes, fragmentBytes } from '../limits.ts'
 
+/** A message in one part or two: the body of a unit is the same for all peers, and may be large. */
+interface Outgoing {
+  readonly head: Buffer
+  readonly body: Buffer | undefined
+  readonly length: number
+}
+
 export class Outbox {
-  readonly #messages: Buffer[] = []
+  readonly #messages: Outgoing[] = []
   /** How far the first message has been sent; byte 0 of a message is not payload. */
   #offset = 1
   #pending = 0
@@ -31,16 +38,17 @@ export class Outbox {
     this.#credit = Math.min(this.#credit + bytes, creditWindowBytes)
   }
 
-  push (message: Buffer): void {
-    this.#messages.push(message)
-    this.#pending += message.length - 1
+  push (head: Buffer, body?: Buffer): void {
+    const length = head.length + (body?.length ?? 0)
+    this.#messages.push({ head, body, length })
+    this.#pending += length - 1
   }
 
   /** Drops the messages of which nothing has been sent, if they may be dropped. */
-  dropUnsent (mayBeDropped: (message: Buffer) => boolean): void {
+  dropUnsent (mayBeDropped: (head: Buffer) => boolean): void {
     const begun = this.#offset > 1 ? 1 : 0
     for (const message of this.#messages.splice(begun)) {
-      if (mayBeDropped(message)) this.#pending -= message.length - 1
+      if (mayBeDropped(message.head)) this.#pending -= message.length - 1
       else this.#messages.push(message)
     }
   }
@@ -51,7 +59,7 @@ export class Outbox {
     if (message === undefined) return undefined
     const payload = Math.min(fragmentBytes, message.length - this.#offset)
     if (this.#credit < payload) return undefined
-    const frame = nextFragment(message, this.#offset, payload)
+    const frame = nextFragment(message.head, this.#offset, payload, message.body)
     this.#credit -= payload
     this.#pending -= payload
     this.#offset += payload

@@ -225,7 +225,7 @@ export class Receiving {
   }
 
   #takeUnit ({ before, changes, collected, entries }: Omit<Extract<DataMessage, { type: 'unit' }>, 'type'>, acknowledge: boolean): boolean {
-    const { local, nowMs, operations } = this.#conversation
+    const { local, nowMs, operations, peerKnows } = this.#conversation
     if (this.#inbox.holdsBegin) {
       if (acknowledge) this.#conversation.emit({ type: 'flush' })
       return this.#drop() // what it brings, and all that builds on it, is repeated
@@ -242,9 +242,9 @@ export class Receiving {
     const { bytes } = this.#inbox.take()
     this.#unitsApplying++
     this.#conversation.learn(before)
+    for (const { log, sequence } of changes) operations.received += Math.max(0, sequence - peerKnows.sequenceOf(log))
     this.#conversation.learn(changes)
     this.#conversation.peerCollected.join(collected)
-    operations.received += entries.length
     this.#conversation.emit({ type: 'apply', stream: this.#stream, before, changes, collected, entries, bytes })
     if (acknowledge) this.#conversation.emit({ type: 'flush' })
     return true

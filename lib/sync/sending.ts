@@ -9,7 +9,7 @@
  * A unit is passed over if the peer has it, or will get it from its author; the next unit names what was passed
  * over as what it comes after, so that nothing is applied before what it depends on.
  */
-import { encodeData, encodeUnit, encodeUnitBody, isAdvance, type DataMessage, type ResumePoint } from '../codec/message.ts'
+import { encodeData, encodeUnitBody, encodeUnitHead, isAdvance, type DataMessage, type ResumePoint } from '../codec/message.ts'
 import type { LogId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { chunkBytes, transferStallMs } from '../limits.ts'
@@ -156,7 +156,7 @@ export class Sending {
   }
 
   #pushUnit (changes: readonly Advance[], collected: readonly Advance[], body: Buffer): void {
-    this.#outbox.push(encodeUnit([...this.#passed], body))
+    this.#outbox.push(encodeUnitHead([...this.#passed]), body)
     this.#told.join(this.#passed)
     this.#told.join(changes)
     this.#passed = new VersionVector()

@@ -8,7 +8,8 @@ import { readAdvances, writeAdvances } from '../../lib/codec/advances.ts'
 import { ByteReader, ByteWriter } from '../../lib/codec/bytes.ts'
 import { decodeEntries, readEntryBody, writeEntry, type Entry } from '../../lib/codec/entry.ts'
 import { decodeLogRecord, encodeLogRecord } from '../../lib/codec/log-record.ts'
-import { decodeData, decodeFrame, encodeControl, encodeData, encodeUnit, nextFragment, protocolVersion, type ControlMessage, type DataMessage, type ResumePoint } from '../../lib/codec/message.ts'
+import { decodeData, decodeFrame, encodeControl, encodeData, nextFragment, protocolVersion, type ControlMessage, type DataMessage, type ResumePoint } from '../../lib/codec/message.ts'
+import { encodeUnit } from '../support/units.ts'
 import { decodeSiblings, writeSiblings } from '../../lib/codec/sibling-set.ts'
 import { hlcMax } from '../../lib/core/hlc.ts'
 import { logIdFrom } from '../../lib/core/ids.ts'
@@ -145,7 +146,7 @@ test('every data message is read as it was written, through fragments of any siz
     const decoded = decodeData(Buffer.concat(parts))
     if ('before' in message) {
       const { before, changes, collected, entries } = decoded as Extract<DataMessage, { type: 'unit' }>
-      assert.equal([before, changes, collected, entries.map(plain)], [message.before, message.changes, message.collected, message.entries.map(plain)])
+      assert.equal([before, changes, collected, [...entries].map(plain)], [message.before, message.changes, message.collected, message.entries.map(plain)])
     } else {
       assert.equal(decoded, message)
     }

@@ -35,9 +35,8 @@ for (const kind of ['state transfer', 'catch-up']) {
 
 for (const [live, operations] of [[true, 150_000], [false, 30_000]] as const) {
   test(`a batch of ${operations} tiny operations comes ${live ? 'live' : 'with a catch-up'}`, async () => {
-    const options = { transactionBytesMax: 8 * MiB }
-    const a = await openDatabase(options)
-    const b = await openDatabase(options)
+    const a = await openDatabase()
+    const b = await openDatabase()
     a.replication.connect(addressOf(b))
     await linked(a, b)
     const roundsBefore = live ? 0 : 5

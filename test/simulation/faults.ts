@@ -84,12 +84,13 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/writer.ts', 'for (const { operations, sync } of transactions) {', 'for (const { operations, sync } of transactions.reverse()) {']
   ],
   'a batch becomes visible in two parts': [
-    ['storage/intake.ts', 'return new Promise((resolve, reject) => {\n      this.#units.push', `if (unit.entries.length > 1) {
+    ['storage/intake.ts', 'return new Promise((resolve, reject) => {\n      this.#units.push', `const [first, second] = unit.entries
+    if (second !== undefined) {
       const early = unit.stream.clone()
       early.join(unit.before)
       early.join(unit.changes)
       this.#run(async (merger) => {
-        await merger.merge(unit.entries.slice(0, 1), early)
+        await merger.merge([first!], early)
         return true
       }).catch(() => {})
     }

@@ -23,6 +23,6 @@ export function countPayloads ({ intake }: Store, world: World, name: string): v
   }
 }
 
-function payloadsIn (entries: readonly Entry[]): number {
-  return entries.reduce((sum, { values }) => sum + values.filter((value) => value !== undefined).length, 0)
+function payloadsIn (entries: Iterable<Entry>): number {
+  return [...entries].reduce((sum, { values }) => sum + values.filter((value) => value !== undefined).length, 0)
 }

@@ -3,9 +3,13 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { decodeData, encodeUnit } from '../../lib/codec/message.ts'
+import { EncodedEntries } from '../../lib/codec/entry.ts'
+import { decodeData } from '../../lib/codec/message.ts'
+import { encodeUnit } from '../support/units.ts'
 import { VersionVector } from '../../lib/core/version-vector.ts'
 import type { LogId } from '../../lib/core/ids.ts'
+import { logRecordOperationsMax, operationBytes, transactionBytesDefault } from '../../lib/limits.ts'
+import { keyspace, readSequence, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
 import { Feed } from '../../lib/storage/feed.ts'
 import { eventually } from '../support/eventually.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
@@ -158,6 +162,34 @@ test('a unit with a write that it does not advance to, or without a value, is re
   }
   assert.equal(await b.data(), {})
   assert.is(b.store.vector.size, 0)
+})
+
+test('a long unit is taken apart as it is merged: as a whole, or, if there is something wrong with it or it is too long, not at all', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  a.store.feed.open()
+  const count = 5000
+  await a.store.commit(Array.from({ length: count }, (_, index) => put(`k${index}`, '')), false)
+  const unit = a.store.feed.at(0)
+  assert.ok(unit !== undefined && unit !== 'lost')
+  const apply = async (body: Buffer): Promise<void> => {
+    const { changes, collected, entries } = decodeData(encodeUnit([], body).subarray(1)) as Extract<ReturnType<typeof decodeData>, { type: 'unit' }>
+    assert.instance(entries, EncodedEntries)
+    await b.store.intake.apply({ stream: new VersionVector(), before: [], changes, collected, entries, bytes: body.length })
+  }
+  assert.is((await rejection(apply(unit.body.subarray(0, -1)))).code, 'REPLICATION_PROTOCOL')
+  const entry = [...new EncodedEntries(unit.body.subarray(unit.body.indexOf(Buffer.from('\x02k0'))))][0]!
+  const tooMany = (function * () { for (let number = 0; number <= transactionBytesDefault / operationBytes; number++) yield { ...entry, key: Buffer.from(String(number)) } })()
+  assert.is((await rejection(b.store.intake.apply({ stream: new VersionVector(), before: [], changes: unit.changes, collected: [], entries: tooMany, bytes: 10 }))).code, 'REPLICATION_FRAME_TOO_LARGE')
+  assert.equal(await b.data(), {})
+  assert.is(b.store.vector.size, 0)
+
+  await apply(unit.body)
+  await checkEqual([a.engine, b.engine])
+  for (const { engine, store } of [a, b]) {
+    const records = await engine.keys({ ...wholeKeyspace(keyspace.log), keyEncoding: 'buffer' }).all() as unknown as Buffer[]
+    assert.equal(records.map((key) => readSequence(key, 9)), [1, 1 + logRecordOperationsMax])
+    await checkInvariants(engine, { vector: store.vector as never })
+  }
 })
 
 test('units while the apply phase of a delivery runs are not recorded: readers have to ask again', async () => {

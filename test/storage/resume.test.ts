@@ -3,6 +3,8 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { ByteWriter } from '../../lib/codec/bytes.ts'
+import { decodeEntries, writeEntry, type Entry } from '../../lib/codec/entry.ts'
 import type { VersionVector } from '../../lib/core/version-vector.ts'
 import { chunkBytes, deliveredPartsMax, innerBatchBytesMax, stageKeptMs } from '../../lib/limits.ts'
 import { keyspace, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
@@ -274,10 +276,25 @@ test('a chunk across the key behind which a delivery goes on is refused', async 
   await pullSome(target, source, 6)
   const delivery = target.store.intake.begin('catch-up', [...source.store.vector], [...source.store.collected], 0, true)
   const whole = await sourceOf(source, target.store.vector.clone(), 'scan')
-  const chunks: Buffer[] = []
-  for (let chunk = await whole.next(); chunk !== undefined; chunk = await whole.next()) chunks.push(chunk.bytes)
+  const entries: Entry[] = []
+  for (let chunk = await whole.next(); chunk !== undefined; chunk = await whole.next()) entries.push(...decodeEntries(chunk.bytes))
   await whole.close()
-  assert.match((await rejection(delivery.add(Buffer.concat(chunks)))).message, 'across the key')
+  const position = target.store.intake.resumePoint!.parts.at(-1)!.upTo
+  const beyond = entries.findIndex(({ key }) => Buffer.compare(key, position) > 0)
+  const across = new ByteWriter()
+  for (const entry of entries.slice(beyond - 1, beyond + 1)) writeEntry(across, entry)
+  assert.match((await rejection(delivery.add(across.take()))).message, 'across the key')
+  await delivery.abandon()
+  assert.is(await staged(target), 0)
+})
+
+test('a chunk that goes on when it is full is refused', async () => {
+  const { source, target } = await group()
+  const whole = await sourceOf(source, target.store.vector.clone(), 'scan')
+  const chunks = [(await whole.next())!.bytes, (await whole.next())!.bytes]
+  await whole.close()
+  const delivery = target.store.intake.begin('catch-up', [...source.store.vector], [...source.store.collected], 0)
+  assert.match((await rejection(delivery.add(Buffer.concat(chunks)))).message, 'full')
   await delivery.abandon()
   assert.is(await staged(target), 0)
 })

@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert'
 import { ClassicLevel } from 'classic-level'
 import { hlcMax, timeMaxMs } from '../../lib/core/hlc.ts'
 import { decodeLogRecord } from '../../lib/codec/log-record.ts'
-import { journalSlots, transactionBytesCeiling } from '../../lib/limits.ts'
+import { journalSlots, operationBytes, transactionBytesCeiling } from '../../lib/limits.ts'
 import { keyspace, readSequence, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
 import { newDirectory } from '../support/directory.ts'
@@ -154,13 +154,13 @@ test('after failed batches the vector on disk is whole, even where a checkpoint 
 test('a transaction above transactionBytesMax is refused, one at it is not, and text counts by its bytes', async () => {
   const replica = await openReplica({ transactionBytesMax: 1000 })
   const commit = async (value: string | Buffer): Promise<void> => { await replica.store.commit([{ type: 'put', key: 'key', value }], false) }
-  const overhead = 3 + 32
+  const overhead = 3 + operationBytes
   await commit('a'.repeat(1000 - overhead))
   await commit(Buffer.alloc(1000 - overhead))
   for (const value of ['a'.repeat(1001 - overhead), Buffer.alloc(1001 - overhead), '€'.repeat(400)]) {
     assert.is((await rejection(commit(value))).code, 'REPLICATION_TRANSACTION_TOO_LARGE')
   }
-  await commit('€'.repeat(300))
+  await commit('€'.repeat(240))
   assert.is(replica.store.vector.sequenceOf(replica.store.ownLog), 3)
   assert.ok(transactionBytesCeiling > 1000)
 })

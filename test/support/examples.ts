@@ -1,7 +1,8 @@
 /**
  * The examples of FORMAT.md and PROTOCOL.md, made by the code that they describe.
  */
-import { encodeControl, encodeData, encodeUnit, type ResumePoint } from '../../lib/codec/message.ts'
+import { encodeControl, encodeData, type ResumePoint } from '../../lib/codec/message.ts'
+import { encodeUnit } from './units.ts'
 import { writeAdvances } from '../../lib/codec/advances.ts'
 import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { writeEntry } from '../../lib/codec/entry.ts'

@@ -2,7 +2,8 @@
  * Frames that a hostile peer might send, from a seed: valid ones of every kind with odd numbers in them, and then
  * often changed byte by byte. Some are what a good peer sends, so that a conversation goes on for a while.
  */
-import { encodeControl, encodeData, encodeUnit, type ControlMessage, type Hello } from '../../lib/codec/message.ts'
+import { encodeControl, encodeData, type ControlMessage, type Hello } from '../../lib/codec/message.ts'
+import { encodeUnit } from './units.ts'
 import { writeAdvances } from '../../lib/codec/advances.ts'
 import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { writeEntry } from '../../lib/codec/entry.ts'

@@ -3,7 +3,8 @@
  * that fail when they are told to; and the exchange of two stores without any network.
  */
 import { MemoryLevel } from 'memory-level'
-import { decodeData, encodeData, encodeUnit, type DataMessage, type ResumePoint } from '../../lib/codec/message.ts'
+import { decodeData, encodeData, type DataMessage, type ResumePoint } from '../../lib/codec/message.ts'
+import { encodeUnit } from './units.ts'
 import { bytesEncodings } from '../../lib/encodings.ts'
 import { lastWriterWins } from '../../lib/core/resolve.ts'
 import type { VersionVector } from '../../lib/core/version-vector.ts'
@@ -209,7 +210,7 @@ export async function sourceOf (from: TestReplica, base: ReadonlyVersionVector, 
   const chosen = await from.store.openSource(base, resume)
   if (kind === undefined || (kind !== 'transfer' && !base.dominates(from.store.collected))) return chosen
   await chosen.close()
-  const options = { engine: from.engine, snapshot: from.engine.snapshot(), vector: from.store.vector.clone(), collected: from.store.collected.clone(), base, entries: chosen.entries, feedNumber: chosen.feedNumber }
+  const options = { engine: from.engine, snapshot: from.engine.snapshot(), vector: from.store.vector.clone(), collected: from.store.collected.clone(), base, entries: chosen.entries, feedNumber: chosen.feedNumber, yield: () => from.system.yield() }
   return kind === 'catch-up' ? new LogSource(options) : new ScanSource(kind === 'scan' ? 'catch-up' : kind, options)
 }
 

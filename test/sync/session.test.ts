@@ -3,7 +3,8 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { encodeControl, encodeUnit, encodeUnitBody, type Hello } from '../../lib/codec/message.ts'
+import { encodeControl, encodeUnitBody, type Hello } from '../../lib/codec/message.ts'
+import { encodeUnit } from '../support/units.ts'
 import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
 import { creditWindowBytes, deliveryStallMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs, MiB, turnMs } from '../../lib/limits.ts'
 import { FakeReplica, SessionPair, type End } from '../support/session-pair.ts'
