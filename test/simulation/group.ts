@@ -46,7 +46,7 @@ export class Group {
   clone (machine: Machine): Machine {
     const disk = Disk.copyOf(machine.saved ?? machine.disk, ++this.#copies)
     const clone = this.#add(new Machine(this.world, `x${this.machines.length}`, this.living.map(({ name }) => name), disk))
-    clone.special = true
+    clone.special = machine.hasCopies = true
     return clone
   }
 
@@ -71,7 +71,7 @@ export class Group {
     disk.bootId = machine.disk.bootId
     const twin = this.#add(new Machine(this.world, name, this.living.map(({ name }) => name), disk))
     twin.branch = branch
-    twin.special = machine.special = true
+    twin.special = machine.special = machine.hasCopies = true
     return twin
   }
 

@@ -55,6 +55,8 @@ export class Machine {
   process: Process | undefined
   /** A copy of the directory, to be put back or opened elsewhere. */
   saved: Contents | undefined
+  /** Others have begun with what it had. */
+  hasCopies = false
   /** It was restored or cloned: outside exact conflicts where deletes were collected. */
   special = false
   /** Its disk went back together with its identity: it cannot know that, before it hears of it. */
