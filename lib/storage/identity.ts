@@ -51,6 +51,8 @@ export interface IdentityStore {
   told (): Promise<Advance | undefined>
   /** Remembers that peers are told of a log up to here, before they are. */
   tell (told: Advance): void
+  /** The directory may be in another place now, or another one in its place. */
+  reopened (): void
   /** Makes what was told durable, and lets go of it. */
   close (): void
 }
@@ -131,7 +133,18 @@ export class IdentityFile implements IdentityStore {
     const bytes = Buffer.allocUnsafe(toldBytes)
     writeDot(bytes, 0, log, sequence)
     bytes.set(new ByteWriter().hlc(hlc).view(), dotBytes)
-    writeSync(this.#openTold(), bytes, 0, toldBytes, 0)
+    try {
+      writeSync(this.#openTold(), bytes, 0, toldBytes, 0)
+    } catch (error) {
+      this.reopened()
+      throw error
+    }
+  }
+
+  reopened (): void {
+    const file = this.#toldFile
+    this.#toldFile = undefined
+    try { if (file !== undefined) closeSync(file) } catch {} // it was on a disk that is gone
   }
 
   #openTold (): number {

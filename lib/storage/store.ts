@@ -388,6 +388,7 @@ export class Store {
   /** What was going on when a write failed goes on, from what is on disk. */
   async #reopened (): Promise<void> {
     const { engine, siblingKeys } = this.#state
+    this.told.reopened()
     siblingKeys.unload()
     this.members.changed()
     const work = [siblingKeys.load(engine)]

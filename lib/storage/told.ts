@@ -44,6 +44,12 @@ export class Told {
     this.#last = last
   }
 
+  /** LevelDB has been opened again after a failed write: what is remembered has to be there, too. */
+  reopened (): void {
+    this.#identity.reopened()
+    this.note(this.#last)
+  }
+
   /** Looks for a log of which a peer with this vector knows something else than we do. */
   async contradiction (vector: readonly Advance[]): Promise<LogId | undefined> {
     let lookedUp = 0

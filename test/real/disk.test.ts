@@ -11,6 +11,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ReplicatedLevel, type ReplicationError } from '../../lib/index.ts'
 import { newDirectory } from '../support/directory.ts'
+import { DiskImage } from '../support/disk-image.ts'
 import { eventually } from '../support/eventually.ts'
 import { rejection } from '../support/rejection.ts'
 import { addressOf, closeAll, equal, openDatabase } from '../support/replicas.ts'
@@ -171,6 +172,34 @@ test('a directory that becomes read-only under an open database: writes are refu
 test('a directory that is moved away under an open database, and back', async () => {
   const [location, elsewhere] = [newDirectory(), newDirectory()]
   await goesOn(location, () => { renameSync(location, elsewhere) }, () => { renameSync(elsewhere, location) })
+})
+
+test('a file system that becomes read-only under an open database: it cannot be made so while files are open, but does so itself; mended and mounted again, all goes on', async () => {
+  const disk = DiskImage.make(64)
+  if (disk === undefined) return
+  const location = join(disk.directory, 'db')
+  const peer = await openDatabase()
+  const db = await openDatabase({ peers: [addressOf(peer)] }, location)
+  const acknowledged: string[] = []
+  for (let round = 0; round < 2; round++) {
+    await equal(db, peer)
+    await db.put(`synced-${round}`, 'x', { sync: true })
+    disk.abort()
+    acknowledged.push(`synced-${round}`)
+    assert.is(codeOf(await rejection(db.put('indeterminate', 'x'))), 'REPLICATION_WRITE_INDETERMINATE')
+    assert.is(codeOf(await rejection(db.put('refused', 'x'))), 'LEVEL_IO_ERROR')
+    assert.is(await db.get(`synced-${round}`), 'x')
+    await peer.put(`from-peer-${round}`, 'y')
+    disk.mend()
+    const mendedMs = performance.now()
+    await eventually(async () => await db.put(`after-${round}`, 'z').then(() => true, () => false), { timeoutMs: recoveryMs })
+    await eventually(async () => await db.get(`from-peer-${round}`) === 'y', { timeoutMs: recoveryMs - (performance.now() - mendedMs) })
+    acknowledged.push(`after-${round}`)
+  }
+  await equal(db, peer)
+  await db.close()
+  const again = await openDatabase({}, location)
+  for (const key of acknowledged) assert.ok(await again.get(key) !== undefined, key)
 })
 
 test('a directory that is removed under an open database: no crash, writes end in a code, and closing ends', async () => {

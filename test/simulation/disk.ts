@@ -163,6 +163,8 @@ export class DiskIdentity implements IdentityStore {
     this.#disk.told = told
   }
 
+  reopened (): void {}
+
   close (): void {
     this.#disk.settleTold()
   }

@@ -232,6 +232,11 @@ export class Machine {
   /** The process is killed, and the file system loses what LevelDB wrote last. */
   loseTail (): void {
     this.#lose((disk) => { disk.loseTail(this.dice) })
+    const { ownLog, vector, nameOf } = this.#witness(() => {})
+    const { told } = this.disk
+    if (ownLog === undefined || (told?.log === ownLog && told.sequence > vector.sequenceOf(ownLog))) return
+    // Nobody has it: other writes will stand there.
+    this.world.oracle.forgetBeyond(nameOf(ownLog, Infinity), vector.sequenceOf(ownLog))
   }
 
   #lose (how: (disk: Disk) => void): void {

@@ -84,6 +84,12 @@ export class Oracle {
     write.superseded = past & this.mask(write.key)
   }
 
+  /** What was written beyond this is gone from everywhere. */
+  forgetBeyond (log: LogId, last: number): void {
+    const writes = this.#byDot.get(log)
+    for (const sequence of [...writes?.keys() ?? []]) if (sequence > last) writes!.delete(sequence)
+  }
+
   /** Somebody takes these out of a log. */
   leave (bits: bigint): void {
     this.left |= bits

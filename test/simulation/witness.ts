@@ -110,9 +110,7 @@ export class Witness {
   }
 
   /** What the oracle calls a log here. */
-  nameOf (log: LogId, sequence: number): LogId {
-    return this.#branch?.log === log && sequence > this.#branch.above ? this.#branch.name : log
-  }
+  readonly nameOf = (log: LogId, sequence: number): LogId => this.#branch?.log === log && sequence > this.#branch.above ? this.#branch.name : log
 
   /** The writes of a log from one sequence, excluded, to another, included. */
   range (log: LogId, from: number, to: number): bigint {

@@ -48,6 +48,8 @@ export class MemoryIdentity implements IdentityStore {
     this.#told = told
   }
 
+  reopened (): void {}
+
   close (): void {}
 
   /** That of a copy which takes itself for the original. */
