@@ -13,15 +13,15 @@ import { identity, link, open, settled, write, type Identity } from '../support/
 test.after(killAll)
 
 interface Snapshots {
-  /** Two places of what was one closed replica. */
-  readonly places: readonly [string, string]
+  /** Places of what was one closed replica: two, if no more are asked for. */
+  readonly places: readonly [string, string, ...string[]]
   readonly original: Identity
   /** A replica that has the same. */
   readonly peer: ReplicaProcess
   readonly keys: string[]
 }
 
-async function snapshots (): Promise<Snapshots | undefined> {
+async function snapshots (count = 2): Promise<Snapshots | undefined> {
   const disk = DiskImage.make(16)
   if (disk === undefined) return
   const place = (directory: string): string => join(directory, 'db')
@@ -32,7 +32,7 @@ async function snapshots (): Promise<Snapshots | undefined> {
   const original = await identity(replica)
   await replica.close()
   execFileSync('sync', ['-f', disk.directory])
-  return { places: [place(disk.directory), place(disk.copy().directory)], original, peer, keys }
+  return { places: [place(disk.directory), place(disk.copy().directory), ...Array.from({ length: count - 2 }, () => place(disk.copy().directory))], original, peer, keys }
 }
 
 test('a disk that is put back to a snapshot, and meets one that knows more before it is written to: another replica, and what was lost is back', async () => {
@@ -74,24 +74,26 @@ for (const directly of [true, false]) {
   })
 }
 
-for (const [what, count] of [['less than', 3], ['as much as', 6], ['more than', 12]] as const) {
-  test(`two snapshots of a disk, both alive, one of which writes ${what} the other before they meet: no write is lost, and no name has two contents`, async () => {
-    const made = await snapshots()
-    if (made === undefined) return
-    const { places, original, peer, keys } = made
-    const [a, b] = [await open(places[0]), await open(places[1])]
-    for (const replica of [a, b]) assert.equal(await identity(replica), original)
-    keys.push(...await write(a, 'a', 6), ...await write(b, 'b', count))
-    await link(a, peer)
-    await a.do('synced')
-    await link(b, peer)
-    await eventually(async () => (await identity(b)).log !== original.log, { message: 'the second one has a log of its own' })
-    assert.equal(await identity(a), original)
-    await link(b, a)
-    keys.push(...await write(a, 'a-met', 5), ...await write(b, 'b-met', 5))
-    await settled([a, b, peer], keys)
-  })
-}
+test('snapshots of a disk, all alive, that write less than it, as much, and more before they meet: no write is lost, and no name has two contents', async () => {
+  const made = await snapshots(4)
+  if (made === undefined) return
+  const { places, original, peer, keys } = made
+  const [a, ...others] = await Promise.all(places.map(async (place) => await open(place)))
+  for (const replica of [a!, ...others]) assert.equal(await identity(replica), original)
+  keys.push(...await write(a!, 'a', 6))
+  for (const [index, replica] of others.entries()) keys.push(...await write(replica, `b${index}`, 3 * 2 ** index))
+  await link(a!, peer)
+  await a!.do('synced')
+  for (const replica of others) {
+    await link(replica, peer)
+    await eventually(async () => (await identity(replica)).log !== original.log, { message: 'it has a log of its own' })
+    await link(replica, a!)
+    keys.push(...await write(replica, `${replica.address}-met`, 5))
+  }
+  assert.equal(await identity(a!), original)
+  keys.push(...await write(a!, 'a-met', 5))
+  await settled([a!, ...others, peer], keys)
+})
 
 test('two snapshots of a disk that have both written, and sent nothing, meet each other: no write is lost, and each is another replica', async () => {
   const made = await snapshots()

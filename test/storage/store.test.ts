@@ -316,6 +316,8 @@ test('a file beside LevelDB says up to where peers have been told, and a log of 
   const first = replica.store.vector.get(log)!
   await replica.put('a', '2')
   assert.equal(await new IdentityFile(location).told(), first)
+  const bytes = new ByteWriter().logId(log)
+  assert.is((await readFile(join(location, 'REPLICA.told'))).toString('hex'), bytes.view().toString('hex') + '0000000000000001' + first.hlc.toString(16).padStart(14, '0'))
   replica.store.told.tell()
   assert.equal(await new IdentityFile(location).told(), replica.store.vector.get(log))
   await closeCleanly(replica)
