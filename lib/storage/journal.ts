@@ -117,9 +117,9 @@ export class Journal {
     return this.sinceCheckpoint >= checkpointInterval && this.#ready === undefined && this.#taking === undefined
   }
 
-  /** Whether the next batch has to wait for a checkpoint, lest records that may be needed are overwritten. */
+  /** Whether the next batches, of which there are two before this is asked again, have to wait for a checkpoint, lest records that may be needed are overwritten. */
   get full (): boolean {
-    return this.sinceCheckpoint >= journalSlots - 1 && this.#ready === undefined
+    return this.sinceCheckpoint >= journalSlots - 2 && this.#ready === undefined
   }
 
   /** While a checkpoint is being taken. */

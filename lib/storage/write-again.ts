@@ -11,20 +11,23 @@ import type { ReplicaState } from './state.ts'
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
+interface ChangingSet {
+  readonly key: Buffer
+  readonly before: SiblingSet
+  readonly now: Sibling[]
+  /** New versions, and which each replaces. */
+  readonly written: Map<Sibling, Sibling>
+}
+
 /** One that has been superseded is not written again. */
 export async function writeAgain (state: ReplicaState, derivation: Derivation, batch: InnerBatch, operations: Survivor[]): Promise<void> {
   for (const { record } of operations) batch.delRaw(record)
   operations.sort((a, b) => a.hlc - b.hlc || (a.log === b.log ? a.sequence - b.sequence : a.log < b.log ? -1 : 1))
-  const sets = new Map<string, { key: Buffer, before: SiblingSet, now: Sibling[], written: Map<Sibling, Sibling> }>()
+  const sets = await readSets(state, operations)
   let transaction: Survivor | undefined
   let first = 0
   for (const operation of operations) {
-    const text = operation.key.toString('latin1')
-    let set = sets.get(text)
-    if (set === undefined) {
-      const before = await readSiblings(state, operation.key)
-      sets.set(text, set = { key: operation.key, before, now: [...before], written: new Map() })
-    }
+    const set = sets.get(operation.key.toString('latin1'))!
     const index = indexOfDot(set.now, operation)
     if (index === -1) continue
     if (transaction?.log !== operation.log || transaction.hlc !== operation.hlc) {
@@ -42,12 +45,12 @@ export async function writeAgain (state: ReplicaState, derivation: Derivation, b
     batch.advance(written)
   }
   if (transaction !== undefined) batch.endLog()
-  for (const { key, before, now, written } of sets.values()) {
-    if (written.size > 0) await writeSet(state, derivation, batch, key, before, now, written)
+  for (const set of sets.values()) {
+    if (set.written.size > 0) await writeSet(state, derivation, batch, set)
   }
 }
 
-async function writeSet ({ engine }: ReplicaState, derivation: Derivation, batch: InnerBatch, key: Buffer, before: SiblingSet, now: Sibling[], written: Map<Sibling, Sibling>): Promise<void> {
+async function writeSet ({ engine }: ReplicaState, derivation: Derivation, batch: InnerBatch, { key, before, now, written }: ChangingSet): Promise<void> {
   now.sort(compareSiblings)
   if (before.length === 1) {
     batch.setKey(key)
@@ -71,7 +74,15 @@ async function writeSet ({ engine }: ReplicaState, derivation: Derivation, batch
   }
 }
 
-async function readSiblings ({ engine }: ReplicaState, key: Buffer): Promise<SiblingSet> {
-  const record = await engine.get(inKeyspace(keyspace.version, key), buffers) as Buffer | undefined
-  return record === undefined ? [] : decodeSiblings(record)
+/** Of the keys of all operations: all before a log record is begun, which is made in one go. */
+async function readSets ({ engine }: ReplicaState, operations: Survivor[]): Promise<Map<string, ChangingSet>> {
+  const sets = new Map<string, ChangingSet>()
+  for (const { key } of operations) {
+    const text = key.toString('latin1')
+    if (sets.has(text)) continue
+    const record = await engine.get(inKeyspace(keyspace.version, key), buffers) as Buffer | undefined
+    const before = record === undefined ? [] : decodeSiblings(record)
+    sets.set(text, { key, before, now: [...before], written: new Map() })
+  }
+  return sets
 }

@@ -8,7 +8,7 @@ import type { LogId } from '../../lib/core/ids.ts'
 import { housekeepingDelayMs, journalSlots, journalTrimMin, journalTrimmedAtOnce } from '../../lib/limits.ts'
 import { VersionVector } from '../../lib/core/version-vector.ts'
 import type { Engine, EngineBatch } from '../../lib/storage/engine.ts'
-import { Journal } from '../../lib/storage/journal.ts'
+import { Journal, loadJournal } from '../../lib/storage/journal.ts'
 import { meta } from '../../lib/storage/keyspaces.ts'
 import { checkInvariants } from '../support/invariants.ts'
 import { LossyMemory } from '../support/lossy-memory.ts'
@@ -83,6 +83,29 @@ test('also when running numbers have gone round the slots, and go on doing so', 
   const again = await replica.reopened()
   assert.ok(again.store.vector.equals(replica.store.vector))
   assert.is(again.errors.length, 0)
+})
+
+test('while a checkpoint is slow to be taken no record goes that an open would need', async () => {
+  const first = await openReplica()
+  await first.put('a', '0')
+  await first.store.close()
+  const replica = await first.reopened()
+  const engine = replica.engine as Engine & { compactRange?: () => Promise<void> }
+  let goOn = (): void => {}
+  const gone = new Promise<void>((resolve) => { goOn = resolve })
+  engine.compactRange = async () => { await gone }
+  const { number, checkpoint } = await loadJournal(engine)
+  for (let since = number - checkpoint; since < journalSlots - 2; since++) await replica.put('a', String(since))
+  // A job that keeps the writer, so that there are a transaction and a job in one round of it.
+  const source = replica.store.openSource(replica.store.vector)
+  const writes = [replica.put('a', 'last'), replica.store.flush()]
+  for (let turn = 0; turn < 20; turn++) {
+    await new Promise((resolve) => { setImmediate(resolve) })
+    assert.ok((await loadJournal(engine)).number > number, 'what a crash now would leave can be opened')
+  }
+  goOn()
+  await Promise.all(writes)
+  await (await source).close()
 })
 
 test('whatever LevelDB loses while records go, the loss is noticed, and nothing but that is missed', async () => {

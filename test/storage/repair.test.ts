@@ -1,0 +1,31 @@
+/**
+ * The end of a repair: what survived a hole is written again, in one go.
+ */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { checkInvariants } from '../support/invariants.ts'
+import { LossyMemory } from '../support/lossy-memory.ts'
+import { openReplica, pull, put } from '../support/store.ts'
+
+test('also while another database of this process is written to, the log names all that was written again', async () => {
+  const memory = await LossyMemory.open()
+  const replica = await openReplica({ engine: memory.asEngine })
+  await replica.put('lost', '1')
+  const lost = memory.logLength - 1
+  await replica.store.commit([put('x', '1'), put('y', '2'), put('z', '3')], false)
+  await replica.put('w', '1')
+  const again = await openReplica({ engine: (await memory.reopenedWithout(new Set([lost]))).asEngine, identity: replica.identity })
+  assert.ok(again.store.repairing)
+
+  const other = await openReplica()
+  const repair = { isOver: false, done: again.store.endRepair().then(() => { repair.isOver = true }) }
+  while (!repair.isOver) await other.put('other', 'value')
+  await repair.done
+
+  await checkInvariants(again.engine, { vector: again.store.vector as never })
+  const newcomer = await openReplica()
+  await pull(newcomer, again, 'catch-up')
+  assert.equal(await newcomer.data(), { w: '1', x: '1', y: '2', z: '3' })
+})
+
+test.run()
