@@ -70,7 +70,7 @@ export const applyBatchBytes = MiB
 /** The ring of recent inner batches that live streams read from. */
 export const feedBytesMax = 32 * MiB
 
-/** Links are told at once of so many changes in this time; of more together, after it. */
+/** Links are told at once of so many changes in this time, or newcomers in a second; of more together, after it. */
 export const callsAtOnceMax = 4
 export const callsPauseMs = 1
 

@@ -10,7 +10,7 @@ import type { Hello, Peer } from '../codec/message.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import type { ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError, toReplicationError } from '../errors.ts'
-import { acknowledgeDelayMs, linksMax, linksPerHostMax, repairMs, strangersMax } from '../limits.ts'
+import { acknowledgeDelayMs, callsPauseMs, linksMax, linksPerHostMax, repairMs, strangersMax } from '../limits.ts'
 import type { Store } from '../storage/store.ts'
 import type { Effect, LocalReplica } from '../sync/events.ts'
 import type { Address, ErrorListener, System, Timer } from '../types.ts'
@@ -57,6 +57,8 @@ export class Mesh implements LinkOwner {
   #flushing: Promise<void> | undefined
   #tellTimer: Timer | undefined
   readonly #changes: Pacer
+  /** All links are told of each who comes, and of many together. */
+  readonly #newcomers: Pacer
   readonly #waiting = new Set<() => void>()
   /** Since when there has been a peer that may make up for a hole. */
   #repairableMs: number | undefined
@@ -68,7 +70,8 @@ export class Mesh implements LinkOwner {
     this.#options = options
     this.system = options.system
     this.store = options.store
-    this.#changes = new Pacer(options.system, () => { this.#tellChanged() })
+    this.#changes = new Pacer(options.system, callsPauseMs, () => { this.#tellChanged() })
+    this.#newcomers = new Pacer(options.system, acknowledgeDelayMs, () => { this.#tellMembers() })
     const { store } = options
     const directLogs = (): ReadonlySet<LogId> => this.#directLogs
     this.local = {
@@ -150,7 +153,7 @@ export class Mesh implements LinkOwner {
       await before?.catch(() => {})
       if (this.#closed || this.store.durable.dominates(this.store.vector)) return
       await this.store.flush()
-      for (const link of this.#links) link.handle({ type: 'durable' })
+      this.#tellMembers()
       this.#wake()
     })()
     try {
@@ -262,6 +265,7 @@ export class Mesh implements LinkOwner {
     this.system.clearTimer(this.#tickTimer)
     this.system.clearTimer(this.#flushTimer)
     this.system.clearTimer(this.#tellTimer)
+    this.#newcomers.stop()
     this.#changes.stop()
     const links = [...this.#links]
     for (const link of links) link.end(new ReplicationError('The database was closed', { code: 'REPLICATION_DISCONNECTED' }))
@@ -283,7 +287,7 @@ export class Mesh implements LinkOwner {
     if (!this.#hasRoomFor(link)) return link.end(tooMany('This replica has as many links as it may have'))
     this.store.members.met(hello.replica)
     this.#flushSoon()
-    for (const other of this.#links) if (other !== link) other.handle({ type: 'durable' })
+    this.#newcomers.call()
     this.#options.onGreeted(link, hello)
     this.#wake()
   }
@@ -322,8 +326,12 @@ export class Mesh implements LinkOwner {
     if (!news) return
     this.#tellTimer ??= this.system.setTimer(() => {
       this.#tellTimer = undefined
-      for (const link of this.#links) link.handle({ type: 'durable' })
+      this.#tellMembers()
     }, acknowledgeDelayMs)
+  }
+
+  #tellMembers (): void {
+    for (const link of this.#links) link.handle({ type: 'durable' })
   }
 
   caughtUp (link: Link): void {

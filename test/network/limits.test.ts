@@ -8,7 +8,7 @@ import { encodeFrame, FrameReader } from '../../lib/codec/frames.ts'
 import { decodeFrame, encodeControl, type Frame } from '../../lib/codec/message.ts'
 import { logIdFrom } from '../../lib/core/ids.ts'
 import type { ReplicationError } from '../../lib/errors.ts'
-import { frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, linksMax, linksPerHostMax, logsMax, logsOfOthersMax, logsWarned, membersMax, membersPerMessageMax, outputStallMs, strangersMax, strangersPerHostMax } from '../../lib/limits.ts'
+import { acknowledgeDelayMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, linksMax, linksPerHostMax, logsMax, logsOfOthersMax, logsWarned, membersMax, membersPerMessageMax, outputStallMs, strangersMax, strangersPerHostMax } from '../../lib/limits.ts'
 import { Replicator } from '../../lib/network/replicator.ts'
 import { helloFrame } from '../support/hostile-peer.ts'
 import { MemoryNetwork } from '../support/memory-transport.ts'
@@ -127,6 +127,22 @@ test('of those who have greeted there are so many with one host, and in all; the
   assert.ok(guests.every(({ farewell }) => farewell === undefined))
   assert.is([...replicator.mesh.links].filter(({ session }) => session.peer !== undefined).length, linksMax)
   assert.equal(codes(), ['REPLICATION_TOO_MANY_LINKS', 'REPLICATION_TOO_MANY_LINKS'])
+  await end()
+})
+
+test('who is linked is told of many who come together, not of each by itself', async () => {
+  const { system, guest, hello, end } = await setUp()
+  const member = await guest('a')
+  member.say(hello({ replica: id(1) }))
+  await system.advance(2 * acknowledgeDelayMs)
+  member.heard.length = 0
+  const come = 60
+  for (let number = 0; number < come; number++) (await guest(`h${number}`)).say(hello({ replica: id(100 + number) }))
+  await system.advance(2 * acknowledgeDelayMs)
+  const told = member.heard.flatMap((frame) => frame.type === 'acknowledge' ? [frame.members.map(({ replica }) => replica)] : [])
+  assert.ok(told.length <= 6, `told ${told.length} times`)
+  const named = new Set(told.flat())
+  for (let number = 0; number < come; number++) assert.ok(named.has(id(100 + number)))
   await end()
 })
 

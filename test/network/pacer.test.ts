@@ -9,7 +9,7 @@ const test = suite('pacer')
 test('the first calls are made at once, those that follow closely together, and after a rest it begins anew', async () => {
   const system = new VirtualSystem()
   let calls = 0
-  const pacer = new Pacer(system, () => { calls++ })
+  const pacer = new Pacer(system, callsPauseMs, () => { calls++ })
   for (let round = 0; round < 3; round++) {
     calls = 0
     for (let call = 1; call <= callsAtOnceMax; call++) {
@@ -28,7 +28,7 @@ test('the first calls are made at once, those that follow closely together, and 
 test('once stopped it owes nothing', async () => {
   const system = new VirtualSystem()
   let calls = 0
-  const pacer = new Pacer(system, () => { calls++ })
+  const pacer = new Pacer(system, callsPauseMs, () => { calls++ })
   for (let call = 0; call < 100; call++) pacer.call()
   pacer.stop()
   await system.advance(10 * callsPauseMs)

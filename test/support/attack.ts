@@ -79,10 +79,10 @@ export function attackSuite ({ rounds, pings }: { rounds: number, pings: number 
         const [beforeMs, duringMs] = [median(quiet), median(attacked)]
         console.log(`  ${count} ${name}: latency ${duringMs.toFixed(2)} ms, ${beforeMs.toFixed(2)} ms without; event loop held for ${Math.min(...heldMs).toFixed(0)} to ${Math.max(...heldMs).toFixed(0)} ms; ${((bytes - bytesBefore) / MiB).toFixed(1)} MiB more`)
         // Another process may have had the processor: what is slow by itself is slow each time.
-        if (again > 0 && (duringMs > 2 * beforeMs + allowanceMs || median(heldMs) > heldMaxMs)) continue
+        if (again > 0 && duringMs > 2 * beforeMs + allowanceMs) continue
         assert.ok(count >= rounds)
         assert.ok(duringMs <= 2 * beforeMs + allowanceMs, `${duringMs} ms, ${beforeMs} ms without`)
-        assert.ok(median(heldMs) <= heldMaxMs, `held for ${heldMs.join()} ms`)
+        assert.ok(Math.max(...heldMs) <= heldMaxMs, `held for ${heldMs.join()} ms`)
         assert.ok(bytes - bytesBefore < 64 * MiB, `${bytes - bytesBefore} bytes more`)
         break
       }

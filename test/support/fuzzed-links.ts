@@ -7,7 +7,6 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { logIdFrom } from '../../lib/core/ids.ts'
 import { deriveGroupKeys } from '../../lib/network/secret.ts'
-import { median } from './attack.ts'
 import { newDirectory } from './directory.ts'
 import { FrameFuzzer } from './frame-fuzzer.ts'
 import { framed, HostilePeer } from './hostile-peer.ts'
@@ -104,8 +103,7 @@ export function fuzzedLinksSuite (framesWanted: number): { run: () => void } {
       }
       const bytes: number = await victim.do('held') - bytesBefore
       console.log(`  ${said.frames} frames in ${said.conversations} conversations ${name}: ${((performance.now() - startMs) / 1000).toFixed(0)} s; event loop held for ${Math.min(...heldMs).toFixed(0)} to ${Math.max(...heldMs).toFixed(0)} ms; ${(bytes / MiB).toFixed(1)} MiB more`)
-      // Where others have the processor too all takes longer now and then; what is slow by itself is slow each time.
-      assert.ok(median(heldMs) <= heldMaxMs, `held for ${heldMs.join()} ms`)
+      assert.ok(Math.max(...heldMs) <= heldMaxMs, `held for ${heldMs.join()} ms`)
       assert.ok(bytes < 64 * MiB, `${bytes} bytes more`)
       const codes = new Set((await victim.do('errors')).map((error: string) => error.split(':')[0]))
       assert.not(codes.has('REPLICATION_INTERNAL'), [...codes].join())
