@@ -79,6 +79,11 @@ export class Oracle {
     return write
   }
 
+  /** What is written in this log counts as written without having seen these. */
+  forgetIn (log: LogId, bits: bigint): void {
+    for (const write of this.#byDot.get(log)?.values() ?? []) if ((write.past & bits) !== 0n) this.#setPast(write, write.past & ~bits)
+  }
+
   #setPast (write: Write, past: bigint): void {
     write.past = past
     write.superseded = past & this.mask(write.key)

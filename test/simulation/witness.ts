@@ -186,6 +186,10 @@ export class Witness {
       this.#forgetSuperseded(after)
       for (const { log } of advances) this.#options.oracle.fenced.add(log)
     }
+    if (wasLeaving !== undefined && this.#leaving === undefined) {
+      const { log, sequence } = wasLeaving.kept
+      for (const key of this.#options.oracle.keys) if (setOf(after, key).some((sibling) => sibling.log === log && sibling.sequence > sequence)) this.#fail('not-left', `leaves a log with ${key}`)
+    }
     own.sort((a, b) => a.sequence - b.sequence)
     if (moves) this.#writtenAgain(own, before)
     else if (own.length > 0) this.#options.onOwnDots(own, before, after)
@@ -255,8 +259,10 @@ export class Witness {
       const { kept, beyond } = this.#leaving
       this.vector.rewind(kept)
       this.collected.rewind(kept)
-      if ((this.seen & beyond) !== 0n) this.#fail('not-left', `leaves a log with ${this.#options.oracle.names(this.seen & beyond)}`)
       this.#leaving = undefined
+      // What its own writes have superseded meanwhile goes by no name any more.
+      this.#options.oracle.forgetIn(this.ownLog!, this.seen & beyond)
+      this.seen &= ~beyond
       this.#endBranch()
     }
   }
