@@ -22,8 +22,8 @@ export function writeAdvances (writer: ByteWriter, advances: readonly Advance[])
   for (const advance of advances) writeAdvance(writer, advance)
 }
 
-export function readAdvances (reader: ByteReader): Advance[] {
-  const count = reader.count(logsMax, 16)
+export function readAdvances (reader: ByteReader, countMax = logsMax): Advance[] {
+  const count = reader.count(countMax, 16)
   const advances = new Array<Advance>(count)
   for (let index = 0; index < count; index++) advances[index] = readAdvance(reader)
   return advances

@@ -7,14 +7,18 @@
  * does not count until it is seen again: then it has to catch up by a state transfer, if anything was forgotten.
  *
  * What a member has acknowledged counts once this replica's own vector covers it: whatever the member wrote before it
- * knew of a tombstone is known here then, and stands beside the tombstone if the two are concurrent.
+ * knew of a tombstone is known here then, and stands beside the tombstone if the two are concurrent. So no part of what
+ * it has acknowledged may be left out: what is too much is refused whole, before anything is changed.
+ *
+ * There is room for `membersMax`. In a full table, who has not been seen for longest of those that do not count gives way
+ * to one that will: it has to begin anew anyway.
  */
 import { ByteReader, ByteWriter } from '../codec/bytes.ts'
 import { readAdvances, writeAdvances } from '../codec/advances.ts'
 import type { ReplicaId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { memberEntriesMax, membersMax, runningTimeSaveMs } from '../limits.ts'
+import { logsMax, memberEntriesMax, membersMax, runningTimeSaveMs } from '../limits.ts'
 import type { Engine } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { meta } from './keyspaces.ts'
@@ -100,10 +104,14 @@ export class Members {
       const reader = new ByteReader(value as Buffer)
       const seenMs = reader.varint() * 1000
       const retired = reader.byte() === 1
-      const member = new Member(Math.min(seenMs, this.runningMs), new VersionVector(readAdvances(reader)))
+      const advances = readAdvances(reader, Infinity)
+      const isWhole = advances.length <= logsMax
+      const member = new Member(Math.min(seenMs, this.runningMs), new VersionVector(isWhole ? advances : []))
       member.retired = retired
-      this.#members.set((key as Buffer).toString('hex', 2), member)
+      const replica = (key as Buffer).toString('hex', 2)
+      this.#members.set(replica, member)
       this.#entries += member.acknowledged.size
+      if (!isWhole) this.#markUnsaved(replica) // no peer would be told of it
     }
   }
 
@@ -143,7 +151,8 @@ export class Members {
 
   #enter (replica: ReplicaId, seenMs: number): Member {
     const before = this.#members.get(replica)
-    if (before === undefined && this.#members.size >= membersMax) throw tooMany(`More than ${membersMax} replicas`)
+    const hasRoom = before !== undefined || this.#members.size < membersMax || this.#giveWay()
+    if (!hasRoom && replica !== this.#self) throw tooMany(`More than ${membersMax} replicas`)
     this.#entries -= before?.acknowledged.size ?? 0
     const member = new Member(seenMs)
     this.#members.set(replica, member)
@@ -151,6 +160,23 @@ export class Members {
     this.#markUnsaved(replica)
     this.#options.onChange()
     return member
+  }
+
+  /** Forgets who has not been seen for longest, of those that do not count; false if all count, but for `sparing`. */
+  #giveWay (sparing?: ReplicaId): boolean {
+    let oldest: ReplicaId | undefined
+    let oldestMs = Infinity
+    for (const [replica, member] of this.#members) {
+      if (replica === sparing || member.seenMs >= oldestMs || this.#counts(replica, member)) continue
+      oldest = replica
+      oldestMs = member.seenMs
+    }
+    if (oldest === undefined) return false
+    this.#entries -= this.#members.get(oldest)!.acknowledged.size
+    this.#members.delete(oldest)
+    this.#notOnDisk.delete(oldest)
+    this.#markUnsaved(oldest)
+    return true
   }
 
   #markUnsaved (replica: ReplicaId): void {
@@ -174,28 +200,39 @@ export class Members {
     const known = this.#members.get(replica)
     // What others still say of one that was retired here does not bring it back.
     if (known?.retired === true) return false
+    // Nor does one that would not count push out another.
+    if (known === undefined && this.#members.size >= membersMax && unseenMs >= this.#options.memberTtlMs) return false
     const seenMs = this.runningMs - unseenMs
+    const before = known?.acknowledged ?? new VersionVector()
+    const news = new VersionVector()
+    for (const advance of vector) if (!before.covers(advance.log, advance.sequence)) news.advance(advance)
+    let added = 0
+    for (const { log } of news) if (before.get(log) === undefined) added++
+    if (added > 0 && replica !== this.#self) this.#assertRoom(replica, before.size, added)
     const member = known ?? this.#enter(replica, seenMs)
-    const before = member.acknowledged.size
-    let news = known === undefined
-    for (const advance of vector) {
-      if (member.acknowledged.covers(advance.log, advance.sequence)) continue
-      member.acknowledged.advance(advance)
-      news = true
-    }
-    this.#entries += member.acknowledged.size - before
-    if ((news || sighted) && seenMs > member.seenMs) member.seenMs = seenMs
-    if (news) {
+    member.acknowledged.join(news)
+    this.#entries += added
+    const hasNews = known === undefined || news.size > 0
+    if ((hasNews || sighted) && seenMs > member.seenMs) member.seenMs = seenMs
+    if (hasNews) {
       this.#markUnsaved(replica)
       this.#options.onChange()
     }
-    if (this.#entries > memberEntriesMax) throw tooMany(`More than ${memberEntriesMax} entries of vectors`)
-    return news
+    return hasNews
+  }
+
+  #assertRoom (replica: ReplicaId, size: number, added: number): void {
+    if (size + added > logsMax) throw tooMany(`More than ${logsMax} logs of replica ${replica}`)
+    while (this.#entries + added > memberEntriesMax) {
+      if (!this.#giveWay(replica)) throw tooMany(`More than ${memberEntriesMax} entries of vectors`)
+    }
   }
 
   /** Takes back what a member has lost. */
   rewind (replica: ReplicaId, vector: ReadonlyVersionVector): void {
-    this.#members.get(replica)!.rewind(vector.clone())
+    const member = this.#members.get(replica)!
+    this.#entries += vector.size - member.acknowledged.size
+    member.rewind(vector.clone())
     this.#markUnsaved(replica)
   }
 
@@ -250,20 +287,26 @@ export class Members {
   save (batch: InnerBatch): () => void {
     const saving = [...this.#unsaved]
     for (const [replica] of saving) {
-      const { seenMs, retired, acknowledged } = this.#members.get(replica)!
+      const member = this.#members.get(replica)
+      if (member === undefined) {
+        batch.delRaw(meta.member(replica))
+        continue
+      }
+      const { seenMs, retired, acknowledged } = member
       const writer = new ByteWriter().varint(Math.max(0, Math.floor(seenMs / 1000))).byte(retired ? 1 : 0)
       writeAdvances(writer, [...acknowledged])
       batch.putRaw(meta.member(replica), writer.take())
     }
     const runningMs = this.runningMs
-    if (runningMs >= this.#savedRunningMs + 1000) batch.putRaw(meta.runningTime, new ByteWriter().varint(Math.floor(runningMs / 1000)).take())
+    const savesRunning = runningMs >= this.#savedRunningMs + 1000
+    if (savesRunning) batch.putRaw(meta.runningTime, new ByteWriter().varint(Math.floor(runningMs / 1000)).take())
     return () => {
-      this.#savedRunningMs = runningMs
+      if (savesRunning) this.#savedRunningMs = runningMs
       for (const [replica, change] of saving) {
         if (this.#unsaved.get(replica) === change) this.#unsaved.delete(replica)
         this.#notOnDisk.delete(replica)
-        const member = this.#members.get(replica)!
-        member.savedSeenMs = member.seenMs
+        const member = this.#members.get(replica)
+        if (member !== undefined) member.savedSeenMs = member.seenMs
       }
     }
   }

@@ -10,7 +10,7 @@ import { encodeControl, protocolVersion, type AcknowledgedMember, type ControlMe
 import type { ReplicaId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError, type ReplicationErrorCode } from '../errors.ts'
-import { clockAheadMs, creditWindowBytes, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs, membersPerMessageMax } from '../limits.ts'
+import { clockAheadMs, creditWindowBytes, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs, membersMax, membersPerMessageMax } from '../limits.ts'
 import { Conversation } from './conversation.ts'
 import type { Effect, LocalReplica, SessionEvent } from './events.ts'
 import { Receiving, type ReceivingState } from './receiving.ts'
@@ -243,7 +243,9 @@ export class Session {
   #acknowledged (members: Extract<ControlMessage, { type: 'acknowledge' }>['members']): void {
     if (members.length === 0) this.answers++
     for (const { replica, vector } of members) {
-      this.#toldOf(replica).join(vector)
+      const told = this.#toldOf(replica)
+      told.join(vector)
+      if (told.size > logsMax || this.#acknowledgedTo.size > 2 * membersMax) throw new ReplicationError('The peer names more members, or more logs of one, than a group has', { code: 'REPLICATION_TOO_MANY_MEMBERS' })
       if (replica !== this.#conversation.local.replica) this.#conversation.compare(vector)
       if (replica !== this.peer!.replica) continue
       this.#conversation.learn(vector)

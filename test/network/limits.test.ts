@@ -216,6 +216,25 @@ test('members that would be too many end the link that names them', async () => 
   await end()
 })
 
+test('a member with more logs than a vector names ends the link that names them', async () => {
+  const { system, replica, guest, hello, codes, end } = await setUp()
+  replica.store.members.met(id(3))
+  await replica.store.retire(id(3))
+  for (const member of [id(2), id(3)]) {
+    const gossip = await guest('a')
+    gossip.say(hello({ replica: id(1) }))
+    const logs = vector(logsMax + 1)
+    gossip.say(encodeControl({ type: 'acknowledge', members: [{ replica: member, unseenSeconds: 0, vector: logs.slice(0, 10_000) }] }))
+    await system.advance(100)
+    gossip.say(encodeControl({ type: 'acknowledge', members: [{ replica: member, unseenSeconds: 0, vector: logs.slice(10_000) }] }))
+    await system.advance(100)
+    assert.is(gossip.farewell, 'REPLICATION_TOO_MANY_MEMBERS')
+  }
+  assert.is(replica.store.members.acknowledged(id(2)).size, 10_000)
+  assert.equal(codes(), ['REPLICATION_TOO_MANY_MEMBERS', 'REPLICATION_TOO_MANY_MEMBERS'])
+  await end()
+})
+
 test('an acknowledgement names so many members, and entries of vectors, at most', async () => {
   const { system, guest, hello, codes, end } = await setUp()
   const member = (number: number, length: number) => ({ replica: id(number), unseenSeconds: 0, vector: vector(length) })

@@ -1,0 +1,154 @@
+import { randomBytes } from 'node:crypto'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { writeAdvances } from '../../lib/codec/advances.ts'
+import { ByteWriter } from '../../lib/codec/bytes.ts'
+import { logIdFrom, type ReplicaId } from '../../lib/core/ids.ts'
+import type { Advance } from '../../lib/core/version-vector.ts'
+import { logsMax, memberEntriesMax, membersMax } from '../../lib/limits.ts'
+import type { InnerBatch } from '../../lib/storage/inner-batch.ts'
+import { meta } from '../../lib/storage/keyspaces.ts'
+import { Members } from '../../lib/storage/members.ts'
+import { openReplica } from '../support/store.ts'
+
+const self = id(0)
+const memberTtlMs = 100_000
+
+function id (number: number): ReplicaId {
+  return number.toString(16).padStart(32, '0')
+}
+
+function someLogs (count: number): Advance[] {
+  return Array.from({ length: count }, () => ({ log: logIdFrom(randomBytes(8)), sequence: 1, hlc: 1024 }))
+}
+
+/** Members, and a clock. */
+function newMembers (): { members: Members, clock: { ms: number } } {
+  const clock = { ms: 0 }
+  const members = new Members({ self, monotonicMs: () => clock.ms, memberTtlMs, onChange: () => {} })
+  members.met(self)
+  return { members, clock }
+}
+
+/** Fills all entries. */
+function fillEntries (members: Members, from: number): void {
+  const logs = someLogs(logsMax)
+  for (let left = memberEntriesMax - [...members].reduce((sum, { acknowledged }) => sum + acknowledged.size, 0), number = from; left > 0; left -= logsMax, number++) members.acknowledge(id(number), logs.slice(0, left))
+}
+
+function throwsTooMany (call: () => void): void {
+  assert.throws(call, ({ code }: { code?: string }) => code === 'REPLICATION_TOO_MANY_MEMBERS')
+}
+
+/** Saves, and returns what was written and removed. */
+function save (members: Members): { put: Buffer[], removed: Buffer[] } {
+  const put: Buffer[] = []
+  const removed: Buffer[] = []
+  const batch: Pick<InnerBatch, 'putRaw' | 'delRaw'> = { putRaw: (key) => { put.push(Buffer.from(key)) }, delRaw: (key) => { removed.push(Buffer.from(key)) } }
+  members.save(batch as InnerBatch)()
+  return { put, removed }
+}
+
+test('no member holds more logs than a vector names: what is too much changes nothing', () => {
+  const { members } = newMembers()
+  const first = someLogs(10_000)
+  assert.ok(members.acknowledge(id(1), first))
+  throwsTooMany(() => members.acknowledge(id(1), someLogs(10_000)))
+  assert.is(members.acknowledged(id(1)).size, 10_000)
+  assert.not.ok(members.acknowledge(id(1), first), 'it goes on')
+  assert.ok(members.acknowledge(id(1), someLogs(logsMax - 10_000)))
+  throwsTooMany(() => members.acknowledge(id(1), someLogs(1)))
+  assert.ok(members.acknowledge(id(1), [{ ...first[0]!, sequence: 2 }]), 'news of a log that it holds')
+  throwsTooMany(() => members.acknowledge(id(2), someLogs(logsMax + 1)))
+  assert.not.ok(members.has(id(2)))
+})
+
+test('a database that holds a member with too many logs opens', async () => {
+  const replica = await openReplica()
+  replica.store.members.met(id(1))
+  await replica.store.close()
+  const writer = new ByteWriter().varint(0).byte(0)
+  writeAdvances(writer, someLogs(logsMax + 1))
+  await replica.engine.put(meta.member(id(1)), writer.take(), { keyEncoding: 'buffer', valueEncoding: 'buffer' })
+  const { store } = await replica.reopened()
+  assert.ok(store.members.has(id(1)))
+  assert.is(store.members.acknowledged(id(1)).size, 0, 'it has to say anew what it holds')
+})
+
+test('where all entries are in use, who says nothing new goes on, and this replica itself', () => {
+  const { members } = newMembers()
+  const [log] = someLogs(1) as [Advance]
+  members.acknowledge(id(1), [log])
+  fillEntries(members, 2)
+  throwsTooMany(() => members.acknowledge(id(1), someLogs(1)))
+  assert.not.ok(members.acknowledge(id(1), [log]))
+  assert.ok(members.acknowledge(id(1), [{ ...log, sequence: 2 }]))
+  assert.ok(members.acknowledge(self, someLogs(1)))
+})
+
+test('where all entries are in use, who does not count gives way', () => {
+  const { members } = newMembers()
+  fillEntries(members, 1)
+  members.retire(id(3))
+  assert.ok(members.acknowledge(id(1000), someLogs(logsMax)))
+  assert.not.ok(members.has(id(3)))
+  throwsTooMany(() => members.acknowledge(id(1000), someLogs(1)))
+})
+
+test('a full table has room for one that counts as long as there is one that does not', () => {
+  const { members, clock } = newMembers()
+  members.met(id(1))
+  for (let number = 2; number < membersMax; number++) {
+    members.met(id(number))
+    if (number % 2 === 0) members.retire(id(number))
+    clock.ms++
+  }
+  save(members)
+  members.met(id(membersMax))
+  assert.is([...members].length, membersMax)
+  assert.not.ok(members.has(id(2)), 'the longest unseen of them')
+  assert.ok(members.has(id(1)), 'longer unseen, but it counts')
+  assert.equal(save(members).removed, [meta.member(id(2))])
+  assert.equal(save(members).removed, [])
+  assert.not.ok(members.acknowledge(id(2), [], memberTtlMs), 'one that would not count pushes out nobody')
+  assert.ok(members.has(id(4)))
+  clock.ms = memberTtlMs + membersMax
+  for (let number = 1; number < 200; number++) {
+    members.met(id(membersMax + number))
+    clock.ms += memberTtlMs / 50
+  }
+  assert.is([...members].length, membersMax)
+  assert.ok(members.has(self))
+})
+
+test('where all count, nobody new is let in but this replica itself', () => {
+  const { members } = newMembers()
+  for (let number = 1; number < membersMax; number++) members.met(id(number))
+  throwsTooMany(() => { members.met(id(membersMax)) })
+  throwsTooMany(() => members.acknowledge(id(membersMax), []))
+  members.become(id(membersMax + 1))
+  assert.ok(members.countedIds.includes(id(membersMax + 1)))
+})
+
+test('a copy of a database with a full table opens', async () => {
+  const replica = await openReplica()
+  for (let number = 1; number < membersMax; number++) replica.store.members.met(id(number))
+  await replica.store.flush()
+  await replica.store.close()
+  replica.identity.current = { ...replica.identity.current!, inode: 'another' }
+  const { store } = await replica.reopened()
+  assert.is.not(store.replica, replica.store.replica)
+  assert.ok(store.members.has(store.replica))
+})
+
+test('running time is saved, however often it is', () => {
+  const { members, clock } = newMembers()
+  let written = 0
+  for (let round = 0; round < 100; round++) {
+    clock.ms += 500
+    written += save(members).put.filter((key) => key.equals(meta.runningTime)).length
+  }
+  assert.is(written, 50)
+})
+
+test.run()
