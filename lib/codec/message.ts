@@ -260,9 +260,15 @@ export function encodeData (message: Exclude<DataMessage, { type: 'unit' }>): Bu
   return writer.take()
 }
 
-/** Whether an encoded data message is an `advance`. */
-export function isAdvance (encoded: Buffer): boolean {
-  return encoded[1] === dataTypes.advance
+/** Whether an encoded data message is an `advance`. `offset`: where its type stands. */
+export function isAdvance (encoded: Buffer, offset = 1): boolean {
+  return encoded[offset] === dataTypes.advance
+}
+
+/** Whether a data message of which the first byte has come belongs to a delivery. */
+export function isOfDelivery (bytes: Buffer): boolean {
+  const type = bytes[0]
+  return type === dataTypes.begin || type === dataTypes.chunk || type === dataTypes.end
 }
 
 /** The head of a unit. Its body (changes, what was collected, entries) is encoded once for all peers. */

@@ -152,8 +152,12 @@ export class Link {
       })
       case 'read-source': return this.#try(async () => {
         const source = this.#source
-        const chunk = await source?.next()
-        if (source === this.#source) this.handle({ type: 'source-read', chunk })
+        try {
+          const chunk = await source?.next()
+          if (source === this.#source) this.handle({ type: 'source-read', chunk })
+        } catch (error) {
+          if (source === this.#source) throw error // else it was closed while it was read
+        }
       })
       case 'close-source': return this.#closeSource()
       case 'begin-delivery':

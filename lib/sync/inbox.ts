@@ -5,7 +5,7 @@
  * fragments of a message that nothing waits before are granted as they come; memory is bounded by the window plus one
  * message.
  */
-import { decodeData, type DataMessage } from '../codec/message.ts'
+import { decodeData, isAdvance, isOfDelivery, type DataMessage } from '../codec/message.ts'
 import { ReplicationError } from '../errors.ts'
 import { waitingMessagesMax } from '../limits.ts'
 
@@ -26,6 +26,8 @@ export class Inbox {
   #message: Buffer = nothing
   #assembled = 0
   #grantedOfAssembled = 0
+  /** The message that is coming is of what was given up. */
+  #dropsAssembled = false
   /** Messages that were taken out and are not consumed yet. */
   readonly #taken: Queued[] = []
   #begins = 0
@@ -62,9 +64,14 @@ export class Inbox {
     }
     if (this.#queue.length === waitingMessagesMax) throw new ReplicationError(`More than ${waitingMessagesMax} messages wait for what comes before them`, { code: 'REPLICATION_PROTOCOL' })
     const whole = alone ? bytes : this.#message.subarray(0, this.#assembled)
-    const message = decodeData(whole)
-    if (message.type === 'begin') this.#begins++
-    this.#queue.push({ message, bytes: whole.length, granted: this.#grantedOfAssembled })
+    if (this.#dropsAssembled) {
+      this.#due += whole.length - this.#grantedOfAssembled
+    } else {
+      const message = decodeData(whole)
+      if (message.type === 'begin') this.#begins++
+      this.#queue.push({ message, bytes: whole.length, granted: this.#grantedOfAssembled })
+    }
+    this.#dropsAssembled = false
     this.#message = nothing
     this.#assembled = 0
     this.#grantedOfAssembled = 0
@@ -92,6 +99,20 @@ export class Inbox {
   consumed (): void {
     const { bytes, granted } = this.#taken.shift()!
     this.#due += bytes - granted
+    this.#grantAssembled()
+  }
+
+  /** Drops what waits of a delivery, and of all that builds on it; requests stay. Here they are as good as consumed. */
+  dropDelivery (): void {
+    let isGivenUp = false
+    for (const queued of this.#queue.splice(0)) {
+      const { type } = queued.message
+      isGivenUp ||= type === 'begin' || type === 'chunk' || type === 'end'
+      if (!isGivenUp || type === 'advance') this.#queue.push(queued)
+      else this.#due += queued.bytes - queued.granted
+    }
+    this.#begins = 0
+    if (this.#assembled > 0) this.#dropsAssembled = isOfDelivery(this.#message) || (isGivenUp && !isAdvance(this.#message, 0))
     this.#grantAssembled()
   }
 

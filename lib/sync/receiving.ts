@@ -86,6 +86,7 @@ export class Receiving {
   /** `later`: the source cannot serve, or not go on. */
   later (): void {
     if (this.#state === 'delivering') this.#conversation.emit({ type: 'abandon-delivery' })
+    this.#inbox.dropDelivery() // it has no end
     this.#wantsAgain = false
     this.#setState('deferred')
     this.#releaseTurn()

@@ -69,7 +69,7 @@ export class Sending {
     if (local.applying || local.repairing) {
       this.#state = 'silent'
       this.#owesAgain = true
-      this.#conversation.send({ type: 'later' })
+      this.#sayLater()
     } else if (base.dominates(local.vector)) {
       this.#state = 'live'
       this.#feedNumber = local.feedEnd
@@ -103,6 +103,7 @@ export class Sending {
 
   sourceOpened ({ kind, resumes, vector, collected, entries, feedNumber }: Extract<SessionEvent, { type: 'source-opened' }>): void {
     this.#state = 'sending'
+    this.#sourceReading = false // what the source before was being read for does not come any more
     this.#sourceVector = vector
     this.#sourceEntries = 0
     this.progress = { sent: 0, total: entries }
@@ -174,6 +175,12 @@ export class Sending {
     this.progress = undefined
     this.#outbox.dropUnsent((message) => !isAdvance(message)) // each request gets its answer
     this.#state = 'stalled'
+    this.#sayLater()
+  }
+
+  /** The peer forgets the delivery, and with it what it was told there that we know. */
+  #sayLater (): void {
+    this.#told = this.#conversation.helloVector.clone()
     this.#conversation.send({ type: 'later' })
   }
 

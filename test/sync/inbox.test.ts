@@ -3,7 +3,8 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { encodeData } from '../../lib/codec/message.ts'
+import { encodeData, encodeUnitBody } from '../../lib/codec/message.ts'
+import { encodeUnit } from '../support/units.ts'
 import { Inbox } from '../../lib/sync/inbox.ts'
 
 const chunk = (bytes: number): Buffer => encodeData({ type: 'chunk', bytes: Buffer.alloc(bytes - 1) }).subarray(1)
@@ -113,6 +114,23 @@ test('a new beginning is seen from the moment it comes to the moment it is taken
   assert.is(inbox.holdsBegin, true)
   inbox.take()
   assert.is(inbox.holdsBegin, false)
+})
+
+test('a delivery that is given up is dropped with what builds on it, also while it comes, and nothing of the window is lost', () => {
+  const inbox = new Inbox(1000, 1000)
+  const unit = encodeUnit([], encodeUnitBody([], [])).subarray(1)
+  const advance = encodeData({ type: 'advance', vector: [], acknowledge: true }).subarray(1)
+  for (const bytes of [unit, begin, chunk(50), advance, unit]) inbox.receive(bytes, true)
+  const late = chunk(200)
+  inbox.receive(late.subarray(0, 150), false)
+  inbox.dropDelivery()
+  assert.is(inbox.holdsBegin, false)
+  inbox.receive(late.subarray(150), true)
+  inbox.receive(chunk(60), true)
+  const types = []
+  for (; inbox.head !== undefined; inbox.consumed()) types.push(inbox.take().message.type)
+  assert.equal(types, ['unit', 'advance', 'chunk'])
+  assert.is(inbox.grant(1), 2 * unit.length + begin.length + advance.length + 310)
 })
 
 test.run()
