@@ -37,8 +37,19 @@ export function compareSiblings (a: Sibling, b: Sibling): number {
   return a.sequence - b.sequence
 }
 
+/** Larger sets are not gone through for each dot: two of thousands would take a second to merge. */
+const scannedMax = 32
+const indexes = new WeakMap<SiblingSet, ReadonlyMap<string, number>>()
+
+function indexOf (siblings: SiblingSet): ReadonlyMap<string, number> {
+  let index = indexes.get(siblings)
+  if (index === undefined) indexes.set(siblings, index = new Map(siblings.map(({ log, sequence }, place) => [log + sequence, place])))
+  return index
+}
+
 /** Where `dot` stands in a set, or -1. */
 export function indexOfDot (siblings: SiblingSet, dot: { log: LogId, sequence: number }): number {
+  if (siblings.length > scannedMax) return indexOf(siblings).get(dot.log + dot.sequence) ?? -1
   for (let index = 0; index < siblings.length; index++) {
     const sibling = siblings[index]!
     if (sibling.sequence === dot.sequence && sibling.log === dot.log) return index

@@ -48,6 +48,18 @@ test('a dot is found by its log and sequence', () => {
   assert.not.ok(holdsPut([sibling(a, 1, 1, 'del')]))
 })
 
+test('sets of thousands merge as small ones do, in a time that grows with them', () => {
+  const set = (from: number, count: number): Sibling[] => Array.from({ length: count }, (_, index) => ({ log: logIdFrom(Buffer.from((from + index).toString(16).padStart(16, '0'), 'hex')), sequence: 1, hlc: 1024 * (from + index), type: 'put' }))
+  const seen = { covers: () => true }
+  const unseen = { covers: () => false }
+  const { user, system } = process.cpuUsage()
+  const [ours, theirs] = [set(0, 20_000), set(10_000, 20_000)]
+  assert.equal(mergeSiblings(ours, unseen, theirs, unseen), set(0, 30_000))
+  assert.equal(mergeSiblings(ours, seen, theirs, seen), set(10_000, 10_000))
+  const after = process.cpuUsage()
+  assert.ok(after.user + after.system - user - system < 1_000_000, 'each for each it would be 20 s')
+})
+
 test('a vector only grows, and says what it lacks', () => {
   const known = vector([a, 3])
   known.advance({ log: a, sequence: 2, hlc: 99 })
