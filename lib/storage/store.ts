@@ -281,8 +281,7 @@ export class Store {
         })
         this.#leavingSaved = true
       }
-      this.#durable.rewind(leaving)
-      this.members.forget(leaving)
+      this.#forget(leaving)
       for (let more = true; more;) {
         if (this.#closing) return
         await this.#writer.run(async (batch) => {
@@ -292,12 +291,19 @@ export class Store {
       }
       state.leaving = undefined
       this.#leavingSaved = false
+      this.#forget(leaving) // a flush in between knew no better
       this.told.note(this.told.last)
       await this.#saveMembers(() => {})
       await intake.dropStage()
     } finally {
       housekeeping.resume()
     }
+  }
+
+  /** What is on disk of a log beyond this, here or elsewhere, is something else or has another name. */
+  #forget (entry: Advance): void {
+    this.#durable.rewind(entry)
+    this.members.forget(entry)
   }
 
   /** Does not count a member any more. Resolves when that is on disk. */
