@@ -205,8 +205,8 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     return this.#store!.commit(operations, options.sync ?? this.#options.sync)
   }
 
-  async _clear (options: RangeOptions): Promise<void> {
-    await this.#store!.clear(options)
+  async _clear (options: RangeOptions & { sync?: boolean }): Promise<void> {
+    await this.#store!.clear(options, options.sync ?? this.#options.sync)
   }
 
   _iterator (options: RangeOptions): DataIterator {

@@ -46,7 +46,7 @@ export function inData<T extends RangeOptions> (options: T): T {
   return { ...rest, ...range } as T
 }
 
-export async function clearRange (state: ReplicaState, writer: Writer, options: RangeOptions, nowMs: () => number): Promise<void> {
+export async function clearRange (state: ReplicaState, writer: Writer, options: RangeOptions, sync: boolean, nowMs: () => number): Promise<void> {
   const { engine } = state
   let snapshot: Snapshot | undefined
   let keys: ReturnType<Engine['keys']> | undefined
@@ -61,7 +61,8 @@ export async function clearRange (state: ReplicaState, writer: Writer, options: 
         more = page.more
         const operations = await unchangedSince(engine, snapshot, page.keys)
         addTransaction(state, batch, group, operations, nowMs())
-        return !batch.empty
+        batch.sync = sync && !more
+        return !batch.empty || batch.sync
       })
       for (const key of group.settled) state.siblingKeys.delete(key)
     }

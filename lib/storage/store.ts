@@ -31,7 +31,7 @@ import { beginLeaving, leaveStep } from './leaving.ts'
 import { LogSource } from './log-source.ts'
 import type { MergeReport } from './merge.ts'
 import { ScanSource } from './scan-source.ts'
-import { openState } from './opening.ts'
+import { openState, type Opening } from './opening.ts'
 import { Repair } from './repair.ts'
 import { mayResume, ResumedSource } from './resumed-source.ts'
 import type { Source } from './source.ts'
@@ -133,23 +133,35 @@ export class Store {
    */
   static async open (options: StoreOptions): Promise<Store> {
     const derivation = new Derivation(options)
-    const { state, fresh, told, hole, tailLost, save } = await openState(options)
-    const store = new Store(options, state, derivation, told)
-    await store.members.load(state.engine)
-    store.members.met(state.replica)
-    if (hole !== undefined) store.members.rewind(state.replica, state.vector)
-    await store.#saveMembers((batch) => { save(batch) })
-    try { store.told.note(told) } catch {} // then the next open begins a new log
+    const opening = await openState(options)
+    const store = new Store(options, opening.state, derivation, opening.told)
+    try {
+      await store.#begin(opening)
+    } catch (error) {
+      store.#closing = true
+      await store.housekeeping.stop()
+      await Promise.allSettled(store.#background)
+      throw error
+    }
+    return store
+  }
+
+  async #begin ({ state, fresh, told, hole, tailLost, save }: Opening): Promise<void> {
+    const options = this.#options
+    await this.members.load(state.engine)
+    this.members.met(state.replica)
+    if (hole !== undefined) this.members.rewind(state.replica, state.vector)
+    await this.#saveMembers((batch) => { save(batch) })
+    try { this.told.note(told) } catch {} // then the next open begins a new log
     if (fresh) await writeOut(state.engine)
-    store.#durable.join(state.vector)
+    this.#durable.join(state.vector)
     if (hole !== undefined) options.onError(new ReplicationError(`LevelDB has lost ${hole.lost} of the last ${hole.since} batches from its write-ahead log; peers are asked for them, and the others are written again if need be`, { code: 'REPLICATION_HOLE' }))
     if (state.vector.size >= logsWarned) options.onError(new ReplicationError(`The group has written ${state.vector.size} logs, of at most ${logsMax}`, { code: 'REPLICATION_TOO_MANY_LOGS' }))
     if (tailLost) options.onError(new ReplicationError('LevelDB has lost the end of its write-ahead log, of which peers have been told: this replica writes on in a new log, and they bring back what they have', { code: 'REPLICATION_LOG_REPLACED' }))
-    if (state.leaving !== undefined) await store.leaveLog()
-    const recovery = await store.intake.recover()
-    store.#inBackground(recovery.done)
-    store.#inBackground(store.#loadSiblings())
-    return store
+    if (state.leaving !== undefined) await this.leaveLog()
+    const recovery = await this.intake.recover()
+    this.#inBackground(recovery.done)
+    this.#inBackground(this.#loadSiblings())
   }
 
   get replica (): ReplicaId {
@@ -212,8 +224,9 @@ export class Store {
     return this.#writer.commit(operations, sync, bytes)
   }
 
-  async clear (options: RangeOptions): Promise<void> {
-    await clearRange(this.#state, this.#writer, options, () => this.#options.system.nowMs())
+  /** @param sync whether all of it is on disk when this resolves */
+  async clear (options: RangeOptions, sync = false): Promise<void> {
+    await clearRange(this.#state, this.#writer, options, sync, () => this.#options.system.nowMs())
   }
 
   /** Makes everything committed so far durable, and returns its vector. */

@@ -10,7 +10,7 @@
  * SIGMOD 1984.
  */
 import { ReplicationError } from '../errors.ts'
-import { innerBatchBytesMax, operationBytes } from '../limits.ts'
+import { innerBatchBytesMax, keyBytesMax, operationBytes } from '../limits.ts'
 import { openBatch, type EngineBatch } from './engine.ts'
 import { InnerBatch } from './inner-batch.ts'
 import type { Unit } from './unit.ts'
@@ -297,14 +297,18 @@ export function transactionBytes (operations: readonly Operation[]): number {
 }
 
 /**
- * Refuses what other replicas could not hold in memory.
+ * Refuses what other replicas could not hold in memory, and keys that nobody reads back.
  *
  * @param roughBytes what {@link transactionBytes} says, which will do for all but the largest.
  */
 export function checkTransactionBytes (roughBytes: number, operations: readonly Operation[], bytesMax: number): void {
-  if (roughBytes * bytesPerUnitMax <= bytesMax) return
+  if (roughBytes * bytesPerUnitMax <= Math.min(bytesMax, keyBytesMax)) return
   let bytes = operations.length * operationBytes
-  for (const { key, value } of operations) bytes += Buffer.byteLength(key) + (value === undefined ? 0 : Buffer.byteLength(value))
+  for (const { key, value } of operations) {
+    const keyBytes = Buffer.byteLength(key)
+    if (keyBytes > keyBytesMax) throw new ReplicationError(`A key of ${keyBytes} bytes exceeds ${keyBytesMax}`, { code: 'REPLICATION_TRANSACTION_TOO_LARGE' })
+    bytes += keyBytes + (value === undefined ? 0 : Buffer.byteLength(value))
+  }
   if (bytes > bytesMax) {
     throw new ReplicationError(`A transaction of ${operations.length} operations and ${bytes} bytes exceeds transactionBytesMax, ${bytesMax}: split it`, { code: 'REPLICATION_TRANSACTION_TOO_LARGE' })
   }

@@ -74,4 +74,17 @@ test('what others write meanwhile, without having seen it, is not cleared', asyn
   await checkEqual([a.engine, b.engine])
 })
 
+test('a clear is synced if that is asked: with its last part, also if that is empty', async () => {
+  for (const count of [1, 1000, 2500]) {
+    const replica = await filled(count)
+    const before = replica.memory.written.length
+    await replica.store.clear({}, true)
+    const syncs = replica.memory.written.slice(before).map(({ sync }) => sync)
+    assert.equal(syncs, syncs.map((_sync, index) => index === syncs.length - 1))
+    await replica.put('a', '1')
+    await replica.store.clear({})
+    assert.not.ok(replica.memory.written.at(-1)!.sync)
+  }
+})
+
 test.run()

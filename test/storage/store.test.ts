@@ -391,4 +391,15 @@ test('the mark of a clean close is gone, synced, before the first write is taken
   assert.is(replica.memory.written[before]!.sync, true)
 })
 
+test('an open that fails leaves nothing behind that goes on', async () => {
+  const replica = await openReplica()
+  await replica.put('a', '1')
+  await replica.store.close()
+  const { timers } = replica.system
+  replica.memory.failNext()
+  assert.is((await rejection(replica.reopened())).message, 'disk full')
+  assert.is(replica.system.timers, timers)
+  assert.equal(await (await replica.reopened()).data(), { a: '1' })
+})
+
 test.run()

@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert'
 import { ClassicLevel } from 'classic-level'
 import { hlcMax, timeMaxMs } from '../../lib/core/hlc.ts'
 import { decodeLogRecord } from '../../lib/codec/log-record.ts'
-import { journalSlots, operationBytes, transactionBytesCeiling } from '../../lib/limits.ts'
+import { keyBytesMax, journalSlots, operationBytes, transactionBytesCeiling } from '../../lib/limits.ts'
 import { keyspace, readSequence, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
 import { newDirectory } from '../support/directory.ts'
@@ -257,6 +257,15 @@ test('large and small transactions in turn keep their order and their bytes', as
   assert.equal([...data].map(([key, value]) => [key, value.length]), [['a', 1], ['b', 1], ['c', large.length], ['d', 1]])
   await replica.store.close()
   await level.close()
+})
+
+test('a key above what is read back is refused, whatever transactions may hold', async () => {
+  const replica = await openReplica({ transactionBytesMax: transactionBytesCeiling })
+  for (const key of [Buffer.alloc(keyBytesMax + 1), '€'.repeat(keyBytesMax / 3 + 1)]) {
+    const commit = async (): Promise<void> => { await replica.store.commit([{ type: 'put', key, value: Buffer.alloc(1) }], false) }
+    assert.is((await rejection(commit())).code, 'REPLICATION_TRANSACTION_TOO_LARGE')
+  }
+  assert.is(replica.store.vector.size, 0)
 })
 
 test.run()
