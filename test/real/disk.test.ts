@@ -21,6 +21,9 @@ test.after.each(closeAll)
 
 const recoveryMs = 5000
 
+/** How the first write fails while a peer is linked: it is refused if what replication writes has failed before. */
+const firstCodes = new Set<string | undefined>(['REPLICATION_WRITE_INDETERMINATE', 'LEVEL_IO_ERROR'])
+
 function codeOf (error: unknown): string | undefined {
   return (error as ReplicationError).code
 }
@@ -145,7 +148,7 @@ async function goesOn (location: string, away: () => void, back: () => void): Pr
     try {
       const { keys, code } = await writeUntilFull(db, `round-${round}`, 400_000)
       acknowledged.push(...keys)
-      assert.is(code, 'REPLICATION_WRITE_INDETERMINATE')
+      assert.ok(firstCodes.has(code), code)
       assert.is(codeOf(await rejection(db.put('refused', '1'))), 'LEVEL_IO_ERROR')
       assert.is(await db.get('before'), 'x')
       await peer.put(`from-peer-${round}`, 'y')
@@ -186,7 +189,8 @@ test('a file system that becomes read-only under an open database: it cannot be 
     await db.put(`synced-${round}`, 'x', { sync: true })
     disk.abort()
     acknowledged.push(`synced-${round}`)
-    assert.is(codeOf(await rejection(db.put('indeterminate', 'x'))), 'REPLICATION_WRITE_INDETERMINATE')
+    const code = codeOf(await rejection(db.put('indeterminate', 'x')))
+    assert.ok(firstCodes.has(code), code)
     assert.is(codeOf(await rejection(db.put('refused', 'x'))), 'LEVEL_IO_ERROR')
     assert.is(await db.get(`synced-${round}`), 'x')
     await peer.put(`from-peer-${round}`, 'y')
