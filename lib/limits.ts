@@ -22,6 +22,9 @@ export const entriesAtOnce = 512
 /** Messages that may wait until what comes before them is there. */
 export const waitingMessagesMax = 65_536
 
+/** Small ones of them are copied together into memory of this size, so that none keeps more than it is. */
+export const copiedTogetherBytes = 64 * 1024
+
 /** Units that are handed on and not applied yet. */
 export const unitsApplyingMax = 1024
 
@@ -98,7 +101,6 @@ export const membersPerMessageMax = 1000
 /** Keys with siblings that are remembered in memory. */
 export const siblingKeysMax = 65_536
 
-export const siblingsPerKeyMax = 4096
 export const keyBytesMax = 64 * MiB
 export const groupBytesMax = 255
 export const messageTextBytesMax = 1024
@@ -156,16 +158,19 @@ export const lateMs = 3000
 /** A peer that takes nothing of what waits for it, for so long, is left. */
 export const outputStallMs = 30_000
 
-/** A source closes its snapshot when the receiver has given no credit for so long. */
+/** A source closes its snapshot when nothing of what waits could be sent for so long, for lack of credit. */
 export const transferStallMs = 60_000
 
 /** How long peers have to bring what this replica has lost, before it writes again what it still has. */
 export const repairMs = 10_000
 
+/** So much has to come of what was asked for to count as progress; a delivery that has come to its end needs none. */
+export const progressBytesMin = chunkBytes
+
 /** A peer that is asked and does not begin lets others have their turn after so long. */
 export const turnMs = 10_000
 
-/** A delivery of which nothing comes for so long ends its link; a source may have to pass over much garbage. */
+/** A delivery that makes no progress for so long ends its link; a source may have to pass over much garbage. */
 export const deliveryStallMs = 300_000
 
 /** Delay between a change and the synced write that makes it durable and lets it be acknowledged. */

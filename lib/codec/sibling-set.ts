@@ -3,7 +3,6 @@
  * delete, 1 a put), log id, timestamp and sequence; in the order of `compareSiblings`.
  */
 import { compareSiblings, type Sibling, type SiblingSet } from '../core/siblings.ts'
-import { siblingsPerKeyMax } from '../limits.ts'
 import { ByteReader, malformed, type ByteWriter } from './bytes.ts'
 
 export function writeSiblings (writer: ByteWriter, siblings: SiblingSet): void {
@@ -14,8 +13,9 @@ export function writeSiblings (writer: ByteWriter, siblings: SiblingSet): void {
   }
 }
 
-export function readSiblings (reader: ByteReader, max = siblingsPerKeyMax): SiblingSet {
-  const count = reader.count(max, 17)
+/** As many as there are bytes for: what comes in two halves is whole after a merge, and has to be taken by others. */
+export function readSiblings (reader: ByteReader): SiblingSet {
+  const count = reader.count(Infinity, 17)
   const siblings = new Array<Sibling>(count)
   for (let index = 0; index < count; index++) {
     const type = reader.byte()
@@ -33,7 +33,7 @@ export function readSiblings (reader: ByteReader, max = siblingsPerKeyMax): Sibl
 
 export function decodeSiblings (bytes: Uint8Array): SiblingSet {
   const reader = new ByteReader(bytes)
-  const siblings = readSiblings(reader, Infinity) // what came in two halves is whole here
+  const siblings = readSiblings(reader)
   reader.end()
   return siblings
 }

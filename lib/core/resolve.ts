@@ -49,6 +49,7 @@ function accept (
 ): Version {
   if (resolution === true) return challenger
   if (resolution === false) return accepted
+  if (resolution instanceof Promise) resolution.catch(() => {}) // it is no answer, nor is what becomes of it
   if (typeof resolution === 'object' && resolution !== null) {
     if ('type' in resolution && resolution.type === 'del') return merged(challenger, { type: 'del' })
     if ('value' in resolution && resolution.value !== undefined && resolution.value !== null) return merged(challenger, { value: resolution.value })

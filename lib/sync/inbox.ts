@@ -7,7 +7,7 @@
  */
 import { decodeData, isAdvance, isOfDelivery, type DataMessage } from '../codec/message.ts'
 import { ReplicationError } from '../errors.ts'
-import { waitingMessagesMax } from '../limits.ts'
+import { copiedTogetherBytes, waitingMessagesMax } from '../limits.ts'
 
 export interface Received {
   readonly message: DataMessage
@@ -24,6 +24,8 @@ export class Inbox {
   readonly #queue: Queued[] = []
   /** The message that is coming, put together in memory that grows with it. */
   #message: Buffer = nothing
+  /** Room for copies of messages that wait. */
+  #copies: Buffer = nothing
   #assembled = 0
   #grantedOfAssembled = 0
   /** The message that is coming is of what was given up. */
@@ -63,7 +65,7 @@ export class Inbox {
       return
     }
     if (this.#queue.length === waitingMessagesMax) throw new ReplicationError(`More than ${waitingMessagesMax} messages wait for what comes before them`, { code: 'REPLICATION_PROTOCOL' })
-    const whole = alone ? bytes : this.#message.subarray(0, this.#assembled)
+    const whole = alone ? this.#queue.length + this.#taken.length > 0 ? this.#kept(bytes) : bytes : this.#message.subarray(0, this.#assembled)
     if (this.#dropsAssembled) {
       this.#due += whole.length - this.#grantedOfAssembled
     } else {
@@ -75,6 +77,17 @@ export class Inbox {
     this.#message = nothing
     this.#assembled = 0
     this.#grantedOfAssembled = 0
+  }
+
+  /** A small message that has to wait is copied together with others: it is a view of all that came with it over the network. */
+  #kept (bytes: Buffer): Buffer {
+    const { length } = bytes
+    if (length > copiedTogetherBytes / 4 || length > bytes.buffer.byteLength / 4) return bytes
+    if (length > this.#copies.length) this.#copies = Buffer.allocUnsafeSlow(copiedTogetherBytes)
+    const copy = this.#copies.subarray(0, length)
+    this.#copies = this.#copies.subarray(length)
+    bytes.copy(copy)
+    return copy
   }
 
   #add (fragment: Buffer): void {

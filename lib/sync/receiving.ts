@@ -13,7 +13,7 @@
 import { VersionVector } from '../core/version-vector.ts'
 import type { DataMessage, ResumePoint } from '../codec/message.ts'
 import { ReplicationError } from '../errors.ts'
-import { creditWindowBytes, deliveryStallMs, fragmentBytesMin, innerBatchBytesMax, lateMs, turnMs, unitOverheadFactor, unitsApplyingMax } from '../limits.ts'
+import { creditWindowBytes, deliveryStallMs, fragmentBytesMin, innerBatchBytesMax, lateMs, progressBytesMin, turnMs, unitOverheadFactor, unitsApplyingMax } from '../limits.ts'
 import type { Conversation } from './conversation.ts'
 import { Inbox } from './inbox.ts'
 
@@ -35,8 +35,10 @@ export class Receiving {
   #caughtUp = false
   /** From where the last `want` asked to go on. */
   #asked: ResumePoint | undefined
-  /** When something last came of what was asked for, or was still being worked on. */
+  /** When enough last came of what was asked for; it stands still while that is worked on, or the turn is another's. */
   #activeMs = 0
+  #tickedMs = 0
+  #bytesSinceActive = 0
 
   constructor (conversation: Conversation) {
     this.#conversation = conversation
@@ -66,7 +68,7 @@ export class Receiving {
   /** It is this session's turn. */
   turn (): void {
     this.#hasTurn = true
-    this.#activeMs = this.#conversation.nowMs
+    this.#beActive()
     if (this.#state === 'waiting') {
       this.#sendWant()
       this.#setState('asked')
@@ -101,20 +103,28 @@ export class Receiving {
   /** A peer that promises and does not deliver must not keep the turn from others. */
   tick (): void {
     const { nowMs } = this.#conversation
+    const passedMs = nowMs - this.#tickedMs
+    this.#tickedMs = nowMs
     if (!this.#hasTurn || this.#deliveryBusy) {
-      this.#activeMs = nowMs
+      this.#activeMs = Math.min(nowMs, this.#activeMs + passedMs)
     } else if (this.#state === 'asked' && nowMs - this.#activeMs > turnMs) {
       this.#releaseTurn()
       this.#conversation.emit({ type: 'request-turn' })
     } else if (this.#state === 'delivering' && nowMs - this.#activeMs > deliveryStallMs) {
-      throw new ReplicationError(`Nothing has come of a delivery for ${deliveryStallMs} ms`, { code: 'REPLICATION_PEER_STALLED' })
+      throw new ReplicationError(`Less than ${progressBytesMin} bytes of a delivery have come in ${deliveryStallMs} ms`, { code: 'REPLICATION_PEER_STALLED' })
     }
   }
 
   fragment (bytes: Buffer, last: boolean): void {
     if (bytes.length < (last ? 1 : fragmentBytesMin)) throw new ReplicationError(`A fragment of ${bytes.length} bytes`, { code: 'REPLICATION_PROTOCOL' })
-    this.#activeMs = this.#conversation.nowMs
+    this.#bytesSinceActive += bytes.length
+    if (this.#bytesSinceActive >= progressBytesMin) this.#beActive()
     this.#inbox.receive(bytes, last)
+  }
+
+  #beActive (): void {
+    this.#activeMs = this.#conversation.nowMs
+    this.#bytesSinceActive = 0
   }
 
   /** An effect that handed something on has been carried out. */
@@ -206,6 +216,7 @@ export class Receiving {
     for (const { log, sequence } of message.collected) {
       if (!this.#stream.covers(log, sequence)) throw new ReplicationError('The peer has collected tombstones that it does not know', { code: 'REPLICATION_PROTOCOL' })
     }
+    if (this.#state !== 'delivering') this.#beActive()
     this.#setState('delivering')
     this.#conversation.emit({ type: 'begin-delivery', kind: message.kind, resumes: message.resumes, vector: [...this.#stream], collected: message.collected, entries: message.entries })
     return true

@@ -33,11 +33,14 @@ export class Sending {
   #sourceVector: ReadonlyVersionVector = new VersionVector()
   #feedNumber = 0
   #feedReading = false
-  #creditMs: number
+  /** When data last went out, or a source was opened. */
+  #sentMs: number
   /** What was passed over since the last unit. */
   #passed = new VersionVector()
   /** Our vector as the stream has told it. */
   #told = new VersionVector()
+  /** What was collected here that the peer has not heard of: to be told before anything else, when there is room. */
+  #news: readonly Advance[] = []
   #peerDirects: ReadonlySet<LogId> = new Set()
   #acknowledgeWanted = false
   /** How many acknowledgements have been asked for; one that is still to be sent counts. */
@@ -45,7 +48,7 @@ export class Sending {
 
   constructor (conversation: Conversation) {
     this.#conversation = conversation
-    this.#creditMs = conversation.nowMs
+    this.#sentMs = conversation.nowMs
   }
 
   get state (): SendingState {
@@ -75,8 +78,7 @@ export class Sending {
       this.#feedNumber = local.feedEnd
       this.#passed = new VersionVector(local.vector.beyond(this.#told))
       this.#conversation.send({ type: 'live' })
-      const news = local.collected.beyond(collected)
-      if (news.length > 0) this.#pushUnit([], news, encodeUnitBody([], news))
+      this.#news = local.collected.beyond(collected)
     } else {
       this.#state = 'opening'
       this.#conversation.emit({ type: 'open-source', base, resume })
@@ -95,8 +97,7 @@ export class Sending {
 
   credited (bytes: number): void {
     this.#outbox.grant(bytes)
-    this.#creditMs = this.#conversation.nowMs
-    if (this.#state !== 'stalled') return
+    if (this.#state !== 'stalled' || bytes === 0) return
     this.#state = 'silent'
     this.#conversation.send({ type: 'again' })
   }
@@ -111,7 +112,8 @@ export class Sending {
     this.#told = vector.clone()
     this.#conversation.peerCollected.join(collected)
     this.#passed = new VersionVector()
-    this.#creditMs = this.#conversation.nowMs
+    this.#news = []
+    this.#sentMs = this.#conversation.nowMs
     this.#push({ type: 'begin', kind, resumes, vector: vector.beyond(this.#conversation.helloVector), collected: [...collected], entries })
   }
 
@@ -170,7 +172,7 @@ export class Sending {
   }
 
   tick (): void {
-    if (this.#state !== 'sending' || this.#outbox.pending === 0 || this.#conversation.nowMs - this.#creditMs <= transferStallMs) return
+    if (this.#state !== 'sending' || this.#outbox.pending === 0 || this.#conversation.nowMs - this.#sentMs <= transferStallMs) return
     this.#conversation.emit({ type: 'close-source' })
     this.progress = undefined
     this.#outbox.dropUnsent((message) => !isAdvance(message)) // each request gets its answer
@@ -186,19 +188,27 @@ export class Sending {
 
   /** Sends what credit allows, and asks for more to send. */
   proceed (): void {
-    const { local } = this.#conversation
+    const { local, nowMs } = this.#conversation
     if (this.#owesAgain && !local.applying && !local.repairing) {
       this.#owesAgain = false
       this.#conversation.send({ type: 'again' })
     }
-    for (let frame = this.#outbox.take(); frame !== undefined; frame = this.#outbox.take()) this.#conversation.sendFrame(frame, true)
+    for (let frame = this.#outbox.take(); frame !== undefined; frame = this.#outbox.take()) {
+      this.#conversation.sendFrame(frame, true)
+      this.#sentMs = nowMs
+    }
     if (this.#outbox.pending > readAheadBytes) return
     if (this.#state === 'sending') {
       if (this.#sourceReading) return
       this.#sourceReading = true
       this.#conversation.emit({ type: 'read-source' })
     } else if (this.#state === 'live') {
-      if (this.#feedNumber < local.feedEnd) {
+      const news = this.#news
+      if (news.length > 0) {
+        this.#news = []
+        this.#pushUnit([], news, encodeUnitBody([], news))
+        this.proceed()
+      } else if (this.#feedNumber < local.feedEnd) {
         if (this.#feedReading) return
         this.#feedReading = true
         this.#conversation.emit({ type: 'read-feed', number: this.#feedNumber })

@@ -47,6 +47,13 @@ test('a merge is what the next version meets, and may be a delete', () => {
   assert.is(outcomeOf(['a', 'b'], () => ({ value: '' })).outcome, '')
 })
 
+test('a promise that a resolver answers with harms nobody when it is rejected', async () => {
+  const { outcome, errors } = outcomeOf(['a', 'b'], (async () => { throw new Error('not ready') }) as never)
+  assert.is(outcome, 'b')
+  assert.match(errors[0]!, 'a promise')
+  await new Promise((resolve) => { setImmediate(resolve) }) // an unhandled rejection would end this process
+})
+
 test('a resolver that throws or answers nonsense loses that pair to the later one, and is reported', () => {
   const cyclic: Record<string, unknown> = {}
   cyclic.self = cyclic

@@ -1,6 +1,8 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Resolver } from '../../lib/types.ts'
+import { logIdFrom } from '../../lib/core/ids.ts'
+import { VersionVector } from '../../lib/core/version-vector.ts'
 import { meta } from '../../lib/storage/keyspaces.ts'
 import { eventually } from '../support/eventually.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
@@ -262,6 +264,17 @@ test('a put to a key with siblings removes their values, also right after open a
   assert.equal(await again.data(), { x: '1', z: '2' })
   await exchange(again, b)
   await checkEqual([again.engine, b.engine])
+})
+
+test('a key with more siblings than any unit had is taken by others', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  for (const name of ['0000000000000011', '0000000000000022']) {
+    const log = logIdFrom(Buffer.from(name, 'hex'))
+    const siblings = Array.from({ length: 4096 }, (_, index) => ({ log, sequence: index + 1, hlc: index + 1, type: 'put' as const }))
+    await a.store.intake.apply({ stream: new VersionVector(), before: [], changes: [{ log, sequence: 4096, hlc: 4096 }], collected: [], bytes: 1e5, entries: [{ key: Buffer.from('k'), siblings, values: siblings.map(() => Buffer.from('v')) }] })
+  }
+  await pull(b, a)
+  assert.is((await b.versions('k')).length, 8192)
 })
 
 test.run()

@@ -5,6 +5,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { encodeData, encodeUnitBody } from '../../lib/codec/message.ts'
 import { encodeUnit } from '../support/units.ts'
+import { MiB } from '../../lib/limits.ts'
 import { Inbox } from '../../lib/sync/inbox.ts'
 
 const chunk = (bytes: number): Buffer => encodeData({ type: 'chunk', bytes: Buffer.alloc(bytes - 1) }).subarray(1)
@@ -131,6 +132,18 @@ test('a delivery that is given up is dropped with what builds on it, also while 
   for (; inbox.head !== undefined; inbox.consumed()) types.push(inbox.take().message.type)
   assert.equal(types, ['unit', 'advance', 'chunk'])
   assert.is(inbox.grant(1), 2 * unit.length + begin.length + advance.length + 310)
+})
+
+test('small messages that wait do not keep all that came with them', () => {
+  const inbox = new Inbox(MiB, MiB)
+  for (let count = 0; count < 1000; count++) {
+    const received = Buffer.alloc(64 * 1024)
+    chunk(10).copy(received)
+    inbox.receive(received.subarray(0, 10), true)
+  }
+  const kept = new Set<ArrayBufferLike>()
+  for (; inbox.head !== undefined; inbox.consumed()) kept.add((inbox.take().message as { bytes: Buffer }).bytes.buffer)
+  assert.is(kept.size, 2, 'the first one, and copies of the others')
 })
 
 test.run()

@@ -3,11 +3,11 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { encodeControl, encodeUnitBody, type Hello } from '../../lib/codec/message.ts'
+import { encodeControl, encodeData, encodeUnitBody, type Hello } from '../../lib/codec/message.ts'
 import { encodeUnit } from '../support/units.ts'
 import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
 import { creditWindowBytes, deliveryStallMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs, MiB, turnMs } from '../../lib/limits.ts'
-import { FakeReplica, SessionPair, type End } from '../support/session-pair.ts'
+import { End, FakeReplica, SessionPair } from '../support/session-pair.ts'
 
 function pair (): SessionPair {
   return new SessionPair(new FakeReplica(1), new FakeReplica(2))
@@ -592,6 +592,55 @@ test('nor does a unit after something that does not exist keep the turn', () => 
   assert.is(ends.b.session.receiving, 'asked')
   ends.pass(turnMs + 1000)
   assert.is(ends.b.of('release-turn').length, 1)
+})
+
+test('a delivery that drips does not keep the turn', () => {
+  const end = new End(new FakeReplica(1))
+  end.connected(false)
+  end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: [{ log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }] }))
+  const begin = encodeData({ type: 'begin', kind: 'catch-up', resumes: false, vector: [], collected: [], entries: 1 })
+  end.receive(begin)
+  for (let passedMs = 0; passedMs < 2 * deliveryStallMs && end.ended === undefined; passedMs += heartbeatIntervalMs) {
+    end.nowMs += heartbeatIntervalMs
+    end.receive(encodeControl({ type: 'heartbeat', timeMs: end.clockMs }))
+    if (passedMs % 50_000 === 0) end.receive(Buffer.concat([Buffer.of(0x10), Buffer.alloc(16 * 1024, 0x21)]))
+    end.handle({ type: 'tick', timeMs: end.clockMs })
+  }
+  assert.is(end.ended, 'REPLICATION_PEER_STALLED')
+  assert.ok(end.nowMs <= deliveryStallMs + 2 * heartbeatIntervalMs)
+})
+
+test('credit with which nothing can be sent keeps no source open', () => {
+  for (const bytes of [0, 1]) {
+    const ends = pair()
+    ends.a.local.write()
+    ends.a.chunks = Array.from({ length: 40 }, () => Buffer.alloc(256 * 1024))
+    ends.b.held.add('deliver')
+    const { a } = ends.greet()
+    for (let passedMs = 0; passedMs < 80_000; passedMs += heartbeatIntervalMs) {
+      a.nowMs += heartbeatIntervalMs
+      a.receive(encodeControl({ type: 'heartbeat', timeMs: a.clockMs }))
+      if (passedMs % 10_000 === 0) a.receive(encodeControl({ type: 'credit', bytes }))
+      a.handle({ type: 'tick', timeMs: a.clockMs })
+    }
+    assert.is(a.of('close-source').length, 1)
+    assert.is(a.frames('again').length, bytes, 'what is no credit opens nothing again')
+  }
+})
+
+test('whoever wants again and again is told of what was collected as far as there is credit', () => {
+  const local = new FakeReplica(1)
+  const collected = Array.from({ length: 1000 }, (_, index) => ({ log: new FakeReplica(100 + index).log, sequence: 5, hlc: 1024 }))
+  local.commit(collected, encodeUnitBody([], collected), collected)
+  const end = new End(local)
+  end.connected(false)
+  end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: collected, credit: 0 }))
+  const want = encodeControl({ type: 'want', vector: [], collected: [] })
+  for (let count = 0; count < 1000; count++) end.receive(want)
+  end.receive(encodeControl({ type: 'credit', bytes: creditWindowBytes }))
+  assert.is(end.ended, undefined)
+  assert.ok(end.messages.length > 0)
+  assert.ok(end.messages.length < 100, `${end.messages.length} messages were waiting`)
 })
 
 test('a delivery of which nothing comes for very long ends the conversation', () => {
