@@ -5,7 +5,7 @@
  * fragments of a message that nothing waits before are granted as they come; memory is bounded by the window plus one
  * message.
  */
-import { decodeData, isAdvance, isOfDelivery, type DataMessage } from '../codec/message.ts'
+import { decodeData, isAdvance, isBegin, isOfDelivery, type DataMessage } from '../codec/message.ts'
 import { ReplicationError } from '../errors.ts'
 import { copiedTogetherBytes, waitingMessagesMax } from '../limits.ts'
 
@@ -16,7 +16,10 @@ export interface Received {
 
 const nothing = Buffer.alloc(0)
 
-interface Queued extends Received {
+interface Queued {
+  readonly encoded: Buffer
+  /** Undefined until it is the first: a decoded unit may take a hundred times as much as it does here. */
+  message: DataMessage | undefined
   readonly granted: number
 }
 
@@ -31,7 +34,7 @@ export class Inbox {
   /** The message that is coming is of what was given up. */
   #dropsAssembled = false
   /** Messages that were taken out and are not consumed yet. */
-  readonly #taken: Queued[] = []
+  readonly #taken: Array<{ readonly bytes: number, readonly granted: number }> = []
   #begins = 0
   #due = 0
   /** What the peer may still send. */
@@ -43,9 +46,15 @@ export class Inbox {
     this.#messageBytesMax = messageBytesMax
   }
 
-  /** The first message that has not been taken. */
+  /**
+   * The first message that has not been taken.
+   *
+   * @throws what decoding throws
+   */
   get head (): DataMessage | undefined {
-    return this.#queue[0]?.message
+    const head = this.#queue[0]
+    if (head !== undefined) head.message ??= decodeData(head.encoded)
+    return head?.message
   }
 
   /** Whether a new beginning waits, which repeats every unit that stands before it. */
@@ -53,7 +62,7 @@ export class Inbox {
     return this.#begins > 0
   }
 
-  /** @throws `REPLICATION_PROTOCOL`, `REPLICATION_FRAME_TOO_LARGE`, and what decoding throws */
+  /** @throws `REPLICATION_PROTOCOL`, `REPLICATION_FRAME_TOO_LARGE` */
   receive (bytes: Buffer, last: boolean): void {
     this.#window -= bytes.length
     if (this.#window < 0) throw new ReplicationError(`The peer sent ${-this.#window} bytes more than it had credit for`, { code: 'REPLICATION_PROTOCOL' })
@@ -69,9 +78,8 @@ export class Inbox {
     if (this.#dropsAssembled) {
       this.#due += whole.length - this.#grantedOfAssembled
     } else {
-      const message = decodeData(whole)
-      if (message.type === 'begin') this.#begins++
-      this.#queue.push({ message, bytes: whole.length, granted: this.#grantedOfAssembled })
+      if (isBegin(whole)) this.#begins++
+      this.#queue.push({ encoded: whole, message: undefined, granted: this.#grantedOfAssembled })
     }
     this.#dropsAssembled = false
     this.#message = nothing
@@ -103,10 +111,11 @@ export class Inbox {
 
   /** Takes the head out; {@link consumed} has to follow for each message taken, in the same order. */
   take (): Received {
-    const head = this.#queue.shift()!
-    if (head.message.type === 'begin') this.#begins--
-    this.#taken.push(head)
-    return head
+    const message = this.head!
+    const { encoded, granted } = this.#queue.shift()!
+    if (message.type === 'begin') this.#begins--
+    this.#taken.push({ bytes: encoded.length, granted })
+    return { message, bytes: encoded.length }
   }
 
   consumed (): void {
@@ -119,10 +128,9 @@ export class Inbox {
   dropDelivery (): void {
     let isGivenUp = false
     for (const queued of this.#queue.splice(0)) {
-      const { type } = queued.message
-      isGivenUp ||= type === 'begin' || type === 'chunk' || type === 'end'
-      if (!isGivenUp || type === 'advance') this.#queue.push(queued)
-      else this.#due += queued.bytes - queued.granted
+      isGivenUp ||= isOfDelivery(queued.encoded)
+      if (!isGivenUp || isAdvance(queued.encoded, 0)) this.#queue.push(queued)
+      else this.#due += queued.encoded.length - queued.granted
     }
     this.#begins = 0
     if (this.#assembled > 0) this.#dropsAssembled = isOfDelivery(this.#message) || (isGivenUp && !isAdvance(this.#message, 0))

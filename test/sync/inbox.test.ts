@@ -101,8 +101,11 @@ test('over any sequence of messages nothing of the window is lost or won', () =>
 test('more than the window, or than any message, is refused', () => {
   assert.is(codeOf(() => { new Inbox(1000, 9999).receive(Buffer.alloc(1001), false) }), 'REPLICATION_PROTOCOL')
   assert.is(codeOf(() => { new Inbox(9999, 1000).receive(Buffer.alloc(1001), false) }), 'REPLICATION_FRAME_TOO_LARGE')
-  assert.is(codeOf(() => { new Inbox(1000, 1000).receive(Buffer.of(0x77), true) }), 'REPLICATION_PROTOCOL')
-  assert.is(codeOf(() => { new Inbox(1000, 1000).receive(Buffer.alloc(0), true) }), 'REPLICATION_PROTOCOL')
+  for (const nonsense of [Buffer.of(0x77), Buffer.alloc(0)]) {
+    const inbox = new Inbox(1000, 1000)
+    inbox.receive(nonsense, true)
+    assert.is(codeOf(() => inbox.head), 'REPLICATION_PROTOCOL')
+  }
 })
 
 test('a new beginning is seen from the moment it comes to the moment it is taken', () => {
@@ -144,6 +147,16 @@ test('small messages that wait do not keep all that came with them', () => {
   const kept = new Set<ArrayBufferLike>()
   for (; inbox.head !== undefined; inbox.consumed()) kept.add((inbox.take().message as { bytes: Buffer }).bytes.buffer)
   assert.is(kept.size, 2, 'the first one, and copies of the others')
+})
+
+test('units that wait take no more than their bytes', () => {
+  const inbox = new Inbox(4 * MiB, MiB)
+  const unit = Buffer.alloc(60_000) // of 30,000 entries without a key
+  unit[0] = 0x23
+  const before = process.memoryUsage().heapUsed
+  for (let count = 0; count < 32; count++) inbox.receive(Buffer.from(unit), true)
+  assert.ok(process.memoryUsage().heapUsed - before < 16 * MiB)
+  assert.is(inbox.head!.type, 'unit')
 })
 
 test.run()
