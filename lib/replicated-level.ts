@@ -24,6 +24,7 @@ import { DataIterator, type IteratorSource } from './storage/iterator.ts'
 import { dataPrefix, inKeyspace, keyspace } from './storage/keyspaces.ts'
 import type { Operation } from './storage/local.ts'
 import type { MergeReport } from './storage/merge.ts'
+import { DataSnapshot, inSnapshot, readAt, type ReadOptions } from './storage/snapshot.ts'
 import { Store } from './storage/store.ts'
 import type { System } from './types.ts'
 
@@ -165,31 +166,35 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     return this.#level as unknown as PrivateLevel
   }
 
-  _get (key: Bytes, options: object): Promise<Bytes | undefined> {
+  _get (key: Bytes, options: ReadOptions): Promise<Bytes | undefined> {
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._get(key, options))
+    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._get(inData(key), options))
     return this.#inner._get(inData(key), options)
   }
 
-  _getSync (key: Bytes, options: object): Bytes | undefined {
-    return this.#inner._getSync(inData(key), options)
+  _getSync (key: Bytes, options: ReadOptions): Bytes | undefined {
+    return this.#inner._getSync(inData(key), inSnapshot(options))
   }
 
-  _getMany (keys: Bytes[], options: object): Promise<Array<Bytes | undefined>> {
+  _getMany (keys: Bytes[], options: ReadOptions): Promise<Array<Bytes | undefined>> {
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._getMany(keys, options))
+    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._getMany(keys.map(inData), options))
     return this.#inner._getMany(keys.map(inData), options)
   }
 
-  _has (key: Bytes, options: object): Promise<boolean> {
+  _has (key: Bytes, options: ReadOptions): Promise<boolean> {
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._has(key, options))
+    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._has(inData(key), options))
     return this.#inner._has(inData(key), options)
   }
 
-  _hasMany (keys: Bytes[], options: object): Promise<boolean[]> {
+  _hasMany (keys: Bytes[], options: ReadOptions): Promise<boolean[]> {
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._hasMany(keys, options))
+    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._hasMany(keys.map(inData), options))
     return this.#inner._hasMany(keys.map(inData), options)
   }
 
@@ -206,17 +211,19 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
   }
 
   async _clear (options: RangeOptions & { sync?: boolean }): Promise<void> {
-    await this.#store!.clear(options, options.sync ?? this.#options.sync)
+    await this.#store!.clear(inSnapshot(options), options.sync ?? this.#options.sync)
   }
 
   _iterator (options: RangeOptions): DataIterator {
     const reopener = this.#reopener!
     const { generation } = reopener
-    return new DataIterator(this as never, this.#inner, options, () => reopener.generation === generation)
+    return new DataIterator(this as never, () => this.#inner, options, () => reopener.generation === generation)
   }
 
-  _snapshot (options: object): ReturnType<Engine['snapshot']> {
-    return this.#level!.snapshot(options)
+  _snapshot (options: object): DataSnapshot {
+    const reopener = this.#reopener!
+    const { generation } = reopener
+    return new DataSnapshot(options, this.#level!.snapshot(), () => reopener.generation === generation)
   }
 
   /** About how many bytes of the file system the data of a range of keys uses, `start` included, `end` not. */

@@ -9,6 +9,7 @@ import { AbstractIterator, type AbstractLevel } from 'abstract-level'
 import { ReplicationError } from '../errors.ts'
 import { dataPrefix, inKeyspace, keyspace } from './keyspaces.ts'
 import { inData, type RangeOptions } from './clear.ts'
+import { inSnapshot } from './snapshot.ts'
 
 type Item = [Buffer | Uint8Array | string | undefined, unknown]
 
@@ -28,18 +29,27 @@ export interface IteratorSource {
 }
 
 export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8Array | string>, unknown, unknown> {
-  readonly #inner: PrivateIterator
+  readonly #inner: PrivateIterator | undefined
+  /** Why there is none. To throw it at once would leave abstract-level with an iterator that it cannot close. */
+  readonly #failure: unknown
   /** What has been read and not been given out: from `#index` on. */
   #page: Item[] = nothing
   #index = 0
   #first = true
   readonly #isLive: () => boolean
 
-  /** @param isLive whether the inner database is still the one it was when this began. */
-  constructor (db: AbstractLevel<Buffer | Uint8Array | string>, inner: IteratorSource, options: RangeOptions, isLive: () => boolean) {
+  /**
+   * @param inner the database; may throw
+   * @param isLive whether the inner database is still the one it was when this began.
+   */
+  constructor (db: AbstractLevel<Buffer | Uint8Array | string>, inner: () => IteratorSource, options: RangeOptions, isLive: () => boolean) {
     super(db, options as object)
     this.#isLive = isLive
-    this.#inner = inner._iterator(inData(options))
+    try {
+      this.#inner = inner()._iterator(inData(inSnapshot(options)))
+    } catch (error) {
+      this.#failure = error
+    }
   }
 
   _next (): Item | undefined | Promise<Item | undefined> {
@@ -61,29 +71,31 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
   }
 
   async #read (size: number, options: object): Promise<Item[]> {
-    this.#assertLive()
+    const inner = this.#live()
     this.#first = false
-    const items = await this.#inner._nextv(size, options)
+    const items = await inner._nextv(size, options)
     for (const item of items) item[0] = withoutPrefix(item[0])
     return items
   }
 
   _seek (target: Uint8Array | string, options: object): void {
-    this.#assertLive()
+    const inner = this.#live()
     this.#page = nothing
     this.#index = 0
     this.#first = true
-    this.#inner._seek(typeof target === 'string' ? dataPrefix + target : inKeyspace(keyspace.data, target), options)
+    inner._seek(typeof target === 'string' ? dataPrefix + target : inKeyspace(keyspace.data, target), options)
   }
 
-  #assertLive (): void {
+  #live (): PrivateIterator {
+    if (this.#inner === undefined) throw this.#failure
     if (!this.#isLive()) throw new ReplicationError('The database was opened again under this iterator, after a failed write', { code: 'LEVEL_ITERATOR_NOT_OPEN' })
+    return this.#inner
   }
 
   async _close (): Promise<void> {
     this.#page = nothing
     this.#index = 0
-    await this.#inner.close()
+    await this.#inner?.close()
   }
 }
 

@@ -74,6 +74,36 @@ test('a full disk: one write is indeterminate, others are refused, reads go on, 
   assert.not(await again.has('refused'))
 })
 
+test('a snapshot and an iterator that are open when the database is opened again are gone, and harm nothing', async () => {
+  const disk = SmallDisk.mount(24)
+  if (disk === undefined) return
+  const db = await openDatabase({}, join(disk.directory, 'db'))
+  await db.put('key', 'before')
+  const snapshot = db.snapshot()
+  const part = db.sublevel('part')
+  await part.open()
+  part.snapshot() // closed with the sublevel
+  const iterator = db.iterator({ snapshot })
+  await db.put('key', 'after')
+  assert.is(await db.get('key', { snapshot }), 'before')
+  assert.is(db.getSync('key', { snapshot }), 'before')
+  assert.equal(await db.getMany(['key'], { snapshot }), ['before'])
+  disk.fill(500_000)
+  await writeUntilFull(db, 'key')
+  disk.free()
+  await eventually(async () => await db.put('room', '1').then(() => true, () => false), { timeoutMs: recoveryMs })
+  for (const read of [
+    async () => await db.get('key', { snapshot }), async () => db.getSync('key', { snapshot }), async () => await db.getMany(['key'], { snapshot }),
+    async () => await db.has('key', { snapshot }), async () => await db.hasMany(['key'], { snapshot }), async () => await db.keys({ snapshot }).all(),
+    async () => { await db.clear({ snapshot }) }
+  ]) assert.is(codeOf(await rejection(read())), 'LEVEL_SNAPSHOT_NOT_OPEN', String(read))
+  assert.is(codeOf(await rejection(iterator.next())), 'LEVEL_ITERATOR_NOT_OPEN')
+  await Promise.all([iterator.close(), snapshot.close()])
+  const later = db.snapshot()
+  await db.put('key', 'last')
+  assert.is(await db.get('key', { snapshot: later }), 'after')
+})
+
 test('a disk that is full when a catch-up comes: it goes on by itself when there is room', async () => {
   const disk = SmallDisk.mount(48)
   if (disk === undefined) return
