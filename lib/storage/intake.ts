@@ -115,14 +115,25 @@ export class Intake implements DeliveryTarget {
     this.#prepareUnits().then(async () => await this.#run(async (merger, batch) => {
       this.#unitsQueued = false
       taken = this.#units.splice(0, this.#unitsAtOnce())
-      if (this.#units.length > 0) this.#queueUnits()
       try {
-        for (const { unit } of taken) await this.#mergeUnit(merger, batch, unit)
+        for (const [index, { unit, reject }] of taken.entries()) {
+          const refusal = this.#refusalOf(batch, unit)
+          if (refusal === undefined) {
+            await this.#mergeUnit(merger, batch, unit)
+          } else {
+            // That is between its sender and us: what came of others goes on.
+            this.#handOnNothingAfter(unit)
+            reject(refusal)
+            this.#units.unshift(...taken.splice(index).slice(1))
+          }
+        }
       } catch (error) {
-        for (const { unit: { stream, changes } } of taken) this.#handedOn.set(stream, [...this.#handedOn.get(stream) ?? [], ...changes])
+        for (const { unit } of taken) this.#handOnNothingAfter(unit)
         throw error
+      } finally {
+        if (this.#units.length > 0 && !this.#unitsQueued) this.#queueUnits()
       }
-      return true
+      return taken.length > 0
     })).then(() => {
       for (const { resolve } of taken) resolve()
     }, (error) => {
@@ -152,20 +163,35 @@ export class Intake implements DeliveryTarget {
     if (collected.length > 0 && await collector.isMuch(collected)) await collector.adoptInSteps(collected)
   }
 
-  async #mergeUnit (merger: Merger, batch: InnerBatch, { stream, before, changes, collected, entries }: RemoteUnit): Promise<void> {
-    for (const { log, sequence } of this.#handedOn.get(stream) ?? []) {
-      if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit before this one could not be applied', { code: 'REPLICATION_DISCONNECTED' })
+  /** Why a unit is not taken, as far as that can be said before it is merged. */
+  #refusalOf (batch: InnerBatch, { stream, before, changes, entries }: RemoteUnit): unknown {
+    try {
+      for (const { log, sequence } of this.#handedOn.get(stream) ?? []) {
+        if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit before this one could not be applied', { code: 'REPLICATION_DISCONNECTED' })
+      }
+      for (const { log, sequence } of before) {
+        if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit came before what it depends on', { code: 'REPLICATION_PROTOCOL' })
+      }
+      stream.join(before)
+      stream.join(changes)
+      if (Array.isArray(entries)) for (const entry of entries as Entry[]) assertMergeable(entry, stream, batch)
+      return undefined
+    } catch (error) {
+      return error
     }
-    for (const { log, sequence } of before) {
-      if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit came before what it depends on', { code: 'REPLICATION_PROTOCOL' })
-    }
-    stream.join(before)
-    stream.join(changes)
+  }
+
+  #handOnNothingAfter ({ stream, changes }: RemoteUnit): void {
+    this.#handedOn.set(stream, [...this.#handedOn.get(stream) ?? [], ...changes])
+  }
+
+  async #mergeUnit (merger: Merger, batch: InnerBatch, { stream, changes, collected, entries }: RemoteUnit): Promise<void> {
     const entriesMax = this.#options.unitEntriesMax
+    const isChecked = Array.isArray(entries)
     let count = 0
     await merger.merge(entries, stream, (entry) => {
       if (++count > entriesMax) throw new ReplicationError(`A unit of more than ${entriesMax} keys`, { code: 'REPLICATION_FRAME_TOO_LARGE' })
-      assertMergeable(entry, stream, batch)
+      if (!isChecked) assertMergeable(entry, stream, batch)
     })
     this.#learn(batch, changes)
     await this.#options.collector.adopt(batch, merger, collected)

@@ -11,6 +11,7 @@ import type { LogId } from '../../lib/core/ids.ts'
 import { logRecordOperationsMax, operationBytes, transactionBytesDefault } from '../../lib/limits.ts'
 import { keyspace, readSequence, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
 import { Feed } from '../../lib/storage/feed.ts'
+import type { RemoteUnit } from '../../lib/storage/intake.ts'
 import { eventually } from '../support/eventually.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
@@ -87,6 +88,30 @@ test('after a unit that could not be applied nothing of its stream is', async ()
   assert.is((await second).code, 'REPLICATION_DISCONNECTED')
   await pull(b, a)
   assert.equal(await b.data(), { first: '1', second: '2' })
+})
+
+test('a unit that makes no sense is refused alone, with what follows it in its stream', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  const good = await LiveStream.open(a, b)
+  const stream = new VersionVector()
+  const unit = (sequence: number, claimed = sequence): RemoteUnit => ({
+    stream,
+    before: [],
+    changes: [{ log, sequence: claimed, hlc: sequence }],
+    collected: [],
+    entries: [{ key: Buffer.from('bad'), siblings: [{ type: 'put', log, sequence, hlc: sequence }], values: [Buffer.from(String(sequence))] }],
+    bytes: 20
+  })
+  await a.put('first', '1')
+  const busy = b.store.flush()
+  const first = good.send()
+  const taken = b.store.intake.apply(unit(1))
+  const refused = [rejection(b.store.intake.apply(unit(3, 2))), rejection(b.store.intake.apply(unit(3)))]
+  await a.put('second', '2')
+  await Promise.all([busy, first, taken, good.send()])
+  assert.equal((await Promise.all(refused)).map(({ code }) => code), ['REPLICATION_PROTOCOL', 'REPLICATION_DISCONNECTED'])
+  assert.equal(await b.data(), { bad: '1', first: '1', second: '2' })
+  await checkInvariants(b.engine, { vector: b.store.vector as never })
 })
 
 test('a relay hands on what it merged in one batch, with all of the values', async () => {
