@@ -3,7 +3,7 @@
  * The command line: opens a replica, and runs commands from a prompt or from standard input, one a line, in order.
  *
  * Answers go to standard output; notices, progress and errors to standard error. Exit status: 0, 1 if a command of a
- * script failed, 2 for bad usage.
+ * script failed, 2 for bad usage or if the database cannot be opened.
  */
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -95,12 +95,20 @@ function readArguments (args: string[]): Arguments {
     ...(values.group === undefined ? {} : { group: values.group }),
     ...(values.host === undefined ? {} : { host: values.host }),
     ...(values.port === undefined ? {} : { port: Number(values.port) }),
-    ...(values['secret-file'] === undefined ? {} : { secret: readFileSync(values['secret-file'], 'utf8').trim() }),
+    ...(values['secret-file'] === undefined ? {} : { secret: readSecret(values['secret-file']) }),
     ...(values['no-discovery'] === true ? { discovery: false } : {}),
     ...(values.insecure === true ? { insecure: true } : {}),
     peers: values.peer ?? []
   }
   return { directory, json: values.json === true, options }
+}
+
+function readSecret (file: string): string {
+  try {
+    return readFileSync(file, 'utf8').trim()
+  } catch (error) {
+    throw new Error(`--secret-file cannot be read: ${(error as Error).message}`)
+  }
 }
 
 function leave (text: string): never {

@@ -49,4 +49,4 @@ export type { CertificateOptions, DiscoveryOptions, PeerSet, PeersOption, Replic
 export type { KeyRange, Replication, ReplicationStatus } from './replication.ts'
 export type { PeerStatus } from './network/peer-status.ts'
 export type { Duplex } from './network/transport.ts'
-export type { Address, Resolution, Resolver, Version } from './types.ts'
+export type { Address, DelVersion, PutVersion, Resolution, Resolver, Version } from './types.ts'

@@ -1,6 +1,7 @@
 /**
  * The options of a `ReplicatedLevel`: checked and completed once, here, and frozen.
  */
+import { inspect } from 'node:util'
 import type { DatabaseOptions } from 'classic-level'
 import { lastWriterWins } from './core/resolve.ts'
 import { ReplicationError } from './errors.ts'
@@ -177,7 +178,7 @@ export function isLoopback (host: string): boolean {
 function checkSecret (secret: unknown): string {
   const characters = typeof secret === 'string' ? [...secret].length : 0
   if (characters < secretCharactersMin) {
-    throw new ReplicationError(`The option secret has to be a string of ${secretCharactersMin} characters or more, received ${typeof secret === 'string' ? `one of ${characters}` : `something of type ${typeof secret}`}: "npx replicated-level secret" prints a good one`, { code: 'REPLICATION_INVALID_OPTION' })
+    throw new ReplicationError(`The option secret has to be a string of ${secretCharactersMin} characters or more, received ${typeof secret === 'string' ? `one of ${characters}` : `something of type ${typeof secret}${secret === undefined ? ' (is the environment variable set?)' : ''}`}: "npx replicated-level secret" prints a good one`, { code: 'REPLICATION_INVALID_OPTION' })
   }
   return secret as string
 }
@@ -210,6 +211,6 @@ function boolean (name: string, value: unknown): boolean {
 }
 
 function invalid (name: string, value: unknown, expected: string): ReplicationError {
-  const received = typeof value === 'string' ? JSON.stringify(value.slice(0, 80)) : String(value)
+  const received = inspect(typeof value === 'string' ? value.slice(0, 80) : value, { depth: 0, breakLength: Infinity }).slice(0, 100)
   return new ReplicationError(`The option ${name} has to be ${expected}; received ${received}`, { code: 'REPLICATION_INVALID_OPTION' })
 }

@@ -1,6 +1,5 @@
 /**
- * The real clock, timers and randomness. Only `index` and `cli` import this; everybody else is handed a
- * {@link System}.
+ * The real clock, timers and randomness. Only `index` imports this; everybody else is handed a {@link System}.
  */
 import { randomBytes } from 'node:crypto'
 import type { System } from './types.ts'

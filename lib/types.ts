@@ -29,27 +29,40 @@ export interface Address {
   port: number
 }
 
-/** One of the concurrent versions of a key. */
-export interface Version<K = unknown, V = unknown> {
+interface VersionOf<K> {
   /** The key, decoded with the database's key encoding. */
   readonly key: K
-  /** The value, decoded with the database's value encoding; undefined for a delete. */
-  readonly value: V
-  readonly type: 'put' | 'del'
   /** When it was written, by the hybrid logical clock of its writer: milliseconds since 1970. */
   readonly timestamp: number
   /** The log that it was written in: 16 hexadecimal digits. */
   readonly origin: string
   readonly keyBytes: Uint8Array
-  readonly valueBytes: Uint8Array | undefined
 }
+
+/** A value that was written. */
+export interface PutVersion<K = unknown, V = unknown> extends VersionOf<K> {
+  readonly type: 'put'
+  /** The value, decoded with the database's value encoding, or its bytes where they cannot be decoded. */
+  readonly value: V
+  readonly valueBytes: Uint8Array
+}
+
+/** A delete. */
+export interface DelVersion<K = unknown> extends VersionOf<K> {
+  readonly type: 'del'
+  readonly value: undefined
+  readonly valueBytes: undefined
+}
+
+/** One of the concurrent versions of a key. */
+export type Version<K = unknown, V = unknown> = PutVersion<K, V> | DelVersion<K>
 
 /** What a resolver answers: `true` accepts the challenger, `false` keeps what was accepted, an object merges. */
 export type Resolution<V = unknown> = boolean | { value: V } | { type: 'del' }
 
 /**
  * Decides between two concurrent versions of a key: `accepted`, the outcome so far, and `challenger`, the next
- * version in (time, log, sequence) order. Must be pure and synchronous, and the same on every replica.
+ * version in (time, log, sequence) order; one of them may be a delete. Must be pure and synchronous, and the same on every replica.
  */
 export type Resolver<K = unknown, V = unknown> = (accepted: Version<K, V>, challenger: Version<K, V>) => Resolution<V>
 

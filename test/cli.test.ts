@@ -70,6 +70,9 @@ test('bad usage leaves with 2, and says what is right', async () => {
     assert.is(code, 2, args.join(' '))
     assert.ok(stderr.length > 0)
   }
+  const { code, stderr } = await script('', newDirectory(), '--secret-file', 'nowhere')
+  assert.is(code, 2)
+  assert.match(stderr, /^--secret-file cannot be read: ENOENT/)
 })
 
 test('--json answers one value a line; import takes a file', async () => {

@@ -19,7 +19,7 @@ export interface Encodings {
 export type SiblingValues = ReadonlyArray<Uint8Array | undefined>
 
 /** A version whose key and value are decoded when they are first read. */
-class StoredVersion implements Version {
+class StoredVersion {
   readonly type: 'put' | 'del'
   readonly timestamp: number
   readonly origin: string
@@ -60,7 +60,7 @@ export class Derivation {
   }
 
   version (key: Uint8Array, sibling: Sibling, value: Uint8Array | undefined): Version {
-    return new StoredVersion(key, sibling, value, this.#encodings)
+    return new StoredVersion(key, sibling, value, this.#encodings) as Version
   }
 
   versions (key: Uint8Array, siblings: SiblingSet, values: SiblingValues): Version[] {

@@ -5,7 +5,7 @@ import type { Resolver, Version } from '../../lib/types.ts'
 
 function version (value: string | undefined, timestamp: number): Version {
   const bytes = value === undefined ? undefined : Buffer.from(value)
-  return { key: 'k', value, type: value === undefined ? 'del' : 'put', timestamp, origin: '0', keyBytes: Buffer.from('k'), valueBytes: bytes }
+  return { key: 'k', value, type: value === undefined ? 'del' : 'put', timestamp, origin: '0', keyBytes: Buffer.from('k'), valueBytes: bytes } as Version
 }
 
 /** What a fold over these values gives, and what it reports. */

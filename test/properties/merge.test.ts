@@ -78,7 +78,7 @@ const resolvers: Resolver[] = [
 ]
 
 function read (siblings: SiblingSet, resolver: Resolver): string {
-  const versions = siblings.map(({ log, sequence, hlc, type }): Version => ({ key: 'k', value: type === 'put' ? `${log}:${sequence}` : undefined, type, timestamp: hlc, origin: log, keyBytes: Buffer.alloc(0), valueBytes: undefined }))
+  const versions = siblings.map(({ log, sequence, hlc, type }) => ({ key: 'k', value: type === 'put' ? `${log}:${sequence}` : undefined, type, timestamp: hlc, origin: log, keyBytes: Buffer.alloc(0), valueBytes: undefined }) as unknown as Version)
   const outcome = fold(versions, resolver, (challenger, resolution) => ({ ...challenger, ...('value' in resolution ? { value: resolution.value, type: 'put' } : { value: undefined, type: 'del' }) }) as Version, () => {})
   return outcome.type === 'put' ? String(outcome.version.value) : 'nothing'
 }

@@ -102,6 +102,7 @@ test('a peer that stops reading costs a bounded amount of memory, and delays nob
 const options: Record<string, object> = {
   'group: 7': { group: 7 },
   'an empty group': { group: '' },
+  'a group that cannot become text': { group: Object.create(null) },
   'discovery as a word': { discovery: 'on' },
   'discovery on port 0': { discovery: { port: 0 } },
   'discovery over an interface that is no list': { discovery: { interfaces: 'eth0' } },

@@ -364,8 +364,8 @@ export function folded (writes: readonly Write[], resolver: Resolver): string | 
     try {
       const answer = resolver(accepted, challenger)
       if (typeof answer === 'boolean') return answer ? challenger : accepted
-      if ('value' in answer) return { ...challenger, type: 'put', value: String(answer.value) }
-      return { ...challenger, type: 'del', value: undefined }
+      if ('value' in answer) return { ...challenger, type: 'put', value: String(answer.value) } as typeof challenger
+      return { ...challenger, type: 'del', value: undefined } as typeof challenger
     } catch {
       return challenger
     }

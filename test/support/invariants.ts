@@ -125,7 +125,7 @@ export async function checkInvariants (engine: Engine, { resolver = lastWriterWi
 }
 
 function versionOf (key: string, { type, hlc, log }: SiblingSet[number], value: Buffer | undefined): Version {
-  return { key, value: value?.toString(), type, timestamp: Math.floor(hlc / 1024), origin: formatLogId(log), keyBytes: Buffer.from(key, 'latin1'), valueBytes: value }
+  return { key, value: value?.toString(), type, timestamp: Math.floor(hlc / 1024), origin: formatLogId(log), keyBytes: Buffer.from(key, 'latin1'), valueBytes: value } as Version
 }
 
 function sequenceBytes (sequence: number): string {
