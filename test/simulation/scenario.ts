@@ -119,8 +119,9 @@ function act (group: Group, what: keyof typeof calm, machine: Machine | undefine
       world.log(`${machine.name} has lost power`)
       return switchOn(machine, dice.exponential(3000))
     case 'tail':
-      // What only a copy still has of it could not be told from what is written in its place.
-      if (machine.hasCopies) return
+      // What only a copy still has of it could not be told from what is written in its place; nor could what others have of it
+      // of whom a disk that was put back does not know any more.
+      if (machine.hasCopies || machine.special) return
       machine.saved = undefined
       machine.loseTail()
       world.log(`${machine.name} is killed, and has lost the end of its write-ahead log`)
