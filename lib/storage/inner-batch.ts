@@ -51,6 +51,8 @@ export class InnerBatch implements Context {
   #loggedDeletes = 0
   /** Keys that change without a log record. */
   #unlogged: Buffer[] | undefined
+  /** What it says of who this replica is. */
+  #saves: ReplicaState['unsaved']
   /** A rough count of bytes, to bound the batch. */
   bytes = 0
   sync = false
@@ -89,7 +91,7 @@ export class InnerBatch implements Context {
 
   advance (entry: Advance): void {
     if (this.reaches(entry.log, entry.sequence)) return
-    if (entry.log === this.#state.ownLog && entry.sequence > this.#state.ownSequence) this.#state.replaceLog(this)
+    if (entry.log === this.#state.ownLog && entry.sequence > this.#state.ownSequence) this.#state.replaceLog()
     const index = this.#indexOf(entry.log) ?? this.#changes.length
     this.#changes[index] = entry
     if (index === 1) this.#indexOfLog ??= new Map([[this.#changes[0]!.log, 0]])
@@ -281,7 +283,9 @@ export class InnerBatch implements Context {
    * again: a gap would betray a batch that was lost.
    */
   write (): Promise<void> {
-    const { journal, tally } = this.#state
+    const { journal, tally, unsaved } = this.#state
+    this.#saves = unsaved
+    unsaved?.(this)
     tally.wrote(this.#logged, this.#loggedDeletes)
     if (journal.writesCheckpoint) this.#batch.put(meta.tally, tally.encode())
     journal.add(this.#batch, this.#changes, this.#unlogged)
@@ -294,6 +298,7 @@ export class InnerBatch implements Context {
   /** Lets the replica's state follow. */
   committed (): Unit {
     const changes = this.#changes
+    if (this.#saves === this.#state.unsaved) this.#state.unsaved = undefined
     this.#state.journal.committed(changes)
     this.#state.vector.join(changes)
     if (this.#rewound !== undefined) {

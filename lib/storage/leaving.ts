@@ -22,16 +22,17 @@ import { writeAgain } from './write-again.ts'
 /** Log records taken at once, at most. */
 const recordsPerStep = 500
 
-/** The first batch: another replica, in a new log. */
-export function beginLeaving (state: ReplicaState, batch: InnerBatch, kept: Advance, nowMs: number): void {
-  batch.sync = true
-  batch.putRaw(meta.leaving, encodeLeaving(kept))
-  state.replaceReplica(batch)
+/** Becomes another replica, in a new log; the next batch says so. */
+export function beginLeaving (state: ReplicaState, kept: Advance, nowMs: number): void {
+  state.saveWithNext((batch) => { batch.putRaw(meta.leaving, encodeLeaving(kept)) })
+  state.replaceReplica()
   if (!state.collected.covers(kept.log, kept.sequence + 1)) return
   state.hlc = tick(state.hlc, nowMs)
   const fence = { log: state.ownLog, sequence: ++state.ownSequence, hlc: state.hlc }
-  batch.advance(fence)
-  batch.collect(fence)
+  state.saveWithNext((batch) => {
+    batch.advance(fence)
+    batch.collect(fence)
+  })
 }
 
 /** Writes some of it again; false if that was the end of it, and this batch goes back in the old log. */

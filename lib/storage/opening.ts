@@ -84,15 +84,23 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
     siblingKeys: new SiblingKeys(),
     leaving: leaving === undefined ? undefined : decodeLeaving(leaving),
     tally,
-    replaceLog (batch) {
+    unsaved: undefined,
+    replaceLog () {
       this.ownLog = logIdFrom(system.randomBytes(8))
       this.ownSequence = 0
-      batch.putRaw(meta.ownLog, Buffer.from(this.ownLog, 'latin1'))
+      this.saveWithNext((batch) => { batch.putRaw(meta.ownLog, Buffer.from(this.ownLog, 'latin1')) })
     },
-    replaceReplica (batch) {
+    replaceReplica () {
       this.replica = replicaIdFrom(system.randomBytes(16))
-      batch.putRaw(meta.replica, Buffer.from(this.replica, 'hex'))
-      this.replaceLog(batch)
+      this.saveWithNext((batch) => { batch.putRaw(meta.replica, Buffer.from(this.replica, 'hex')) })
+      this.replaceLog()
+    },
+    saveWithNext (save) {
+      const before = this.unsaved
+      this.unsaved = (batch) => {
+        before?.(batch)
+        save(batch)
+      }
     }
   }
   return {

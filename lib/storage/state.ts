@@ -2,7 +2,8 @@
  * What of a replica is in memory while its database is open: who it is, what it knows, where its log ends.
  *
  * Only the writer changes it, and only after the inner batch that says the same is committed; the sole exceptions
- * are the log's end and the clock, which run ahead so that nothing is ever numbered twice.
+ * are the log's end and the clock, which run ahead so that nothing is ever numbered twice, and who it is: a new log is
+ * written in from then on, and a batch that says so is committed before any other, or with it.
  */
 import type { Hlc } from '../core/hlc.ts'
 import type { DotSet } from '../core/dot-set.ts'
@@ -12,6 +13,13 @@ import type { Engine } from './engine.ts'
 import type { Journal } from './journal.ts'
 import type { LogTally } from './log-tally.ts'
 import type { SiblingKeys } from './sibling-keys.ts'
+
+/** What is added to a batch that says who this replica is. */
+export interface SavingBatch {
+  putRaw (key: Buffer, value: Uint8Array): void
+  advance (entry: Advance): void
+  collect (entry: Advance): void
+}
 
 export interface ReplicaState {
   readonly engine: Engine
@@ -30,13 +38,17 @@ export interface ReplicaState {
   readonly survivors: DotSet
   /** While what is ours alone is taken out of a log that is in other hands: up to where it is not. */
   leaving: Advance | undefined
+  /** Adds what is not on disk yet of who this replica is to a batch. */
+  unsaved: ((batch: SavingBatch) => void) | undefined
   readonly siblingKeys: SiblingKeys
   readonly tally: LogTally
   /**
-   * Begins a new log, with this batch: others know more of the old one than is here, since this directory was restored
-   * or has lost its last writes.
+   * Begins a new log: others know more of the old one than is here, since this directory was restored or has lost its
+   * last writes.
    */
-  replaceLog (batch: { putRaw (key: Buffer, value: Uint8Array): void }): void
+  replaceLog (): void
   /** Goes on as another replica, in a new log. */
-  replaceReplica (batch: { putRaw (key: Buffer, value: Uint8Array): void }): void
+  replaceReplica (): void
+  /** This, too, is to go with the next batch. */
+  saveWithNext (save: (batch: SavingBatch) => void): void
 }

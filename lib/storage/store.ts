@@ -289,7 +289,8 @@ export class Store {
       const leaving = state.leaving ??= this.told.last
       if (!this.#leavingSaved) {
         await this.#saveMembers((batch) => {
-          beginLeaving(state, batch, leaving, this.#options.system.nowMs())
+          batch.sync = true
+          beginLeaving(state, leaving, this.#options.system.nowMs())
           this.members.become(state.replica)
         })
         this.#leavingSaved = true

@@ -77,7 +77,7 @@ export class Writer {
    */
   commit (operations: readonly Operation[], sync: boolean, bytes: number): Promise<void> {
     if (this.#broken !== undefined) return Promise.reject(this.#refusal())
-    if (!this.#running && !this.#state.journal.full) {
+    if (!this.#running && !this.#state.journal.full && this.#state.unsaved === undefined) {
       this.#running = true
       return this.#commit([{ operations, sync }], true)
     }
@@ -124,6 +124,8 @@ export class Writer {
         await this.#reopening
       }
       if (journal.full) await (journal.taking ?? journal.take(engine, vector)).catch(() => {}) // what hinders it fails the batch too
+      // What a failed batch was to say of who this replica is comes before anything that is written as such.
+      if (this.#state.unsaved !== undefined) await this.#runJob({ job: () => true, resolve: () => {}, reject: () => {} })
       const head = this.#ordered[0]
       if (head !== undefined && 'job' in head) {
         this.#ordered.shift()

@@ -43,7 +43,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['sync/conversation.ts', 'isOurs(entry, local.vector.get(entry.log), local.told)', 'isOurs(entry, entry, Infinity)'],
     ['sync/session.ts', 'if (hello.log === local.log) {', 'if (hello.log === local.replica) {'],
     ['storage/told.ts', 'let lookedUp = 0', 'if (vector.length > 0) return undefined\n    let lookedUp = 0'],
-    ['storage/inner-batch.ts', 'if (entry.log === this.#state.ownLog && entry.sequence > this.#state.ownSequence) this.#state.replaceLog(this)', '']
+    ['storage/inner-batch.ts', 'if (entry.log === this.#state.ownLog && entry.sequence > this.#state.ownSequence) this.#state.replaceLog()', '']
   ],
   'the log goes on after a power loss': [
     ['storage/identity.ts', "remembered.bootId !== found.bootId)) return 'new-log'", "remembered.bootId !== found.bootId)) return 'same'"]

@@ -100,7 +100,9 @@ export class Witness {
       else if (key[0] === keyspace.version) this.live += decodeSiblings(value).length
     })
     this.#advance(vectorOf(metas))
-    for (const [key, value] of metas) this.#meta(Buffer.from(key, 'latin1'), value)
+    // First whether a log is being left: then a new one is no sign of anything else.
+    const isLeaving = (key: string): number => key === meta.leaving.toString('latin1') ? 0 : 1
+    for (const [key, value] of [...metas].sort(([a], [b]) => isLeaving(a) - isLeaving(b))) this.#meta(Buffer.from(key, 'latin1'), value)
     if (this.#leaving !== undefined) this.#forgetSuperseded(tree)
   }
 

@@ -135,6 +135,24 @@ test('one that cannot be left just now is left when it is tried again', async ()
   await checkMet(made, b)
 })
 
+test('what is written before it is tried again is written as the new one, also on disk', async () => {
+  const made = await fork()
+  const { b, log, told } = made
+  b.memory.failNext(1)
+  await rejection(b.store.leaveLog())
+  const { ownLog, replica } = b.store
+  assert.is.not(ownLog, log)
+  await b.put('g', 'between')
+  const again = await b.reopened()
+  assert.is(again.store.replica, replica)
+  assert.is.not(again.store.ownLog, log)
+  assert.is(again.store.vector.sequenceOf(log), told, 'it has gone on with it')
+  await checkInvariants(again.engine, { vector: again.store.vector as never })
+  await exchange(made.peer, again)
+  await checkEqual([made.peer.engine, again.engine])
+  assert.is((await made.peer.data()).g, 'between')
+})
+
 test('a delete of its own that is forgotten already reaches others all the same', async () => {
   const a = await openReplica()
   const peer = await openReplica()
