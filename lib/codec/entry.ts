@@ -3,8 +3,7 @@
  *
  *     entry = key length, key, sibling set, then for each put of the set in order: 0, or value length + 1 and value
  *
- * The same bytes are used in live units, in chunks of a catch-up or state transfer, and (without the key) in the
- * stage on disk.
+ * The same bytes are used in live units, in chunks of a catch-up or state transfer, and in the stage on disk.
  */
 import { keyBytesMax } from '../limits.ts'
 import type { SiblingSet } from '../core/siblings.ts'
