@@ -68,20 +68,24 @@ export class Oracle {
     return write
   }
 
-  /** The author writes again what it takes out of a log: all that it had seen of `left` goes by the new names. */
-  writeAgain (old: Write, { log, sequence }: { log: LogId, sequence: number }, left: bigint, again: Map<Write, Write>): Write {
+  /** A machine writes again what it takes out of a log: all that it had seen of `left` goes by the new names. */
+  writeAgain (machine: string, old: Write, { log, sequence }: { log: LogId, sequence: number }, left: bigint, again: Map<Write, Write>): Write {
     const known = this.list(old.past & left).reduce((bits, write) => bits | (again.get(write)?.bit ?? 0n), 0n)
     const write = this.write({ ...old, log, sequence, special: true }, (old.past & ~left) | known)
     again.set(old, write)
     this.#again.set(old, [...this.#again.get(old) ?? [], write])
-    // What was written meanwhile in the new log knew it by the old name.
-    for (const later of this.#byDot.get(log)!.values()) if ((later.past & old.bit) !== 0n) this.#setPast(later, (later.past & ~old.bit) | write.bit)
+    // What was written meanwhile knew it by the old name, in the new log or, after a crash, in another one.
+    for (const later of this.#meanwhile(machine, left)) if ((later.past & old.bit) !== 0n) this.#setPast(later, (later.past & ~old.bit) | write.bit)
     return write
   }
 
-  /** What is written in this log counts as written without having seen these. */
-  forgetIn (log: LogId, bits: bigint): void {
-    for (const write of this.#byDot.get(log)?.values() ?? []) if ((write.past & bits) !== 0n) this.#setPast(write, write.past & ~bits)
+  /** What a machine has written while it took these out of a log counts as written without having seen those that go by no other name. */
+  forgetOf (machine: string, left: bigint): void {
+    for (const write of this.#meanwhile(machine, left)) if ((write.past & left) !== 0n) this.#setPast(write, write.past & ~left)
+  }
+
+  #meanwhile (machine: string, left: bigint): Write[] {
+    return this.writes.filter(({ author, bit }) => author === machine && (left & bit) === 0n)
   }
 
   #setPast (write: Write, past: bigint): void {

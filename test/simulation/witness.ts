@@ -145,7 +145,7 @@ export class Witness {
       const sibling = setOf(before, dot.key).find(({ log, sequence, hlc }) => log === kept.log && sequence > kept.sequence && hlc === dot.hlc)
       if (sibling === undefined) this.#fail('unasked', `${dot.key} is written at ${dot.sequence}, and was not taken out of the log that is left`)
       const old = this.at(sibling.log, sibling.sequence)!
-      const write = oracle.writeAgain(old, dot, beyond, again)
+      const write = oracle.writeAgain(this.#options.name, old, dot, beyond, again)
       this.seen &= ~old.bit
       this.left |= old.bit
       together.set(old.together, [...together.get(old.together) ?? [], write])
@@ -263,7 +263,7 @@ export class Witness {
       this.collected.rewind(kept)
       this.#leaving = undefined
       // What its own writes have superseded meanwhile goes by no name any more.
-      this.#options.oracle.forgetIn(this.ownLog!, this.seen & beyond)
+      this.#options.oracle.forgetOf(this.#options.name, beyond)
       this.seen &= ~beyond
       this.#endBranch()
     }
