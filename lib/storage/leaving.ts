@@ -10,11 +10,11 @@
  * begins with a sequence that counts as collected: whoever does not know it is sent the whole state.
  */
 import { ByteReader, ByteWriter } from '../codec/bytes.ts'
-import { tick } from '../core/hlc.ts'
 import type { Advance } from '../core/version-vector.ts'
 import type { Derivation } from './derive.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { meta } from './keyspaces.ts'
+import { nextTime } from './local.ts'
 import type { ReplicaState } from './state.ts'
 import { readLogRecords } from './sweeper.ts'
 import { writeAgain } from './write-again.ts'
@@ -23,11 +23,11 @@ import { writeAgain } from './write-again.ts'
 const recordsPerStep = 500
 
 /** Becomes another replica, in a new log; the next batch says so. */
-export function beginLeaving (state: ReplicaState, kept: Advance, nowMs: number): void {
+export function beginLeaving (state: ReplicaState, kept: Advance): void {
   state.saveWithNext((batch) => { batch.putRaw(meta.leaving, encodeLeaving(kept)) })
   state.replaceReplica()
   if (!state.collected.covers(kept.log, kept.sequence + 1)) return
-  state.hlc = tick(state.hlc, nowMs)
+  state.hlc = nextTime(state, 0)
   const fence = { log: state.ownLog, sequence: ++state.ownSequence, hlc: state.hlc }
   state.saveWithNext((batch) => {
     batch.advance(fence)

@@ -7,7 +7,7 @@
  * sibling values to be removed.
  */
 import { holdsPut, noSiblings, type SiblingSet } from '../core/siblings.ts'
-import { isPossible, tick } from '../core/hlc.ts'
+import { hlcFollowedMax, isPossible, tick, timeMaxMs, type Hlc } from '../core/hlc.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import { ReplicationError } from '../errors.ts'
 import { logRecordOperationsMax } from '../limits.ts'
@@ -34,8 +34,7 @@ export function newGroup (hasDel: boolean): LocalGroup {
 
 /** Adds one transaction to a batch. Synchronous, so that the caller's bytes are copied before it returns. */
 export function addTransaction (state: ReplicaState, batch: InnerBatch, group: LocalGroup, operations: readonly Operation[], nowMs: number): void {
-  const hlc = tick(state.hlc, nowMs)
-  if (!isPossible(hlc)) throw new ReplicationError(`The clock says ${nowMs} ms since 1970, or has seen such a time: beyond the year 2200, which no replica would accept`, { code: 'REPLICATION_CLOCK_IMPOSSIBLE' })
+  const hlc = nextTime(state, nowMs)
   const log = state.ownLog
   let first = 0
   for (let index = 0; index < operations.length; index++) {
@@ -59,6 +58,21 @@ export function addTransaction (state: ReplicaState, batch: InnerBatch, group: L
   state.hlc = hlc
   batch.endLog()
   batch.advance({ log, sequence: state.ownSequence, hlc })
+}
+
+/**
+ * The time of the next transaction. A log that has come to the end of time, since our own clock once stood there, is followed
+ * by another one.
+ *
+ * @throws `REPLICATION_CLOCK_IMPOSSIBLE`
+ */
+export function nextTime (state: ReplicaState, nowMs: number): Hlc {
+  if (Math.floor(nowMs) > timeMaxMs) throw new ReplicationError(`The clock says ${nowMs} ms since 1970: beyond the year 2200, which no replica would accept`, { code: 'REPLICATION_CLOCK_IMPOSSIBLE' })
+  const hlc = tick(state.hlc, nowMs)
+  if (isPossible(hlc)) return hlc
+  state.replaceLog()
+  state.hlc = hlcFollowedMax
+  return tick(state.hlc, nowMs)
 }
 
 /** Looks at what the key holds, if that is needed. Returns false if there is nothing to write. */

@@ -76,7 +76,7 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
     replica: keepsReplica ? replicaIdFrom(storedReplica) : replicaIdFrom(system.randomBytes(16)),
     ownLog,
     ownSequence: vector.sequenceOf(ownLog),
-    hlc: latest(vector, hlc),
+    hlc: Math.max(latest(vector, hlc), vector.get(ownLog)?.hlc ?? 0),
     vector,
     collected,
     journal: new Journal(journal),

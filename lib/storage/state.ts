@@ -28,7 +28,7 @@ export interface ReplicaState {
   ownLog: LogId
   /** The last sequence given out in it; ahead of the vector while a batch is in flight. */
   ownSequence: number
-  /** The last timestamp given out or seen. */
+  /** The last timestamp given out in our log, or seen and followed. */
   hlc: Hlc
   readonly vector: VersionVector
   /** Tombstones up to here have been forgotten. */
@@ -44,7 +44,7 @@ export interface ReplicaState {
   readonly tally: LogTally
   /**
    * Begins a new log: others know more of the old one than is here, since this directory was restored or has lost its
-   * last writes.
+   * last writes; or our clock has once stood so far ahead that nothing can follow in the old one.
    */
   replaceLog (): void
   /** Goes on as another replica, in a new log. */

@@ -290,7 +290,7 @@ export class Store {
       if (!this.#leavingSaved) {
         await this.#saveMembers((batch) => {
           batch.sync = true
-          beginLeaving(state, leaving, this.#options.system.nowMs())
+          beginLeaving(state, leaving)
           this.members.become(state.replica)
         })
         this.#leavingSaved = true

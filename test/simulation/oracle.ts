@@ -5,6 +5,7 @@
  * them had seen is taken away" is a handful of operations.
  */
 import { formatLogId, type LogId } from '../../lib/core/ids.ts'
+import type { Advance } from '../../lib/core/version-vector.ts'
 
 export interface NewWrite {
   readonly log: LogId
@@ -31,6 +32,19 @@ export interface Write extends NewWrite {
   superseded: bigint
 }
 
+/** A machine takes what it alone has out of a log. */
+export interface Leaving {
+  readonly machine: string
+  /** Up to where it does not. */
+  readonly kept: Advance
+  /** What is beyond. */
+  readonly beyond: bigint
+  /** What it has written again. */
+  readonly again: Map<Write, Write>
+  /** How many writes there were when it began. */
+  readonly since: number
+}
+
 export class Oracle {
   readonly writes: Write[] = []
   readonly #byDot = new Map<LogId, Map<number, Write>>()
@@ -42,6 +56,8 @@ export class Oracle {
   /** Writes that somebody has taken out of a log, and what became of those that were live. */
   left = 0n
   readonly #again = new Map<Write, Write[]>()
+  /** By machine, while it is under way, crashes in between or not. */
+  readonly #leavings = new Map<string, Leaving>()
   /** What deletes had superseded that were forgotten, and then left with their log. */
   erased = 0n
   /** Logs that begin with a sequence which is no write. */
@@ -68,24 +84,26 @@ export class Oracle {
     return write
   }
 
-  /** A machine writes again what it takes out of a log: all that it had seen of `left` goes by the new names. */
-  writeAgain (machine: string, old: Write, { log, sequence }: { log: LogId, sequence: number }, left: bigint, again: Map<Write, Write>): Write {
+  /** The author writes again what it takes out of a log: all that it had seen of it goes by the new names. */
+  writeAgain (leaving: Leaving, old: Write, { log, sequence }: { log: LogId, sequence: number }): Write {
+    const { beyond: left, again } = leaving
     const known = this.list(old.past & left).reduce((bits, write) => bits | (again.get(write)?.bit ?? 0n), 0n)
     const write = this.write({ ...old, log, sequence, special: true }, (old.past & ~left) | known)
     again.set(old, write)
     this.#again.set(old, [...this.#again.get(old) ?? [], write])
-    // What was written meanwhile knew it by the old name, in the new log or, after a crash, in another one.
-    for (const later of this.#meanwhile(machine, left)) if ((later.past & old.bit) !== 0n) this.#setPast(later, (later.past & ~old.bit) | write.bit)
+    // What was written meanwhile knew it by the old name.
+    for (const later of this.#meanwhile(leaving)) if ((later.past & old.bit) !== 0n) this.#setPast(later, (later.past & ~old.bit) | write.bit)
     return write
   }
 
-  /** What a machine has written while it took these out of a log counts as written without having seen those that go by no other name. */
-  forgetOf (machine: string, left: bigint): void {
-    for (const write of this.#meanwhile(machine, left)) if ((write.past & left) !== 0n) this.#setPast(write, write.past & ~left)
+  /** It is done: what was written meanwhile counts as written without having seen those that go by no other name. */
+  endLeaving (leaving: Leaving): void {
+    this.#leavings.delete(leaving.machine)
+    for (const write of this.#meanwhile(leaving)) if ((write.past & leaving.beyond) !== 0n) this.#setPast(write, write.past & ~leaving.beyond)
   }
 
-  #meanwhile (machine: string, left: bigint): Write[] {
-    return this.writes.filter(({ author, bit }) => author === machine && (left & bit) === 0n)
+  #meanwhile ({ machine, since }: Leaving): Write[] {
+    return this.writes.slice(since).filter(({ author }) => author === machine)
   }
 
   #setPast (write: Write, past: bigint): void {
@@ -99,10 +117,15 @@ export class Oracle {
     for (const sequence of [...writes?.keys() ?? []]) if (sequence > last) writes!.delete(sequence)
   }
 
-  /** Somebody takes these out of a log. */
-  leave (bits: bigint): void {
-    this.left |= bits
-    for (const write of this.list(bits & this.collected)) this.erased |= write.superseded
+  /** A machine takes out of a log what is beyond an entry, or goes on with that after a crash. */
+  leave (machine: string, kept: Advance, beyond: bigint): Leaving {
+    this.left |= beyond
+    for (const write of this.list(beyond & this.collected)) this.erased |= write.superseded
+    const earlier = this.#leavings.get(machine)
+    if (earlier?.kept.log === kept.log && earlier.kept.sequence === kept.sequence && earlier.beyond === beyond) return earlier
+    const leaving = { machine, kept, beyond, again: new Map(), since: this.writes.length }
+    this.#leavings.set(machine, leaving)
+    return leaving
   }
 
   /** Of writes that have to be there, those that are not, under any name; what had been superseded when its log was left need not. */

@@ -12,14 +12,14 @@ import { decodeLogRecord } from '../../lib/codec/log-record.ts'
 import { decodeSiblings } from '../../lib/codec/sibling-set.ts'
 import { logIdFrom, type LogId } from '../../lib/core/ids.ts'
 import type { SiblingSet } from '../../lib/core/siblings.ts'
-import { VersionVector, type Advance, type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
+import { VersionVector, type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
 import { decodeLeaving } from '../../lib/storage/leaving.ts'
 import { decodeStageRecord } from '../../lib/storage/stage.ts'
 import { inKeyspace, keyspace, meta, readSequence, siblingKey } from '../../lib/storage/keyspaces.ts'
 import type { Resolver, Version } from '../../lib/types.ts'
 import { vectorOf } from '../support/invariants.ts'
 import type { RawOperation, Tree } from './disk.ts'
-import { dotOf, type Oracle, type Write } from './oracle.ts'
+import { dotOf, type Leaving, type Oracle, type Write } from './oracle.ts'
 import { Violation } from './violation.ts'
 
 /** A new operation of the replica's own log, as its log record names it. */
@@ -84,8 +84,8 @@ export class Witness {
   live = 0
   ownLog: LogId | undefined
   #branch: Branch | undefined
-  /** While it takes what it alone has out of a log: up to where it does not, and what is beyond. */
-  #leaving: { readonly kept: Advance, readonly beyond: bigint, readonly again: Map<Write, Write> } | undefined
+  /** While it takes what it alone has out of a log. */
+  #leaving: Leaving | undefined
   /** What it has taken out of logs. */
   left = 0n
   /** An apply phase: what it brings, and how far it is. */
@@ -139,13 +139,13 @@ export class Witness {
   /** What was live is written again under other names. */
   #writtenAgain (dots: readonly OwnDot[], before: Tree): void {
     const { oracle } = this.#options
-    const { kept, beyond, again } = this.#leaving!
+    const { kept } = this.#leaving!
     const together = new Map<bigint, Write[]>()
     for (const dot of dots) {
       const sibling = setOf(before, dot.key).find(({ log, sequence, hlc }) => log === kept.log && sequence > kept.sequence && hlc === dot.hlc)
       if (sibling === undefined) this.#fail('unasked', `${dot.key} is written at ${dot.sequence}, and was not taken out of the log that is left`)
       const old = this.at(sibling.log, sibling.sequence)!
-      const write = oracle.writeAgain(this.#options.name, old, dot, beyond, again)
+      const write = oracle.writeAgain(this.#leaving!, old, dot)
       this.seen &= ~old.bit
       this.left |= old.bit
       together.set(old.together, [...together.get(old.together) ?? [], write])
@@ -253,17 +253,15 @@ export class Witness {
     if (value !== undefined) {
       const kept = decodeLeaving(value)
       const beyond = this.range(kept.log, kept.sequence, this.vector.sequenceOf(kept.log))
-      this.#leaving = { kept, beyond, again: new Map() }
-      this.#options.oracle.leave(beyond)
+      this.#leaving = this.#options.oracle.leave(this.#options.name, kept, beyond)
       this.left |= beyond
       this.#options.onCount('logs left')
     } else if (this.#leaving !== undefined) {
       const { kept, beyond } = this.#leaving
+      this.#options.oracle.endLeaving(this.#leaving)
       this.vector.rewind(kept)
       this.collected.rewind(kept)
       this.#leaving = undefined
-      // What its own writes have superseded meanwhile goes by no name any more.
-      this.#options.oracle.forgetOf(this.#options.name, beyond)
       this.seen &= ~beyond
       this.#endBranch()
     }
