@@ -6,7 +6,7 @@
  * is unfinished the location is not opened as anything else.
  */
 import { rename, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { ClassicLevel } from 'classic-level'
 import { bytesEncodings } from './encodings.ts'
 import { lastWriterWins } from './core/resolve.ts'
@@ -28,27 +28,31 @@ type Level = ClassicLevel<Buffer, Buffer>
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 const completeFileName = 'ADOPTED'
+const originalSuffix = '.adopted'
 const entriesPerBatch = 1000
 const bytesPerBatch = MiB
 
-/** @throws `REPLICATION_INVALID_OPTION`, what LevelDB throws */
+/** @throws `REPLICATION_INVALID_OPTION`, `REPLICATION_PATH_NOT_EMPTY`, what LevelDB throws */
 export async function adopt (location: string, { onProgress = () => {} }: AdoptOptions, system: System): Promise<void> {
-  const building = location + adoptingSuffix
-  const original = `${location}.plain`
+  const directory = resolve(location) // without a separator at its end
+  const building = directory + adoptingSuffix
+  const original = directory + originalSuffix
   if (!await exists(join(building, completeFileName))) {
-    if (await exists(join(location, identityFileName))) {
-      if (!await exists(original)) throw new ReplicationError(`${location} is a replica already`, { code: 'REPLICATION_INVALID_OPTION' })
+    if (await exists(join(directory, identityFileName))) {
+      if (!await exists(join(directory, completeFileName))) throw new ReplicationError(`${location} is a replica already`, { code: 'REPLICATION_INVALID_OPTION' })
     } else {
-      await build(location, building, onProgress, system)
+      if (await exists(original)) throw new ReplicationError(`${original} is in the way: the original is put there for a moment`, { code: 'REPLICATION_PATH_NOT_EMPTY' })
+      await build(directory, building, onProgress, system)
       await writeFile(join(building, completeFileName), '', { flush: true })
     }
   }
   if (await exists(building)) {
-    if (await exists(location)) await rename(location, original)
-    await rename(building, location)
+    if (await exists(directory)) await rename(directory, original)
+    await rename(building, directory)
   }
-  await rm(join(location, completeFileName), { force: true })
+  // Ours to be removed as long as the replica says that it has just been put in its place.
   await rm(original, { recursive: true, force: true })
+  await rm(join(directory, completeFileName), { force: true })
 }
 
 async function build (location: string, building: string, onProgress: NonNullable<AdoptOptions['onProgress']>, system: System): Promise<void> {

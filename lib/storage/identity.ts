@@ -15,7 +15,7 @@
  */
 import { closeSync, constants, fsyncSync, openSync, writeSync } from 'node:fs'
 import { mkdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { ByteReader, ByteWriter } from '../codec/bytes.ts'
 import { logIdFrom } from '../core/ids.ts'
 import type { Advance } from '../core/version-vector.ts'
@@ -83,7 +83,7 @@ export class IdentityFile implements IdentityStore {
    * @throws `REPLICATION_NOT_A_REPLICA`, `REPLICATION_ADOPTION_UNFINISHED`
    */
   async prepare (createIfMissing: boolean): Promise<void> {
-    if (await exists(this.#directory + adoptingSuffix)) throw new ReplicationError(`The adoption of ${this.#directory} has begun and is not finished`, { code: 'REPLICATION_ADOPTION_UNFINISHED' })
+    if (await exists(resolve(this.#directory) + adoptingSuffix)) throw new ReplicationError(`The adoption of ${this.#directory} has begun and is not finished`, { code: 'REPLICATION_ADOPTION_UNFINISHED' })
     if (await exists(join(this.#directory, 'CURRENT'))) {
       if (await exists(this.#path)) return
       throw new ReplicationError(`${this.#directory} holds a LevelDB database that is not a replica (it has no file ${identityFileName}); nothing was changed`, { code: 'REPLICATION_NOT_A_REPLICA' })

@@ -1,7 +1,7 @@
 /**
  * Taking a plain database in, and copying an open one.
  */
-import { cp, mkdir, readdir, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readdir, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -61,10 +61,33 @@ test('an adoption that is stopped between its renames is finished by the next ca
   const moved = newDirectory()
   await cp(location, `${moved}.adopting`, { recursive: true })
   await writeFile(join(`${moved}.adopting`, 'ADOPTED'), '')
-  await mkdir(`${moved}.plain`)
+  await mkdir(`${moved}.adopted`)
   assert.is(((await rejection(new ReplicatedLevel(moved, { port: false }).open())) as { cause?: { code?: string } }).cause?.code, 'REPLICATION_ADOPTION_UNFINISHED')
   await ReplicatedLevel.adopt(moved)
   await assertAdopted(moved, entries)
+})
+
+test('an adoption that is stopped before the original is gone removes it at the next call, and nothing else ever does', async () => {
+  const { location, entries } = await plain()
+  await ReplicatedLevel.adopt(location + '/')
+  await cp(location, `${location}.adopted`, { recursive: true })
+  assert.is((await rejection(ReplicatedLevel.adopt(location))).code, 'REPLICATION_INVALID_OPTION')
+  assert.ok((await readdir(`${location}.adopted`)).length > 0, 'what somebody has put there is not ours')
+  await writeFile(join(location, 'ADOPTED'), '')
+  await ReplicatedLevel.adopt(location)
+  await assertAdopted(location, entries)
+  assert.not((await readdir(location)).includes('ADOPTED'))
+})
+
+test('an adoption does not begin where something is in its way', async () => {
+  const { location } = await plain()
+  await mkdir(`${location}.adopted`)
+  assert.is((await rejection(ReplicatedLevel.adopt(location))).code, 'REPLICATION_PATH_NOT_EMPTY')
+  const level = new ClassicLevel(location)
+  await level.open({ createIfMissing: false })
+  await level.close()
+  await rmdir(`${location}.adopted`)
+  await ReplicatedLevel.adopt(location)
 })
 
 test('a backup is of one moment, holds conflicts too, and is another replica when it is opened', async () => {
