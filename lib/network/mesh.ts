@@ -322,7 +322,10 @@ export class Mesh implements LinkOwner {
   /** A peer has said what members hold: what is news is passed on, after a while and together. */
   acknowledged (members: Extract<Effect, { type: 'acknowledged' }>['members']): void {
     let news = false
-    for (const { replica, vector, unseenSeconds, sighted } of members) news = this.store.members.acknowledge(replica, vector, unseenSeconds * 1000, sighted) || news
+    for (const { replica, vector, unseenSeconds, sighted } of members) {
+      if (replica === this.store.replica) continue // nobody else knows that
+      news = this.store.members.acknowledge(replica, vector, unseenSeconds * 1000, sighted) || news
+    }
     if (!news) return
     this.#tellTimer ??= this.system.setTimer(() => {
       this.#tellTimer = undefined

@@ -135,9 +135,14 @@ export class Members {
     this.#enter(replica, this.runningMs)
   }
 
-  /** This replica has another id from now on; what had the old one counts on as any other. */
+  /**
+   * This replica has another id from now on. Who has the old one counts on as any other, but in a full table: a peer that
+   * contradicts us again and again must not make it grow.
+   */
   become (self: ReplicaId): void {
+    const former = this.#self
     this.#self = self
+    if (this.#members.size >= membersMax && !this.#giveWay()) this.#remove(former)
     this.met(self)
   }
 
@@ -172,11 +177,15 @@ export class Members {
       oldestMs = member.seenMs
     }
     if (oldest === undefined) return false
-    this.#entries -= this.#members.get(oldest)!.acknowledged.size
-    this.#members.delete(oldest)
-    this.#notOnDisk.delete(oldest)
-    this.#markUnsaved(oldest)
+    this.#remove(oldest)
     return true
+  }
+
+  #remove (replica: ReplicaId): void {
+    this.#entries -= this.#members.get(replica)?.acknowledged.size ?? 0
+    this.#members.delete(replica)
+    this.#notOnDisk.delete(replica)
+    this.#markUnsaved(replica)
   }
 
   #markUnsaved (replica: ReplicaId): void {

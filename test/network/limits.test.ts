@@ -235,6 +235,21 @@ test('a member with more logs than a vector names ends the link that names them'
   await end()
 })
 
+test('what a peer says that this replica itself holds is not kept', async () => {
+  const { system, replica, guest, hello, codes, end } = await setUp()
+  await replica.store.flush()
+  const { size } = replica.store.members.acknowledged(replica.store.replica)
+  for (let link = 0; link < 3; link++) {
+    const gossip = await guest('a')
+    gossip.say(hello({ replica: id(1) }))
+    gossip.say(encodeControl({ type: 'acknowledge', members: [{ replica: replica.store.replica, unseenSeconds: 0, vector: vector(10_000) }] }))
+    await system.advance(100)
+  }
+  assert.is(replica.store.members.acknowledged(replica.store.replica).size, size)
+  assert.equal(codes(), [])
+  await end()
+})
+
 test('an acknowledgement names so many members, and entries of vectors, at most', async () => {
   const { system, guest, hello, codes, end } = await setUp()
   const member = (number: number, length: number) => ({ replica: id(number), unseenSeconds: 0, vector: vector(length) })

@@ -130,6 +130,16 @@ test('where all count, nobody new is let in but this replica itself', () => {
   assert.ok(members.countedIds.includes(id(membersMax + 1)))
 })
 
+test('a full table does not grow with each id that this replica has had', () => {
+  const { members } = newMembers()
+  for (let number = 1; number < membersMax; number++) members.met(id(number))
+  save(members)
+  for (let number = 1; number < 5; number++) members.become(id(membersMax + number))
+  assert.is([...members].length, membersMax)
+  assert.ok(members.countedIds.includes(id(membersMax + 4)))
+  assert.equal(save(members).removed, [meta.member(self), ...[1, 2, 3].map((number) => meta.member(id(membersMax + number)))])
+})
+
 test('a copy of a database with a full table opens', async () => {
   const replica = await openReplica()
   for (let number = 1; number < membersMax; number++) replica.store.members.met(id(number))
