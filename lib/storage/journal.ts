@@ -103,7 +103,7 @@ export class Journal {
       const bytes = await engine.get(meta.journal(number % journalSlots), buffers) as Buffer | undefined
       return bytes === undefined ? undefined : readRecord(bytes).number
     }))
-    if (numbers[0] !== this.number) throw new ReplicationError('LevelDB has lost acknowledged writes: close and open the database', { code: 'REPLICATION_CORRUPT' })
+    if (numbers[0] !== this.number) throw new ReplicationError('The disk lacks acknowledged writes since the database was opened again: close it and open it, and peers bring back what they have', { code: 'REPLICATION_CORRUPT' })
     return numbers[1] === this.number + 1
   }
 

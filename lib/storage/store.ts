@@ -104,7 +104,8 @@ export class Store {
         if (unit.changes.length > 0 || unit.collected.length > 0) options.onCommit(unit, local)
       },
       reopen: options.reopen,
-      onReopened: () => { this.#inBackground(this.#reopened()) }
+      onReopened: () => { this.#inBackground(this.#reopened()) },
+      onError: options.onError
     })
     this.#repair = new Repair(state, this.#writer, derivation)
     this.members = new Members({ self: state.replica, monotonicMs: () => options.system.monotonicMs(), memberTtlMs: options.memberTtlMs, onChange: () => { this.housekeeping.changed() } })

@@ -14,6 +14,7 @@ import { innerBatchBytesMax, keyBytesMax, operationBytes } from '../limits.ts'
 import { openBatch, type EngineBatch } from './engine.ts'
 import { InnerBatch } from './inner-batch.ts'
 import type { Unit } from './unit.ts'
+import type { ErrorListener } from '../types.ts'
 import { addTransaction, newGroup, type Operation } from './local.ts'
 import type { ReplicaState } from './state.ts'
 
@@ -50,6 +51,7 @@ export interface WriterOptions {
   readonly reopen: (() => Promise<void>) | undefined
   /** It is open again. */
   readonly onReopened: () => void
+  readonly onError: ErrorListener
 }
 
 export class Writer {
@@ -226,10 +228,12 @@ export class Writer {
       this.#options.onReopened()
     } catch (error) {
       this.#broken = error
+      if (isCorrupt(error)) this.#options.onError(error)
     }
   }
 
   #refusal (): ReplicationError {
+    if (isCorrupt(this.#broken)) return this.#broken
     return new ReplicationError('The disk takes no writes', { code: 'LEVEL_IO_ERROR', cause: this.#broken })
   }
 
@@ -274,6 +278,11 @@ export class Writer {
     }
     resolve()
   }
+}
+
+/** What only another open can find out about. */
+function isCorrupt (error: unknown): error is ReplicationError {
+  return error instanceof ReplicationError && error.code === 'REPLICATION_CORRUPT'
 }
 
 /** What a queue holds must not change when the caller reuses a buffer; text cannot. */

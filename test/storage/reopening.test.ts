@@ -3,6 +3,7 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { VersionVector } from '../../lib/core/version-vector.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
 import { exchange, LiveStream, openReplica, type FaultyMemory, type TestReplica } from '../support/store.ts'
@@ -68,6 +69,35 @@ test('a merge that fails and is there leaves its conflict known, so that the nex
   await checkInvariants(replica.engine, { vector: replica.store.vector as never })
   await exchange(replica, peer)
   await checkEqual([replica.engine, peer.engine])
+})
+
+test('a disk that has lost what was acknowledged when it takes writes again: nothing is written or sent before the next open, which peers make up for', async () => {
+  const { replica, mend, failNext } = await openDoubtful()
+  const peer = await openReplica()
+  await replica.put('a', '1')
+  const before = await replica.engine.iterator({ keyEncoding: 'buffer', valueEncoding: 'buffer' }).all()
+  await replica.put('a', 'lost')
+  replica.store.told.tell()
+  await exchange(replica, peer)
+  failNext(false)
+  const failed = rejection(replica.put('a', '2'))
+  assert.is((await failed).code, 'REPLICATION_WRITE_INDETERMINATE')
+  await replica.engine.clear()
+  await replica.engine.batch(before.map(([key, value]) => ({ type: 'put', key, value })), { keyEncoding: 'buffer', valueEncoding: 'buffer' } as object)
+  mend()
+  for (const refused of [() => replica.store.flush(), () => replica.put('b', '3'), () => replica.store.openSource(new VersionVector())]) {
+    assert.is((await rejection(refused())).code, 'REPLICATION_CORRUPT')
+  }
+  assert.is(replica.errors.filter(({ code }) => code === 'REPLICATION_CORRUPT').length, 1)
+  assert.is(await replica.get('a'), '1')
+  await replica.store.close()
+  const again = await replica.reopened()
+  assert.is.not(again.store.ownLog, replica.store.ownLog)
+  assert.equal(again.errors.map(({ code }) => code), ['REPLICATION_LOG_REPLACED'])
+  await again.put('b', '3')
+  await exchange(again, peer)
+  assert.equal(await again.data(), { a: 'lost', b: '3' })
+  await checkEqual([again.engine, peer.engine])
 })
 
 test.run()
