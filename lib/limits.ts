@@ -73,9 +73,11 @@ export const applyBatchBytes = MiB
 /** The ring of recent inner batches that live streams read from. */
 export const feedBytesMax = 32 * MiB
 
-/** Links are told at once of so many changes in this time, or newcomers in a second; of more together, after it. */
-export const callsAtOnceMax = 4
-export const callsPauseMs = 1
+/** Links are told of a change at once, unless the one before is less than `restMs` ago; of those that come so fast together. */
+export const changesPace = { atOnceMax: 1, pauseMs: 1, restMs: 0.25 } as const
+
+/** And of who has come: of a few at once, of many together. */
+export const newcomersPace = { atOnceMax: 4, pauseMs: 1000, restMs: 1000 } as const
 
 /** Unsent bytes that may wait for a peer that does not read. */
 export const outputBytesMax = 16 * MiB

@@ -16,16 +16,38 @@ const tlsAlert = 0x15
 const tlsHandshake = 0x16
 const tlsMajor = 0x03
 
-/** A frame as it goes out: in one chunk if it is small, else without being copied. */
-export function encodeFrame (frame: Uint8Array): Uint8Array[] {
-  const { length } = frame
-  const prefixBytes = length < 0x80 ? 1 : length < 0x4000 ? 2 : length < 0x20_0000 ? 3 : 4
-  const isSmall = length <= copiedBytesMax
-  const bytes = Buffer.allocUnsafe(prefixBytes + (isSmall ? length : 0))
-  for (let index = 0, rest = length; index < prefixBytes; index++, rest >>>= 7) bytes[index] = index === prefixBytes - 1 ? rest : rest | 0x80
-  if (!isSmall) return [bytes, frame]
-  bytes.set(frame, prefixBytes)
-  return [bytes]
+/** Frames as they go out: small ones that follow one another in one chunk, large ones without being copied. */
+export function encodeFrames (frames: readonly Uint8Array[]): Uint8Array[] {
+  const chunks: Uint8Array[] = []
+  for (let from = 0; from < frames.length;) {
+    let bytes = 0
+    let to = from
+    for (let isSmall = true; isSmall && to < frames.length; to++) {
+      const { length } = frames[to]!
+      isSmall = length <= copiedBytesMax
+      bytes += prefixBytesOf(length) + (isSmall ? length : 0)
+    }
+    const chunk = Buffer.allocUnsafe(bytes)
+    chunks.push(chunk)
+    for (let offset = 0; from < to; from++) {
+      const frame = frames[from]!
+      offset = writeLength(chunk, offset, frame.length)
+      if (frame.length > copiedBytesMax) chunks.push(frame)
+      else chunk.set(frame, offset)
+      offset += frame.length
+    }
+  }
+  return chunks
+}
+
+function prefixBytesOf (length: number): number {
+  return length < 0x80 ? 1 : length < 0x4000 ? 2 : length < 0x20_0000 ? 3 : 4
+}
+
+function writeLength (chunk: Buffer, offset: number, length: number): number {
+  for (; length >= 0x80; length >>>= 7) chunk[offset++] = length | 0x80
+  chunk[offset++] = length
+  return offset
 }
 
 export class FrameReader {

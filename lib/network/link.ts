@@ -5,7 +5,7 @@
  * does not keep others from being heard: every few milliseconds pending I/O gets its turn.
  */
 import { pushable, type Pushable } from 'it-pushable'
-import { encodeFrame, FrameReader } from '../codec/frames.ts'
+import { encodeFrames, FrameReader } from '../codec/frames.ts'
 import { decodeFrame, type Hello, type Peer } from '../codec/message.ts'
 import { formatLogId } from '../core/ids.ts'
 import { ReplicationError, toReplicationError } from '../errors.ts'
@@ -64,6 +64,8 @@ export class Link {
   /** The last unit handed to the store. */
   #applied: Promise<void> = Promise.resolve()
   readonly #effects: Effect[] = []
+  /** What is to be sent when the effects at hand have been carried out: small frames leave together. */
+  #frames: Buffer[] = []
   #carrying = false
   /** What the peer had taken when it last took something, and when that was. */
   #takenBytes = 0
@@ -123,6 +125,7 @@ export class Link {
         this.#effects.push(...this.session.end(toReplicationError(error)))
       }
     }
+    this.#sendFrames()
     this.#carrying = false
   }
 
@@ -131,7 +134,8 @@ export class Link {
     switch (effect.type) {
       case 'send':
         if (effect.data) store.told.tell()
-        return this.#send(effect.frame)
+        this.#frames.push(effect.frame)
+        return
       case 'greeted':
         return this.#owner.greeted(this, effect.hello)
       case 'request-turn': return this.#afterDeliveries(() => { this.#owner.requestTurn(this) })
@@ -142,7 +146,6 @@ export class Link {
       case 'warn': return this.#owner.warn(effect.error)
       case 'end': return this.#close(effect.error)
       case 'acknowledged': return this.#owner.acknowledged(effect.members)
-      case 'read-feed': return this.handle({ type: 'feed-read', unit: store.feed.at(effect.number) })
       case 'open-source': return this.#try(async () => {
         const source = await store.openSource(effect.base, effect.resume)
         if (this.#ended) return await source.close()
@@ -169,11 +172,10 @@ export class Link {
         this.#delivery = undefined
       })
       case 'abandon-delivery': return this.#abandonDelivery()
-      case 'apply': return this.#try(async () => {
-        const applied = this.#applied = store.intake.apply(effect)
-        await applied
-        this.handle({ type: 'done', effect: 'apply' })
-      })
+      case 'apply':
+        this.#applied = store.intake.apply(effect)
+        this.#applied.then(this.#onApplied, this.#onFailed)
+        return
       case 'flush': return this.#try(async () => {
         await this.#applied
         await this.#owner.flush()
@@ -184,8 +186,12 @@ export class Link {
   }
 
   #try (work: () => Promise<void>): void {
-    work().catch((error) => { this.end(toReplicationError(error)) })
+    work().catch(this.#onFailed)
   }
+
+  readonly #onApplied = (): void => { this.handle({ type: 'done', effect: 'apply' }) }
+
+  readonly #onFailed = (error: unknown): void => { this.end(toReplicationError(error)) }
 
   #deliver (effect: 'deliver' | 'end-delivery', work: (delivery: Delivery) => Promise<void>): void {
     const delivery = this.#delivery!
@@ -212,8 +218,10 @@ export class Link {
     source?.close().catch(() => {})
   }
 
-  #send (frame: Buffer): void {
-    for (const bytes of encodeFrame(frame)) this.#output.push(bytes)
+  #sendFrames (): void {
+    if (this.#frames.length === 0) return
+    for (const bytes of encodeFrames(this.#frames)) this.#output.push(bytes)
+    this.#frames = []
     const unsent = this.#unsentBytes
     if (unsent > outputBytesMax) this.#close(new ReplicationError(`The peer does not read: ${unsent} bytes wait for it`, { code: 'REPLICATION_PEER_STALLED' }))
   }
@@ -237,6 +245,7 @@ export class Link {
   #close (error: ReplicationError | undefined): void {
     if (this.#ended) return
     this.#ended = true
+    this.#sendFrames()
     this.#output.end()
     // A peer that does not read its farewell is not waited for.
     this.#owner.system.setTimer(() => { this.#connection.close() }, farewellMs)

@@ -10,7 +10,7 @@ import type { Hello, Peer } from '../codec/message.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import type { ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError, toReplicationError } from '../errors.ts'
-import { acknowledgeDelayMs, callsPauseMs, linksMax, linksPerHostMax, repairMs, strangersMax } from '../limits.ts'
+import { acknowledgeDelayMs, changesPace, linksMax, linksPerHostMax, newcomersPace, repairMs, strangersMax } from '../limits.ts'
 import type { Store } from '../storage/store.ts'
 import type { Effect, LocalReplica } from '../sync/events.ts'
 import type { Address, ErrorListener, System, Timer } from '../types.ts'
@@ -70,8 +70,8 @@ export class Mesh implements LinkOwner {
     this.#options = options
     this.system = options.system
     this.store = options.store
-    this.#changes = new Pacer(options.system, callsPauseMs, () => { this.#tellChanged() })
-    this.#newcomers = new Pacer(options.system, acknowledgeDelayMs, () => { this.#tellMembers() })
+    this.#changes = new Pacer(options.system, changesPace, () => { this.#tellChanged() })
+    this.#newcomers = new Pacer(options.system, newcomersPace, () => { this.#tellMembers() })
     const { store } = options
     const directLogs = (): ReadonlySet<LogId> => this.#directLogs
     this.local = {
@@ -90,6 +90,7 @@ export class Mesh implements LinkOwner {
       get resumePoint () { return store.intake.resumePoint },
       get repairing () { return store.repairing },
       get feedEnd () { return store.feed.end },
+      unitAt: (number) => store.feed.at(number),
       get members () { return store.members },
       get directLogs () { return directLogs() }
     }
@@ -128,7 +129,12 @@ export class Mesh implements LinkOwner {
   }
 
   #tellChanged (): void {
-    for (const link of this.#links) link.handle({ type: 'changed' })
+    let feedWanted = Infinity
+    for (const link of this.#links) {
+      link.handle({ type: 'changed' })
+      feedWanted = Math.min(feedWanted, link.session.feedWanted)
+    }
+    this.store.feed.release(feedWanted)
     this.#wake()
     this.#flushSoon()
   }

@@ -1,5 +1,5 @@
 /**
- * The ring of recent units that live streams read from, bounded in bytes.
+ * The ring of recent units that live streams read from, bounded in bytes. What all readers have read leaves it.
  *
  * A reader keeps the number of the next unit it wants. One that asks for a unit which has left the ring has fallen
  * behind, and has to catch up from the store. The newest unit always stays, however large, so that a transaction of
@@ -60,6 +60,14 @@ export class Feed {
       this.#bytes -= this.#units.shift()!.body.length
       this.#first++
     }
+  }
+
+  /** No reader wants a unit before this one any more. */
+  release (number: number): void {
+    const count = Math.min(number, this.end) - this.#first
+    if (count <= 0) return
+    for (const { body } of this.#units.splice(0, count)) this.#bytes -= body.length
+    this.#first += count
   }
 
   /** The unit with this number; undefined if it is still to come, `'lost'` if it has left the ring. */

@@ -57,6 +57,9 @@ export interface IntakeOptions {
   readonly yield: () => Promise<void>
 }
 
+/** Of more entries the version records are read by LevelDB's threads, and not one after another on ours. */
+const fewEntriesMax = 32
+
 interface QueuedUnit {
   readonly unit: RemoteUnit
   readonly resolve: () => void
@@ -119,7 +122,9 @@ export class Intake implements DeliveryTarget {
         for (const [index, { unit, reject }] of taken.entries()) {
           const refusal = this.#refusalOf(batch, unit)
           if (refusal === undefined) {
-            await this.#mergeUnit(merger, batch, unit)
+            const merging = this.#mergeUnit(merger, batch, unit)
+            if (merging !== undefined) await merging
+            if (merger.needsRest) await merger.rest()
           } else {
             // That is between its sender and us: what came of others goes on.
             this.#handOnNothingAfter(unit)
@@ -127,6 +132,7 @@ export class Intake implements DeliveryTarget {
             this.#units.unshift(...taken.splice(index).slice(1))
           }
         }
+        await merger.writeLog()
       } catch (error) {
         for (const { unit } of taken) this.#handOnNothingAfter(unit)
         throw error
@@ -150,8 +156,9 @@ export class Intake implements DeliveryTarget {
     let count = 0
     for (let bytes = 0; count < this.#units.length && (count === 0 || bytes < innerBatchBytesMax); count++) {
       const { unit } = this.#units[count]!
-      if (unit.collected.length > 0 || !Array.isArray(unit.entries)) return Math.max(1, count)
-      bytes += unit.bytes + unit.entries.length * operationBytes
+      const entries = decoded(unit)
+      if (unit.collected.length > 0 || entries === undefined) return Math.max(1, count)
+      bytes += unit.bytes + entries.length * operationBytes
     }
     return count
   }
@@ -164,7 +171,8 @@ export class Intake implements DeliveryTarget {
   }
 
   /** Why a unit is not taken, as far as that can be said before it is merged. */
-  #refusalOf (batch: InnerBatch, { stream, before, changes, entries }: RemoteUnit): unknown {
+  #refusalOf (batch: InnerBatch, unit: RemoteUnit): unknown {
+    const { stream, before, changes } = unit
     try {
       for (const { log, sequence } of this.#handedOn.get(stream) ?? []) {
         if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit before this one could not be applied', { code: 'REPLICATION_DISCONNECTED' })
@@ -174,7 +182,7 @@ export class Intake implements DeliveryTarget {
       }
       stream.join(before)
       stream.join(changes)
-      if (Array.isArray(entries)) for (const entry of entries as Entry[]) assertMergeable(entry, stream, batch)
+      for (const entry of decoded(unit) ?? []) assertMergeable(entry, stream, batch)
       return undefined
     } catch (error) {
       return error
@@ -185,9 +193,21 @@ export class Intake implements DeliveryTarget {
     this.#handedOn.set(stream, [...this.#handedOn.get(stream) ?? [], ...changes])
   }
 
-  async #mergeUnit (merger: Merger, batch: InnerBatch, { stream, changes, collected, entries }: RemoteUnit): Promise<void> {
+  /** Merges a unit: at once, without a promise, if it is one of the many that are short. */
+  #mergeUnit (merger: Merger, batch: InnerBatch, unit: RemoteUnit): Promise<void> | undefined {
+    const { stream, changes, collected } = unit
+    const entries = decoded(unit)
+    if (entries === undefined || entries.length > fewEntriesMax || collected.length > 0) return this.#mergeLongUnit(merger, batch, unit)
+    merger.mergeFew(entries, stream)
+    this.#learn(batch, changes)
+    this.#handedOn.set(stream, changes)
+    return undefined
+  }
+
+  async #mergeLongUnit (merger: Merger, batch: InnerBatch, unit: RemoteUnit): Promise<void> {
+    const { stream, changes, collected, entries } = unit
     const entriesMax = this.#options.unitEntriesMax
-    const isChecked = Array.isArray(entries)
+    const isChecked = decoded(unit) !== undefined
     let count = 0
     await merger.merge(entries, stream, (entry) => {
       if (++count > entriesMax) throw new ReplicationError(`A unit of more than ${entriesMax} keys`, { code: 'REPLICATION_FRAME_TOO_LARGE' })
@@ -254,6 +274,7 @@ export class Intake implements DeliveryTarget {
       // What was collected and never known here, others may not know either: they need the whole state too.
       batch.gap = !this.#options.state.vector.dominates(new VersionVector(delivered.collected))
       for (const chunk of chunks) await merger.merge(new EncodedEntries(chunk), context)
+      await merger.writeLog()
       this.#learn(batch, delivered.vector)
       if (this.#staged === undefined) batch.delRaw(meta.stage)
       await this.#options.collector.adopt(batch, merger, delivered.collected)
@@ -419,6 +440,11 @@ export class Intake implements DeliveryTarget {
     else if (this.resumePoint === undefined) void this.dropStage()
     return { done: this.#swept }
   }
+}
+
+/** The entries of a unit that was short enough to be decoded at once. */
+function decoded ({ entries }: RemoteUnit): readonly Entry[] | undefined {
+  return Array.isArray(entries) ? entries : undefined
 }
 
 function joined (some: readonly Advance[] = [], others: readonly Advance[]): Advance[] {

@@ -35,9 +35,6 @@ interface KeyState {
   readonly before: SiblingSet
 }
 
-/** Above so many keys the version records are read by LevelDB's threads, and not one after another on ours. */
-const readAheadMin = 32
-
 export class Merger {
   readonly #state: ReplicaState
   readonly #batch: InnerBatch
@@ -62,31 +59,35 @@ export class Merger {
   }
 
   /**
-   * Merges entries that were taken at one moment of their sender, whose vector was `context`.
+   * Merges entries that were taken at one moment of their sender, whose vector was `context`; {@link writeLog} has to
+   * follow when all of the batch have been merged.
    *
    * @param check throws if one cannot be merged; of many, others may have been by then.
    */
   async merge (entries: Iterable<Entry>, context: Context, check: (entry: Entry) => void = () => {}): Promise<void> {
-    if (Array.isArray(entries) && entries.length < readAheadMin) {
-      this.#mergeSlice(entries, undefined, context, check)
-      if ((this.#unpaused += entries.length) >= entriesAtOnce) await this.#rest()
-    } else {
-      for (const slice of slices(entries)) {
-        this.#mergeSlice(slice, await this.#readVersions(slice), context, check)
-        if ((this.#unpaused += slice.length) >= entriesAtOnce) await this.#rest()
+    for (const slice of slices(entries)) {
+      const records = await this.#readVersions(slice)
+      for (let index = 0; index < slice.length; index++) {
+        check(slice[index]!)
+        this.#mergeEntry(slice[index]!, context, { record: records[index] })
       }
-    }
-    await this.writeLog()
-  }
-
-  #mergeSlice (entries: readonly Entry[], records: ReadonlyArray<Buffer | undefined> | undefined, context: Context, check: (entry: Entry) => void): void {
-    for (let index = 0; index < entries.length; index++) {
-      check(entries[index]!)
-      this.#mergeEntry(entries[index]!, context, records === undefined ? undefined : { record: records[index] })
+      this.#unpaused += slice.length
+      if (this.needsRest) await this.rest()
     }
   }
 
-  async #rest (): Promise<void> {
+  /** The same, at once, of entries that are few; {@link rest} is to follow when {@link needsRest} says so. */
+  mergeFew (entries: readonly Entry[], context: Context): void {
+    for (const entry of entries) this.#mergeEntry(entry, context, undefined)
+    this.#unpaused += entries.length
+  }
+
+  /** Whether so much has been done in a row that other work of the process should have its turn. */
+  get needsRest (): boolean {
+    return this.#unpaused >= entriesAtOnce
+  }
+
+  async rest (): Promise<void> {
     this.#unpaused = 0
     await this.#pause()
   }
@@ -122,7 +123,8 @@ export class Merger {
         for (let start = 0; start < pairs.length; start += logRecordOperationsMax) {
           const part = pairs.length <= logRecordOperationsMax ? pairs : pairs.slice(start, start + logRecordOperationsMax)
           this.#writeRecord(log, hlc, part)
-          if ((this.#unpaused += part.length) >= entriesAtOnce) await this.#rest()
+          this.#unpaused += part.length
+          if (this.needsRest) await this.rest()
         }
       }
     }

@@ -18,6 +18,13 @@ export interface LocalMember {
   readonly counted: boolean
 }
 
+/** What one inner batch did here, to be passed on. */
+export interface LocalUnit {
+  readonly changes: readonly Advance[]
+  readonly collected: readonly Advance[]
+  readonly body: Buffer
+}
+
 /** This replica, as a live view: what it says is what holds at the moment of asking. */
 export interface LocalReplica {
   readonly replica: ReplicaId
@@ -41,6 +48,8 @@ export interface LocalReplica {
   readonly repairing: boolean
   /** Number of the next unit of the feed. */
   readonly feedEnd: number
+  /** The unit with this number; undefined if it is still to come, `'lost'` if it has left the ring. */
+  unitAt (number: number): LocalUnit | undefined | 'lost'
   readonly members: Iterable<LocalMember>
   /** Logs that are received live from their owners. */
   readonly directLogs: ReadonlySet<LogId>
@@ -67,7 +76,6 @@ export type SessionEvent =
   | { readonly type: 'synchronise' }
   | { readonly type: 'source-opened', readonly kind: 'catch-up' | 'transfer', readonly resumes: boolean, readonly vector: ReadonlyVersionVector, readonly collected: ReadonlyVersionVector, readonly entries: number, readonly feedNumber: number }
   | { readonly type: 'source-read', readonly chunk: { readonly bytes: Buffer, readonly entries: number } | undefined }
-  | { readonly type: 'feed-read', readonly unit: { readonly changes: readonly Advance[], readonly collected: readonly Advance[], readonly body: Buffer } | 'lost' | undefined }
   /** What `begin-delivery`, `deliver`, `end-delivery` or `apply` asked for is done, in their order. */
   | { readonly type: 'done', readonly effect: 'deliver' | 'end-delivery' | 'apply' }
 
@@ -80,7 +88,6 @@ export type Effect =
   | { readonly type: 'open-source', readonly base: ReadonlyVersionVector, readonly resume: ResumePoint | undefined }
   | { readonly type: 'read-source' }
   | { readonly type: 'close-source' }
-  | { readonly type: 'read-feed', readonly number: number }
   | { readonly type: 'begin-delivery', readonly kind: 'catch-up' | 'transfer', readonly resumes: boolean, readonly vector: readonly Advance[], readonly collected: readonly Advance[], readonly entries: number }
   | { readonly type: 'deliver', readonly bytes: Buffer }
   | { readonly type: 'end-delivery', readonly entries: number }

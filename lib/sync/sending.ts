@@ -32,7 +32,6 @@ export class Sending {
   #sourceEntries = 0
   #sourceVector: ReadonlyVersionVector = new VersionVector()
   #feedNumber = 0
-  #feedReading = false
   /** When data last went out, or a source was opened. */
   #sentMs: number
   /** What was passed over since the last unit. */
@@ -57,6 +56,12 @@ export class Sending {
 
   /** About how many entries of a catch-up or transfer the peer is still owed. */
   progress: { sent: number, total: number } | undefined
+
+  /** The first unit of the feed that the peer may still have to be sent. */
+  get feedWanted (): number {
+    if (this.#state === 'opening') return 0 // the snapshot says from where on
+    return this.#state === 'sending' || this.#state === 'live' ? this.#feedNumber : Infinity
+  }
 
   /** The peer is greeted, and has granted its first credit. */
   begin (credit: number): void {
@@ -135,10 +140,10 @@ export class Sending {
     this.#state = 'live'
   }
 
-  feedRead (unit: Extract<SessionEvent, { type: 'feed-read' }>['unit']): void {
-    this.#feedReading = false
-    if (unit === undefined || this.#state !== 'live') return
+  #readFeed (): void {
     const { local, operations, peer, peerKnows } = this.#conversation
+    const unit = local.unitAt(this.#feedNumber)
+    if (unit === undefined) return
     if (unit === 'lost') {
       this.#state = 'silent'
       if (local.applying) this.#owesAgain = true
@@ -193,31 +198,34 @@ export class Sending {
       this.#owesAgain = false
       this.#conversation.send({ type: 'again' })
     }
-    for (let frame = this.#outbox.take(); frame !== undefined; frame = this.#outbox.take()) {
-      this.#conversation.sendFrame(frame, true)
-      this.#sentMs = nowMs
-    }
-    if (this.#outbox.pending > readAheadBytes) return
-    if (this.#state === 'sending') {
-      if (this.#sourceReading) return
+    do {
+      for (let frame = this.#outbox.take(); frame !== undefined; frame = this.#outbox.take()) {
+        this.#conversation.sendFrame(frame, true)
+        this.#sentMs = nowMs
+      }
+    } while (this.#outbox.pending <= readAheadBytes && this.#sayMore())
+  }
+
+  /** Puts what comes next into the outbox. Returns false if nothing does, or not yet. */
+  #sayMore (): boolean {
+    if (this.#state === 'sending' && !this.#sourceReading) {
       this.#sourceReading = true
       this.#conversation.emit({ type: 'read-source' })
-    } else if (this.#state === 'live') {
-      const news = this.#news
-      if (news.length > 0) {
-        this.#news = []
-        this.#pushUnit([], news, encodeUnitBody([], news))
-        this.proceed()
-      } else if (this.#feedNumber < local.feedEnd) {
-        if (this.#feedReading) return
-        this.#feedReading = true
-        this.#conversation.emit({ type: 'read-feed', number: this.#feedNumber })
-      } else if (this.#acknowledgeWanted) {
-        this.#acknowledgeWanted = false
-        this.#advance(true)
-        this.proceed()
-      }
     }
+    if (this.#state !== 'live') return false
+    const news = this.#news
+    if (news.length > 0) {
+      this.#news = []
+      this.#pushUnit([], news, encodeUnitBody([], news))
+    } else if (this.#feedNumber < this.#conversation.local.feedEnd) {
+      this.#readFeed()
+    } else if (this.#acknowledgeWanted) {
+      this.#acknowledgeWanted = false
+      this.#advance(true)
+    } else {
+      return false
+    }
+    return true
   }
 
   #advance (acknowledge: boolean): void {

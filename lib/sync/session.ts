@@ -67,6 +67,11 @@ export class Session {
     return this.#sending.state
   }
 
+  /** The first unit of the feed that the peer may still have to be sent. */
+  get feedWanted (): number {
+    return this.#sending.feedWanted
+  }
+
   /** What the peer is known to have. */
   get peerKnows (): ReadonlyVersionVector {
     return this.#conversation.peerKnows
@@ -130,7 +135,6 @@ export class Session {
       case 'synchronise': return this.#sending.synchronise()
       case 'source-opened': return this.#sending.sourceOpened(event)
       case 'source-read': return this.#sending.sourceRead(event.chunk)
-      case 'feed-read': return this.#sending.feedRead(event.unit)
       case 'done': return this.#receiving.done(event.effect)
     }
   }

@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto'
 import * as fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { encodeFrame, FrameReader } from '../../lib/codec/frames.ts'
+import { encodeFrames, FrameReader } from '../../lib/codec/frames.ts'
 import type { ReplicationError } from '../../lib/errors.ts'
 import { runs } from '../support/seed.ts'
 
@@ -31,7 +31,7 @@ test('frames come out as they went in, however the stream is cut', () => {
     fc.array(fc.integer({ min: 1, max: 5000 }), { maxLength: 40 }),
     (frames, cuts) => {
       fc.pre(frames[0] === undefined || frames[0].length === 0 || frames[0][0] !== 3)
-      const stream = Buffer.concat(frames.flatMap((frame) => encodeFrame(frame)))
+      const stream = Buffer.concat(encodeFrames(frames))
       const chunks: Buffer[] = []
       let offset = 0
       for (const cut of cuts) {
@@ -47,7 +47,7 @@ test('frames come out as they went in, however the stream is cut', () => {
 test('lengths of one to four bytes, at their borders', () => {
   for (const length of [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, 0x1f_ffff, 0x20_0000]) {
     const frame = Buffer.alloc(length, 7)
-    assert.ok(read(encodeFrame(frame) as Buffer[], length)[0]!.equals(frame), String(length))
+    assert.ok(read(encodeFrames([frame]) as Buffer[], length)[0]!.equals(frame), String(length))
   }
 })
 
@@ -61,7 +61,7 @@ test('a length above the limit is refused as soon as it is there, and one that n
 test('a frame that comes byte by byte costs its length, and not more for each byte', () => {
   const frame = randomBytes(bytesMax)
   frame[0] = 1
-  const stream = Buffer.concat(encodeFrame(frame))
+  const stream = Buffer.concat(encodeFrames([frame]))
   const reader = new FrameReader(bytesMax)
   const before = process.memoryUsage()
   let whole: Buffer | undefined

@@ -4,7 +4,7 @@
 import { pushable } from 'it-pushable'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { encodeFrame, FrameReader } from '../../lib/codec/frames.ts'
+import { encodeFrames, FrameReader } from '../../lib/codec/frames.ts'
 import { decodeFrame, encodeControl, type Frame } from '../../lib/codec/message.ts'
 import { logIdFrom } from '../../lib/core/ids.ts'
 import type { ReplicationError } from '../../lib/errors.ts'
@@ -66,7 +66,7 @@ async function setUp () {
     return {
       heard,
       state,
-      say: (frame: Uint8Array) => { for (const part of encodeFrame(frame)) output.push(part) },
+      say: (frame: Uint8Array) => { for (const part of encodeFrames([frame])) output.push(part) },
       get farewell () { return heard.find((frame) => frame.type === 'bye')?.code }
     }
   }

@@ -258,6 +258,24 @@ test('the feed keeps units within its bytes, and the newest however large', () =
   assert.is((feed.at(10) as { body: Buffer }).body.length, 1000)
 })
 
+test('what all readers have read leaves the feed', () => {
+  const feed = new Feed(100)
+  feed.open()
+  for (let index = 0; index < 3; index++) feed.push(unitOf(30))
+  feed.release(2)
+  assert.is(feed.at(1), 'lost')
+  assert.is((feed.at(2) as { body: Buffer }).body.length, 30)
+  feed.release(0)
+  assert.is((feed.at(2) as { body: Buffer }).body.length, 30)
+  feed.push(unitOf(30))
+  feed.push(unitOf(30))
+  assert.is((feed.at(2) as { body: Buffer }).body.length, 30, 'room for three')
+  feed.release(Infinity)
+  assert.is(feed.end, 5)
+  assert.is(feed.at(4), 'lost')
+  assert.is(feed.at(5), undefined)
+})
+
 test('without readers the feed keeps nothing, and numbers go on', () => {
   const feed = new Feed()
   feed.push(unitOf(1))

@@ -4,7 +4,7 @@
 import { randomBytes } from 'node:crypto'
 import { connect as connectTcp, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
-import { encodeFrame } from '../../lib/codec/frames.ts'
+import { encodeFrames } from '../../lib/codec/frames.ts'
 import { encodeControl, type Hello } from '../../lib/codec/message.ts'
 import { logIdFrom } from '../../lib/core/ids.ts'
 
@@ -17,7 +17,7 @@ export function helloFrame (changes: Partial<Hello> = {}): Buffer {
 
 /** A frame as it goes over a connection. */
 export function framed (frame: Uint8Array): Buffer {
-  return Buffer.concat(encodeFrame(frame))
+  return Buffer.concat(encodeFrames([frame]))
 }
 
 export interface HostileOptions {

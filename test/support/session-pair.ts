@@ -10,15 +10,9 @@ import { writeEntry } from '../../lib/codec/entry.ts'
 import { decodeData, decodeFrame, encodeUnitBody, type DataMessage, type Frame, type ResumePoint } from '../../lib/codec/message.ts'
 import { logIdFrom, type LogId, type ReplicaId } from '../../lib/core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
-import type { Effect, LocalMember, LocalReplica, SessionEvent } from '../../lib/sync/events.ts'
+import type { Effect, LocalMember, LocalReplica, LocalUnit, SessionEvent } from '../../lib/sync/events.ts'
 import { Session } from '../../lib/sync/session.ts'
 import type { Address } from '../../lib/types.ts'
-
-interface FakeUnit {
-  readonly changes: Advance[]
-  readonly collected: Advance[]
-  readonly body: Buffer
-}
 
 /** A replica without a store: it counts. */
 export class FakeReplica implements LocalReplica {
@@ -38,7 +32,7 @@ export class FakeReplica implements LocalReplica {
   toldLess: number | undefined
   readonly acknowledged = new Map<ReplicaId, ReadonlyVersionVector>()
   directLogs: ReadonlySet<LogId> = new Set()
-  readonly #units: FakeUnit[] = []
+  readonly #units: LocalUnit[] = []
   /** Units before this one have left the ring. */
   feedStart = 0
 
@@ -62,7 +56,7 @@ export class FakeReplica implements LocalReplica {
     return this.toldLess ?? this.vector.sequenceOf(this.log)
   }
 
-  unit (number: number): FakeUnit | undefined | 'lost' {
+  unitAt (number: number): LocalUnit | undefined | 'lost' {
     return number < this.feedStart ? 'lost' : this.#units[number]
   }
 
@@ -185,7 +179,6 @@ export class End {
         this.handle({ type: 'source-read', chunk: bytes === undefined ? undefined : { bytes, entries: 1 } })
         break
       }
-      case 'read-feed': this.handle({ type: 'feed-read', unit: this.local.unit(effect.number) }); break
       case 'begin-delivery': this.#delivery = effect.vector; break
       case 'deliver': this.handle({ type: 'done', effect: 'deliver' }); break
       case 'end-delivery':

@@ -449,6 +449,31 @@ test('a peer that fell behind while its delivery waits for its turn is heard', (
   assertEqual(ends)
 })
 
+test('what of the feed the peer may still have to be sent', () => {
+  const ends = pair()
+  ends.a.local.write()
+  assert.is(ends.a.session.feedWanted, Infinity, 'it has not asked')
+  ends.a.held.add('open-source')
+  ends.greet()
+  assert.is(ends.a.session.feedWanted, 0, 'nobody knows yet what the source does not have')
+  ends.a.held.add('read-source')
+  ends.a.release('open-source')
+  ends.a.local.write()
+  assert.is(ends.a.session.feedWanted, 1)
+  ends.a.release('read-source')
+  ends.settle()
+  assert.is(ends.a.session.sending, 'live')
+  assert.is(ends.a.session.feedWanted, 2)
+  for (let writes = 3; writes < 30; writes++) {
+    ends.a.local.write(256 * 1024)
+    ends.a.handle({ type: 'changed' })
+  }
+  assert.ok(ends.a.session.feedWanted < 29, 'what credit does not allow yet')
+  ends.settle()
+  assert.is(ends.a.session.feedWanted, ends.a.local.feedEnd)
+  assertEqual(ends)
+})
+
 test('a source whose receiver grants no credit is closed, and opened again when it does', () => {
   const ends = pair()
   ends.a.local.write()
