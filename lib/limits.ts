@@ -62,10 +62,15 @@ export const transactionBytesDefault = 64 * MiB
 export const operationBytes = 256
 
 /** What a unit may add to its values: keys, sibling sets, vectors. */
-export const unitOverheadFactor = 2
+const unitOverheadFactor = 2
 
 /** One inner batch takes transactions and remote units until it holds so many bytes. */
 export const innerBatchBytesMax = 4 * MiB
+
+/** The largest data message that a replica with this `transactionBytesMax` takes: one that passes on what came to it puts several units into one. */
+export function messageBytesMax (transactionBytesMax: number): number {
+  return Math.max(transactionBytesMax, 4 * innerBatchBytesMax) * unitOverheadFactor
+}
 
 /** One batch of an apply phase: at most so many bytes, and at most one chunk. */
 export const applyBatchBytes = MiB

@@ -8,8 +8,9 @@
  *        +--- failed, or released() ---------+--------- released() --------+
  *
  * A connection that opens is handed on and stays `dialling` until the layer above says that it is greeted
- * (`linked`) or gone (`released`): a peer that accepts and hangs up is as bad as one that does not answer. Who
- * fails waits longer and longer; whoever was linked, or of whom there is good news, is tried again soon.
+ * (`linked`) or gone (`released`): a peer that accepts and hangs up is as bad as one that does not answer, and so is one
+ * whose links all end at once. Who fails waits longer and longer; whoever was linked for a while, or of whom there is good
+ * news, is tried again soon.
  *
  * Addresses that the user gave are tried for ever. One that was merely heard of, a *suggestion*, is forgotten after a
  * few failures, unless a replica was once *met* there: then it is tried for ever too, in time more slowly. Both kinds
@@ -79,6 +80,8 @@ interface Target extends DialState {
   /** Its connection has been handed on, and is neither linked nor released yet. */
   opened: boolean
   dialledAtMs: number
+  /** When it was last linked. */
+  linkedAtMs: number
   /** When its wait is over. */
   dueAtMs: number
   timer: Timer | undefined
@@ -187,7 +190,7 @@ export class Dialer {
     target.met = true
     target.attempts = 0
     target.lastError = undefined
-    target.backOff = this.#backOff(backOffMinMs)
+    target.linkedAtMs = this.#options.system.monotonicMs()
     this.#markTried(target)
   }
 
@@ -195,6 +198,8 @@ export class Dialer {
   released (address: Address, error?: Error): void {
     const target = this.#targets.get(formatAddress(address))
     if (target === undefined || !(target.state === 'connected' || target.opened)) return
+    const linkedMs = this.#options.system.monotonicMs() - target.linkedAtMs
+    if (target.state === 'connected' && linkedMs >= backOffMaxMs) target.backOff = this.#backOff(backOffMinMs)
     this.#failed(target, error)
   }
 
@@ -205,6 +210,7 @@ export class Dialer {
     const nowMs = system.monotonicMs()
     const targets = address === undefined ? [...this.#targets.values()] : only === undefined ? [] : [only]
     for (const target of targets) {
+      if (target.state === 'connected') continue
       target.backOff.reset()
       target.encouraged = target.state === 'dialling'
       if (target.state !== 'waiting' || this.#ready.has(target)) continue
@@ -262,6 +268,7 @@ export class Dialer {
       tried: false,
       opened: false,
       dialledAtMs: -Infinity,
+      linkedAtMs: -Infinity,
       dueAtMs: Infinity,
       timer: undefined,
       dial: undefined

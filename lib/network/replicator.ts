@@ -8,7 +8,7 @@
 import type { Hello } from '../codec/message.ts'
 import type { ReplicaId } from '../core/ids.ts'
 import { ReplicationError, toReplicationError, type ReplicationErrorCode } from '../errors.ts'
-import { linksWantedMax } from '../limits.ts'
+import { backOffMaxMs, linksWantedMax } from '../limits.ts'
 import type { CompleteDiscovery, PeersOption } from '../options.ts'
 import type { Store } from '../storage/store.ts'
 import type { Address, System } from '../types.ts'
@@ -67,6 +67,7 @@ export class Replicator {
   readonly #handshakes = new Set<StreamConnection>()
   /** Links whose beginning has been told. */
   readonly #announced = new Set<Link>()
+  #kickedMs = -Infinity
   #closed = false
 
   constructor (options: ReplicatorOptions) {
@@ -231,11 +232,18 @@ export class Replicator {
     const dialable = link.direction === 'outbound' || this.#exchange !== undefined ? dialableAddress(link) : undefined
     if (dialable !== undefined && (link.direction === 'outbound' || this.#dialer.met(dialable))) this.#meet(dialable, hello.replica)
     for (const { address } of this.#addressesOf(hello.replica)) this.#dialer.linked(address)
-    // One who is back brings the news that the way to others may be free.
-    this.#dialer.kick()
+    this.#kick()
     this.#announced.add(link)
     this.#exchange?.greeted(link)
     this.#options.emit(link.direction === 'outbound' ? 'connect' : 'connection', host, port)
+  }
+
+  /** One who is back brings the news that the way to others may be free; not so one who comes and goes. */
+  #kick (): void {
+    const nowMs = this.#options.system.monotonicMs()
+    if (nowMs - this.#kickedMs < backOffMaxMs) return
+    this.#kickedMs = nowMs
+    this.#dialer.kick()
   }
 
   #ended (link: Link, error: ReplicationError | undefined): void {

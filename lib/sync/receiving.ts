@@ -13,7 +13,7 @@
 import { VersionVector } from '../core/version-vector.ts'
 import type { DataMessage, ResumePoint } from '../codec/message.ts'
 import { ReplicationError } from '../errors.ts'
-import { creditWindowBytes, deliveryStallMs, fragmentBytesMin, innerBatchBytesMax, lateMs, progressBytesMin, turnMs, unitOverheadFactor, unitsApplyingMax } from '../limits.ts'
+import { creditWindowBytes, deliveryStallMs, fragmentBytesMin, lateMs, messageBytesMax, progressBytesMin, turnMs, unitsApplyingMax } from '../limits.ts'
 import type { Conversation } from './conversation.ts'
 import { Inbox } from './inbox.ts'
 
@@ -51,8 +51,7 @@ export class Receiving {
   /** The peer is greeted. `wanted`: our hello was a `want` too. */
   begin (wanted: boolean): void {
     const { local, peer, peerKnows } = this.#conversation
-    // A replica that passes on what came to it puts several units into one.
-    this.#inbox = new Inbox(creditWindowBytes, Math.max(local.transactionBytesMax, 4 * innerBatchBytesMax) * unitOverheadFactor)
+    this.#inbox = new Inbox(creditWindowBytes, messageBytesMax(local.transactionBytesMax))
     this.#stream.join(peer!.vector)
     if (local.vector.dominates(peerKnows)) {
       if (!wanted) this.#sendWant()

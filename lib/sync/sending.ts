@@ -12,7 +12,8 @@
 import { encodeData, encodeUnitBody, encodeUnitHead, isAdvance, type DataMessage, type ResumePoint } from '../codec/message.ts'
 import type { LogId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
-import { chunkBytes, transferStallMs } from '../limits.ts'
+import { ReplicationError } from '../errors.ts'
+import { chunkBytes, messageBytesMax, transferStallMs } from '../limits.ts'
 import type { Conversation } from './conversation.ts'
 import type { SessionEvent } from './events.ts'
 import { Outbox } from './outbox.ts'
@@ -130,6 +131,7 @@ export class Sending {
       this.#sourceEntries += chunk.entries
       this.progress!.sent += chunk.entries
       operations.sent += chunk.entries
+      this.#assertTaken(chunk.bytes.length, 'Values in conflict at one key')
       this.#push({ type: 'chunk', bytes: chunk.bytes })
       return
     }
@@ -163,7 +165,14 @@ export class Sending {
     operations.sent += changes.length
   }
 
+  /** What the peer would refuse when most of it has come, again and again, is not sent. */
+  #assertTaken (bytes: number, what: string): void {
+    const bytesMax = messageBytesMax(this.#conversation.peer!.transactionBytesMax)
+    if (bytes >= bytesMax) throw new ReplicationError(`${what} make a message of ${bytes} bytes, and replica ${this.#conversation.peer!.replica} takes ${bytesMax}`, { code: 'REPLICATION_FRAME_TOO_LARGE' })
+  }
+
   #pushUnit (changes: readonly Advance[], collected: readonly Advance[], body: Buffer): void {
+    this.#assertTaken(body.length, 'Writes that belong together')
     this.#outbox.push(encodeUnitHead([...this.#passed]), body)
     this.#told.join(this.#passed)
     this.#told.join(changes)

@@ -118,12 +118,31 @@ test('a link that is lost is dialled again soon, however long the way to it was'
   await accept(a)
   await system.advance(backOffMaxMs)
   dialer.linked(a)
+  await system.advance(backOffMaxMs)
   const before = dialsOf(a)
   dialer.released(a, new Error('lost'))
   assert.is(stateOf(a), 'waiting')
   assert.is(dialsOf(a), before)
   await system.advance(backOffMinMs)
   assert.is(dialsOf(a), before + 1)
+})
+
+test('an address whose links all end at once is dialled as seldom as one that does not answer', async () => {
+  const { dialer, system, accept, dials, dialsOf } = setUp({
+    onConnection: (address) => {
+      queueMicrotask(() => {
+        dialer.linked(address)
+        dialer.kick() // as for everybody who greets
+        system.setTimer(() => { dialer.released(address, new Error('refused')) }, 10)
+      })
+    }
+  })
+  await accept(a)
+  dialer.add(a)
+  await system.advance(60_000)
+  const gapsMs = dials.slice(1).map(({ atMs }, i) => atMs - dials[i]!.atMs)
+  assert.ok(gapsMs.slice(10).every((gapMs) => gapMs >= backOffMaxMs / 2))
+  assert.ok(dialsOf(a) > 60_000 / backOffMaxMs)
 })
 
 test('released() of what is not linked changes nothing', async () => {

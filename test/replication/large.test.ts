@@ -79,4 +79,22 @@ test('a transaction above what the peer takes ends the link with a code on both 
   await eventually(async () => (await b.keys().all()).length === 40, { timeoutMs: 60_000 })
 })
 
+test('values in conflict that are larger together than a message: both sides say so before they are sent, and the next write lets everything come', async () => {
+  const options = { transactionBytesMax: 12 * MiB }
+  const [a, b, c] = [await openDatabase(options), await openDatabase(options), await openDatabase(options)]
+  for (const db of [a, b, c]) await db.put('conflict', 'x'.repeat(11 * MiB))
+  await a.put('another', 'value')
+  for (const db of [b, c]) a.replication.connect(addressOf(db))
+  await eventually(async () => (await a.replication.versions('conflict')).length === 3)
+  const newcomer = await openDatabase({ ...options, peers: [addressOf(a)] })
+  await eventually(() => newcomer.errors.length > 0 && a.errors.length > 0)
+  for (const { errors } of [newcomer, a]) {
+    assert.is(errors[0]!.code, 'REPLICATION_FRAME_TOO_LARGE')
+    assert.match(errors[0]!.message, 'Values in conflict at one key make a message of 34603')
+  }
+  await a.put('conflict', 'settled')
+  await eventually(async () => await newcomer.get('conflict') === 'settled')
+  assert.is(await newcomer.get('another'), 'value')
+})
+
 test.run()
