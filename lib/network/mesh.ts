@@ -60,6 +60,8 @@ export class Mesh implements LinkOwner {
   /** All links are told of each who comes, and of many together. */
   readonly #newcomers: Pacer
   readonly #waiting = new Set<() => void>()
+  /** Of each replica that was opened anew: its nonce before. */
+  readonly #formerNonces = new Map<ReplicaId, string>()
   /** Since when there has been a peer that may make up for a hole. */
   #repairableMs: number | undefined
   /** A log that is in other hands is being left. */
@@ -284,8 +286,10 @@ export class Mesh implements LinkOwner {
 
   greeted (link: Link, hello: Hello): void {
     this.#lobby.leave(link)
+    if (this.#formerNonces.get(hello.replica) === hello.nonce) return link.end(new ReplicationError(`There are two replicas with the id ${hello.replica}`, { code: 'REPLICATION_ID_TAKEN' }))
     for (const other of this.#links) {
       if (other === link || other.session.peer?.replica !== hello.replica) continue
+      if (other.session.peer.nonce !== hello.nonce) this.#noteOpenedAnew(other.session.peer)
       const loser = this.#loser(other, link, hello)
       loser.end(new ReplicationError('Another link to the same replica stays', { code: 'REPLICATION_DUPLICATE_LINK' }))
       if (loser === link) return
@@ -302,6 +306,13 @@ export class Mesh implements LinkOwner {
     if (older.direction === newer.direction || older.session.peer!.nonce !== hello.nonce) return older
     const keepOutbound = this.store.replica < hello.replica
     return (newer.direction === 'outbound') === keepOutbound ? older : newer
+  }
+
+  /** Should it come back, there are two of them, whose links would end each other's for ever. */
+  #noteOpenedAnew ({ replica, nonce }: Hello): void {
+    this.#formerNonces.delete(replica)
+    this.#formerNonces.set(replica, nonce)
+    if (this.#formerNonces.size > linksMax) this.#formerNonces.delete(this.#formerNonces.keys().next().value!)
   }
 
   requestTurn (link: Link): void {

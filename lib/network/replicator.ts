@@ -247,12 +247,16 @@ export class Replicator {
   }
 
   #ended (link: Link, error: ReplicationError | undefined): void {
-    const replica = link.session.peer?.replica
-    const stillLinked = replica !== undefined && this.mesh.linkTo(replica) !== undefined
+    const { replica, nonce } = link.session.peer ?? {}
+    const stays = replica === undefined ? undefined : this.mesh.linkTo(replica)
+    const stillLinked = stays !== undefined
     if (link.direction === 'outbound') {
+      // One that was opened anew may be somewhere else now, and somebody else here.
+      const isHere = stays === undefined || stays.session.peer?.nonce === nonce
       if (error?.code === 'REPLICATION_SELF') this.#dialer.exclude(link.address)
+      else if (!isHere) this.#replicaAt.delete(formatAddress(link.address))
       else if (replica !== undefined) this.#meet(link.address, replica)
-      if (stillLinked) this.#dialer.linked(link.address)
+      if (stillLinked && isHere) this.#dialer.linked(link.address)
       else this.#dialer.released(link.address, error)
     }
     if (replica !== undefined && !stillLinked && !this.#closed) this.#discovery?.lookAgain()

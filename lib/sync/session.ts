@@ -11,7 +11,7 @@ import type { ReplicaId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError, type ReplicationErrorCode } from '../errors.ts'
 import { clockAheadMs, creditWindowBytes, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs, membersMax, membersPerMessageMax } from '../limits.ts'
-import { Conversation } from './conversation.ts'
+import { Conversation, logReplaced } from './conversation.ts'
 import type { Effect, LocalReplica, SessionEvent } from './events.ts'
 import { Receiving, type ReceivingState } from './receiving.ts'
 import { Sending, type SendingState } from './sending.ts'
@@ -19,7 +19,7 @@ import { Sending, type SendingState } from './sending.ts'
 /** Codes that a peer may give as its reason to leave; any other becomes `REPLICATION_DISCONNECTED`. */
 const peerCodes = new Set<string>([
   'REPLICATION_GROUP_MISMATCH', 'REPLICATION_SELF', 'REPLICATION_DUPLICATE_LINK', 'REPLICATION_TOO_MANY_LINKS', 'REPLICATION_TOO_MANY_LOGS', 'REPLICATION_TOO_MANY_MEMBERS', 'REPLICATION_PROTOCOL', 'REPLICATION_PROTOCOL_VERSION',
-  'REPLICATION_FRAME_TOO_LARGE', 'REPLICATION_PEER_SILENT', 'REPLICATION_PEER_STALLED', 'REPLICATION_CLOCK_IMPOSSIBLE', 'REPLICATION_LOG_REPLACED', 'REPLICATION_LOG_FORKED'
+  'REPLICATION_FRAME_TOO_LARGE', 'REPLICATION_PEER_SILENT', 'REPLICATION_PEER_STALLED', 'REPLICATION_CLOCK_IMPOSSIBLE', 'REPLICATION_LOG_REPLACED', 'REPLICATION_LOG_FORKED', 'REPLICATION_ID_TAKEN'
 ] satisfies ReplicationErrorCode[])
 
 type Connected = Extract<SessionEvent, { type: 'connected' }>
@@ -174,6 +174,7 @@ export class Session {
       this.#conversation.emit({ type: 'log-contradicted' })
       throw new ReplicationError(`Replica ${hello.replica} writes in the same log as replica ${local.replica}, a copy of it: both write on in new ones`, { code: 'REPLICATION_LOG_REPLACED' })
     }
+    if (hello.replica === local.replica) this.#beTwo(hello)
     this.#conversation.learn(hello.vector)
     for (const { log, sequence } of hello.collected) {
       if (!this.peerKnows.covers(log, sequence)) throw new ReplicationError('The peer has collected tombstones that it does not know', { code: 'REPLICATION_PROTOCOL' })
@@ -188,6 +189,14 @@ export class Session {
     this.#sending.begin(hello.credit)
     this.#receiving.begin(this.#wantedInHello)
     if (hello.want) this.#serve([], [])
+  }
+
+  /** A snapshot of a machine was started elsewhere, and writes in a log of its own, under one id with the original: one of them takes another. */
+  #beTwo (hello: Hello): never {
+    const { local } = this.#conversation
+    if (local.log < hello.log) throw new ReplicationError(`Another replica has the id ${hello.replica}, which is ours`, { code: 'REPLICATION_ID_TAKEN' })
+    this.#conversation.emit({ type: 'log-contradicted' })
+    throw logReplaced(local.replica)
   }
 
   /** Names a peer when its clock is found to be wrong, or wrong in the other direction. */
@@ -229,6 +238,7 @@ export class Session {
 
   #left ({ code, message }: { code: string, message: string }): void {
     this.#ended = true
+    if (code === 'REPLICATION_ID_TAKEN' && this.peer !== undefined) this.#conversation.emit({ type: 'log-contradicted' })
     const known = peerCodes.has(code) ? code as ReplicationErrorCode : 'REPLICATION_DISCONNECTED'
     this.#conversation.emit({ type: 'end', error: new ReplicationError(`The peer left: ${message.replace(/\p{C}/gu, '?')}`, { code: known }) })
   }

@@ -71,4 +71,27 @@ for (const where of ['ours', 'of another'] as const) {
   })
 }
 
+for (const meet of [true, false]) {
+  test(`a snapshot of a machine that is started elsewhere has a log of its own and the id of the original: one of them takes another, ${meet ? 'when they meet' : 'when a third one is linked with both'}`, async () => {
+    const system = new VirtualSystem({ seed: 1 })
+    const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 5) } })
+    const original = await openReplica({ system })
+    await original.put('first', 'x')
+    const identity = original.identity.clone()
+    identity.bootId = 'of another machine'
+    const snapshot = await snapshotOf(original, { system, identity })
+    assert.is(snapshot.store.replica, original.store.replica)
+    assert.is.not(snapshot.store.ownLog, original.store.ownLog)
+    await original.put('of-the-original', 'x')
+    await snapshot.put('of-the-snapshot', 'x')
+    const third = await openReplica({ system })
+    const all = [await run(system, network, 'a', original, []), await run(system, network, 'b', snapshot, meet ? ['a:9000'] : []), await run(system, network, 'c', third, meet ? [] : ['a:9000', 'b:9000'])]
+    await system.advance(20_000)
+    assert.is.not(snapshot.store.replica, original.store.replica)
+    const codes = all.flatMap(({ codes }) => codes)
+    assert.ok(codes.length < 5 && codes.includes('REPLICATION_ID_TAKEN'), codes.join())
+    for (const { replica } of meet ? all.slice(0, 2) : all) assert.equal(Object.keys(await replica.data()).sort(), ['first', 'of-the-original', 'of-the-snapshot'])
+  })
+}
+
 test.run()
