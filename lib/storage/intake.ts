@@ -72,6 +72,8 @@ export class Intake implements DeliveryTarget {
   /** What of a stream was handed on last: what follows depends on it, and does not name it again. */
   readonly #handedOn = new WeakMap<VersionVector, readonly Advance[]>()
   #unitsQueued = false
+  /** The last units that were queued. */
+  #merging: Promise<void> | undefined
   #applying = false
   /** What is staged and not complete. */
   #staged: StagingRecord | undefined
@@ -115,7 +117,7 @@ export class Intake implements DeliveryTarget {
   #queueUnits (): void {
     this.#unitsQueued = true
     let taken: QueuedUnit[] = []
-    this.#prepareUnits().then(async () => await this.#run(async (merger, batch) => {
+    this.#merging = this.#prepareUnits().then(async () => await this.#run(async (merger, batch) => {
       this.#unitsQueued = false
       taken = this.#units.splice(0, this.#unitsAtOnce())
       try {
@@ -353,10 +355,16 @@ export class Intake implements DeliveryTarget {
   async #goOnApplying (record: ApplyingRecord): Promise<void> {
     // If it fails the phase is not over: half of a delivery is in the state. It goes on at the next open.
     this.#setApplying(true)
-    await (this.#phase = this.#applyStage(record))
+    await (this.#phase = this.#applyAfterUnits(record))
     this.#swept = this.#sweepStage()
     this.#setApplying(false)
     await this.#swept
+  }
+
+  /** What was handed in before comes before: nothing but the stage is merged into keys of which more is known than of others. */
+  async #applyAfterUnits (record: ApplyingRecord): Promise<void> {
+    for (let merging: Promise<void> | undefined; merging !== this.#merging;) await (merging = this.#merging)
+    await this.#applyStage(record)
   }
 
   async #applyStage (record: ApplyingRecord): Promise<void> {

@@ -12,7 +12,8 @@ const found: ReadonlyArray<readonly [number, string]> = [
   [6, 'a link that had ended gave its turn away while it was still storing: two deliveries met in one stage'],
   [152, 'what was written while nobody was linked was never acknowledged as durable'],
   [417, '`again` overtook the delivery that still waited for its turn, and was not heard: a link that said nothing any more'],
-  [1348, 'a unit was applied although the one before it had not been, for want of space']
+  [1348, 'a unit was applied although the one before it had not been, for want of space'],
+  [3108, 'units that waited for the writer were merged between the steps of an apply phase: a version that had been superseded stayed']
 ]
 
 for (const [seed, what] of found) {

@@ -15,7 +15,7 @@ import type { RemoteUnit } from '../../lib/storage/intake.ts'
 import { eventually } from '../support/eventually.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
-import { del, LiveStream, openReplica, pull, put, type TestReplica } from '../support/store.ts'
+import { del, LiveStream, openReplica, pull, put, sourceOf, type TestReplica } from '../support/store.ts'
 
 /** Some log. */
 const log = 'a log id' as LogId
@@ -227,6 +227,35 @@ test('units while the apply phase of a delivery runs are not recorded: readers h
   onward.close()
   await pull(c, b)
   await checkEqual([b.engine, c.engine])
+})
+
+test('units that were handed in before a delivery is applied are merged before it', async () => {
+  const [a, relay, b] = await open(3) as [TestReplica, TestReplica, TestReplica]
+  await a.put('k', 'before')
+  const stream = await LiveStream.open(a, b)
+  const long = 'x'.repeat(100_000)
+  for (let index = 0; index < 8; index++) await a.store.commit([put(`long-${index}`, long), put('k', String(index))], false)
+  let openGate = (): void => {}
+  const gate = new Promise<void>((resolve) => { openGate = resolve })
+  b.memory.beforeBatch = async () => { await gate }
+  const sent = stream.send() as Promise<void[]> // each of them takes a batch to itself
+  await a.put('k', 'last')
+  await pull(relay, a)
+  const source = await sourceOf(relay, b.store.vector.clone(), 'transfer')
+  const delivery = b.store.intake.begin('transfer', [...source.vector], [], source.entries)
+  let entries = 0
+  for (let chunk = await source.next(); chunk !== undefined; chunk = await source.next()) {
+    entries += chunk.entries
+    await delivery.add(chunk.bytes)
+  }
+  await source.close()
+  const ended = delivery.end(entries)
+  await b.system.settle() // it waits for its turn
+  openGate()
+  await Promise.all([sent, ended])
+  assert.equal(await b.values('k'), ['last'])
+  await checkInvariants(b.engine, { vector: b.store.vector as never })
+  await checkEqual([a, relay, b].map(({ engine }) => engine))
 })
 
 test('replicate and conflict reports name what became visible, and only what others wrote', async () => {
