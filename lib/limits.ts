@@ -186,6 +186,9 @@ export const acknowledgeDelayMs = 1000
 export const backOffMinMs = 100
 export const backOffMaxMs = 3000
 
+/** The longest time that a timer of Node.js takes; a longer one it takes for a millisecond. */
+export const timerMaxMs = 2 ** 31 - 1
+
 /** How often a `peers` function is asked again. */
 export const peersIntervalMs = 10_000
 

@@ -131,9 +131,10 @@ export class Replication<K = string, V = string> {
    * this replica what they had. With no link it waits for one.
    *
    * @param options `timeoutMs`: how long to wait, default 30,000
-   * @throws `REPLICATION_TIMEOUT`
+   * @throws `REPLICATION_TIMEOUT`, `REPLICATION_INVALID_OPTION`
    */
   async synced ({ timeoutMs = 30_000 }: { timeoutMs?: number } = {}): Promise<void> {
+    if (!(timeoutMs >= 0)) throw new ReplicationError(`The option timeoutMs has to be a number of milliseconds, 0 or more; received ${String(timeoutMs)}`, { code: 'REPLICATION_INVALID_OPTION' })
     await this.#replica.replicator.mesh.synced(timeoutMs)
   }
 

@@ -8,7 +8,7 @@
 import type { Hello } from '../codec/message.ts'
 import type { ReplicaId } from '../core/ids.ts'
 import { ReplicationError, toReplicationError, type ReplicationErrorCode } from '../errors.ts'
-import { backOffMaxMs, linksWantedMax } from '../limits.ts'
+import { backOffMaxMs, linksWantedMax, timerMaxMs } from '../limits.ts'
 import type { CompleteDiscovery, PeersOption } from '../options.ts'
 import type { Store } from '../storage/store.ts'
 import type { Address, System } from '../types.ts'
@@ -129,7 +129,7 @@ export class Replicator {
     const { initialSyncMs, system } = this.#options
     if (initialSyncMs === 0) return
     let timer: unknown
-    const late = new Promise<void>((resolve) => { timer = system.setTimer(resolve, initialSyncMs) })
+    const late = new Promise<void>((resolve) => { timer = system.setTimer(resolve, Math.min(initialSyncMs, timerMaxMs)) })
     await Promise.race([late, started.then(async () => { await this.#firstSync() })])
     system.clearTimer(timer)
   }

@@ -121,8 +121,7 @@ export class IdentityFile implements IdentityStore {
 
   async told (): Promise<Advance | undefined> {
     try {
-      const bytes = await readFile(this.#toldPath)
-      return bytes.length === toldBytes ? { log: logIdFrom(bytes.subarray(0, 8)), sequence: readSequence(bytes, 8), hlc: new ByteReader(bytes.subarray(dotBytes)).hlc() } : undefined
+      return decodeTold(await readFile(this.#toldPath))
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
       throw error
@@ -179,6 +178,16 @@ export function decodeIdentity (bytes: Buffer): Identity {
   const reader = new ByteReader(bytes)
   const text = (): string => reader.text(256)
   return { nonce: text(), inode: text(), birthTime: text(), changeTime: text(), bootId: text() }
+}
+
+/** Undefined if it makes no sense: as if it were not there. */
+function decodeTold (bytes: Buffer): Advance | undefined {
+  try {
+    const told = { log: logIdFrom(bytes.subarray(0, 8)), sequence: readSequence(bytes, 8), hlc: new ByteReader(bytes.subarray(dotBytes)).hlc() }
+    return bytes.length === toldBytes && Number.isSafeInteger(told.sequence) ? told : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** Whether there is a file or directory of that name. */

@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert'
 import { ReplicatedLevel } from '../../lib/index.ts'
 import { newDirectory } from '../support/directory.ts'
 import { eventually } from '../support/eventually.ts'
+import { rejection } from '../support/rejection.ts'
 import { addressOf, closeAll, equal, linked, openDatabase, type Events } from '../support/replicas.ts'
 
 const test = suite('peers')
@@ -35,6 +36,13 @@ test('open() catches up with a peer that it reaches before it accepts writes', a
   const b = await openDatabase({ peers: [addressOf(a)], initialSyncMs: 20_000 })
   assert.is(await b.get('key'), 'value')
   assert.is(b.replication.peers()[0]!.state, 'live')
+})
+
+test('open() waits for peers as long as it takes if it may', async () => {
+  const a = await openDatabase()
+  await a.put('key', 'value')
+  const b = await openDatabase({ peers: async () => await new Promise((resolve) => { setTimeout(() => { resolve([addressOf(a)]) }, 100) }), initialSyncMs: Infinity })
+  assert.is(await b.get('key'), 'value')
 })
 
 test('an unreachable peer is no error, and is connected once it is there', async () => {
@@ -136,6 +144,7 @@ test('synced() waits until both have it on disk; without a peer it says so in ti
   } catch (error) {
     assert.is((error as { code: string }).code, 'REPLICATION_TIMEOUT')
   }
+  for (const timeoutMs of [NaN, -1, 'soon' as never]) assert.is((await rejection(a.replication.synced({ timeoutMs }))).code, 'REPLICATION_INVALID_OPTION')
   const b = await openDatabase({ peers: [addressOf(a)] })
   await Promise.all(Array.from({ length: 500 }, async (_, index) => { await (index % 2 === 0 ? a : b).put(`key-${index}`, 'value') }))
   await a.replication.synced()

@@ -331,6 +331,14 @@ test('a file beside LevelDB says up to where peers have been told, and a log of 
   assert.is.not(replica.store.ownLog, log)
   assert.is(replica.errors[0]?.code, 'REPLICATION_LOG_REPLACED')
   await closeCleanly(replica)
+
+  for (const nonsense of [Buffer.alloc(23, 0xff), Buffer.alloc(23, 1), Buffer.alloc(7), Buffer.alloc(0)]) {
+    const before = replica.store.ownLog
+    await writeFile(join(location, 'REPLICA.told'), nonsense)
+    replica = await openDirectory(location)
+    assert.is.not(replica.store.ownLog, before, 'as if it were not there')
+    await closeCleanly(replica)
+  }
   await ReplicatedLevel.destroy(location)
   assert.not.ok(existsSync(location))
 })
