@@ -78,6 +78,9 @@ export const applyBatchBytes = MiB
 /** The ring of recent inner batches that live streams read from. */
 export const feedBytesMax = 32 * MiB
 
+/** What a unit in it takes beside its entries. */
+export const feedUnitBytes = 256
+
 /** Links are told of a change at once, unless the one before is less than `restMs` ago; of those that come so fast together. */
 export const changesPace = { atOnceMax: 1, pauseMs: 1, restMs: 0.25 } as const
 

@@ -110,7 +110,7 @@ export class Mesh implements LinkOwner {
       return undefined
     }
     const link = new Link(this, connection, direction, address)
-    if (this.#links.size === 0) this.store.feed.open()
+    this.store.feed.open()
     this.#links.add(link)
     if (direction === 'inbound') this.#lobby.enter(link, address.host, () => { link.end(tooMany('Too many others have come in and not greeted')) })
     // A hello has no room for the point from which a delivery can go on.
@@ -391,7 +391,7 @@ export class Mesh implements LinkOwner {
   ended (link: Link, error: ReplicationError | undefined): void {
     if (!this.#links.delete(link)) return
     this.#lobby.leave(link)
-    if (this.#links.size === 0) this.store.feed.close()
+    this.store.feed.close()
     this.live()
     this.#options.onEnded(link, error)
     this.#wake()

@@ -2,18 +2,14 @@
  * The ring of recent units that live streams read from, bounded in bytes. What all readers have read leaves it.
  *
  * A reader keeps the number of the next unit it wants. One that asks for a unit which has left the ring has fallen
- * behind, and has to catch up from the store. The newest unit always stays, however large, so that a transaction of
- * any size can be sent as a whole.
+ * behind, and has to catch up from the store; so has one that lacks what a unit without a body has changed. The newest
+ * unit always stays, however large, so that a transaction of any size can be sent as a whole.
  */
-import { feedBytesMax } from '../limits.ts'
+import { feedBytesMax, feedUnitBytes } from '../limits.ts'
 import type { Unit } from './unit.ts'
 
-export interface FeedUnit extends Unit {
-  readonly body: Buffer
-}
-
 export class Feed {
-  readonly #units: FeedUnit[] = []
+  readonly #units: Unit[] = []
   readonly #bytesMax: number
   #first = 0
   #bytes = 0
@@ -28,9 +24,9 @@ export class Feed {
     return this.#first + this.#units.length
   }
 
-  /** Whether units are worth recording. */
-  get hasReaders (): boolean {
-    return this.#readers > 0
+  /** Links that read, or may soon. */
+  get readers (): number {
+    return this.#readers
   }
 
   /** Counts a reader; the ring is filled while there is one. */
@@ -45,19 +41,12 @@ export class Feed {
     this.#bytes = 0
   }
 
-  push ({ changes, collected, body }: Unit): void {
-    if (!this.hasReaders || (changes.length === 0 && collected.length === 0)) return
-    if (body === undefined) {
-      // A batch begun before the first reader came, or one that is no unit: a gap that no reader may jump over.
-      this.#first = this.end + 1
-      this.#units.length = 0
-      this.#bytes = 0
-      return
-    }
-    this.#units.push({ changes, collected, body })
-    this.#bytes += body.length
+  push (unit: Unit): void {
+    if (this.#readers === 0 || (unit.changes.length === 0 && unit.collected.length === 0)) return
+    this.#units.push(unit)
+    this.#bytes += bytesOf(unit)
     while (this.#bytes > this.#bytesMax && this.#units.length > 1) {
-      this.#bytes -= this.#units.shift()!.body.length
+      this.#bytes -= bytesOf(this.#units.shift()!)
       this.#first++
     }
   }
@@ -66,13 +55,17 @@ export class Feed {
   release (number: number): void {
     const count = Math.min(number, this.end) - this.#first
     if (count <= 0) return
-    for (const { body } of this.#units.splice(0, count)) this.#bytes -= body.length
+    for (const unit of this.#units.splice(0, count)) this.#bytes -= bytesOf(unit)
     this.#first += count
   }
 
   /** The unit with this number; undefined if it is still to come, `'lost'` if it has left the ring. */
-  at (number: number): FeedUnit | undefined | 'lost' {
+  at (number: number): Unit | undefined | 'lost' {
     if (number < this.#first) return 'lost'
     return this.#units[number - this.#first]
   }
+}
+
+function bytesOf ({ body }: Unit): number {
+  return feedUnitBytes + (body?.length ?? 0)
 }

@@ -230,7 +230,7 @@ export class Intake implements DeliveryTarget {
       if (members.hasNew) saved = members.save(batch)
       merger = new Merger(state, batch, derivation, this.#options.yield, report)
       return await fill(merger, batch)
-    })
+    }, { remote: true })
     saved()
     merger?.committed()
     if (report !== undefined) this.#options.onReport(report)

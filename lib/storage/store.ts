@@ -95,7 +95,8 @@ export class Store {
     this.#writer = new Writer(state, {
       nowMs: () => options.system.nowMs(),
       // What an apply phase writes is no unit: only its last batch advances the vector, for all of them.
-      recordsUnits: () => this.feed.hasReaders && !this.applying && !this.repairing && !this.leaving,
+      // And of what came from a peer, if that is the only one, nobody else has to be told.
+      recordsUnits: (remote) => this.feed.readers > (remote ? 1 : 0) && !this.applying && !this.repairing && !this.leaving,
       onCommit: (unit, local) => {
         this.feed.push(unit)
         if (state.journal.due) this.#inBackground(state.journal.take(state.engine, state.vector))

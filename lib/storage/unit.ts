@@ -10,7 +10,7 @@ export interface Unit {
   readonly changes: readonly Advance[]
   /** What it has collected. */
   readonly collected: readonly Advance[]
-  /** Encoded changes, what was collected, and entries; undefined if nobody listened, or it is no unit. */
+  /** Encoded changes, what was collected, and entries; undefined if nobody was there to be sent it, or it is no unit. */
   readonly body: Buffer | undefined
 }
 

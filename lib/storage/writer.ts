@@ -38,14 +38,15 @@ interface QueuedTransaction extends Transaction {
 
 interface QueuedJob {
   readonly job: Job
+  readonly remote: boolean
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
 }
 
 export interface WriterOptions {
   readonly nowMs: () => number
-  /** Whether the unit of a batch has to be encoded, since somebody will send it on. */
-  readonly recordsUnits: () => boolean
+  /** Whether the unit of a batch has to be encoded, since somebody will send it on; `remote` if a peer sent what it holds. */
+  readonly recordsUnits: (remote: boolean) => boolean
   readonly onCommit: (unit: Unit, local: boolean) => void
   /** Closes and opens an engine that cannot be trusted after a failed write, when there is hope. */
   readonly reopen: (() => Promise<void>) | undefined
@@ -89,19 +90,23 @@ export class Writer {
     })
   }
 
-  /** Runs a job when its turn comes; resolves when what it wrote is committed. */
-  run (job: Job): Promise<void> {
-    return this.#enqueue(this.#jobs, job)
+  /**
+   * Runs a job when its turn comes; resolves when what it wrote is committed.
+   *
+   * @param remote whether all that it writes came from peers
+   */
+  run (job: Job, { remote = false } = {}): Promise<void> {
+    return this.#enqueue(this.#jobs, job, remote)
   }
 
   /** The same, after the transactions handed in before it, and before those that come later. */
   runInOrder (job: Job): Promise<void> {
-    return this.#enqueue(this.#ordered, job)
+    return this.#enqueue(this.#ordered, job, false)
   }
 
-  #enqueue (queue: Array<QueuedTransaction | QueuedJob>, job: Job): Promise<void> {
+  #enqueue (queue: Array<QueuedTransaction | QueuedJob>, job: Job, remote: boolean): Promise<void> {
     return new Promise((resolve, reject) => {
-      queue.push({ job, resolve, reject })
+      queue.push({ job, remote, resolve, reject })
       this.#start()
     })
   }
@@ -127,7 +132,7 @@ export class Writer {
       }
       if (journal.full) await (journal.taking ?? journal.take(engine, vector)).catch(() => {}) // what hinders it fails the batch too
       // What a failed batch was to say of who this replica is comes before anything that is written as such.
-      if (this.#state.unsaved !== undefined) await this.#runJob({ job: () => true, resolve: () => {}, reject: () => {} })
+      if (this.#state.unsaved !== undefined) await this.#runJob({ job: () => true, remote: false, resolve: () => {}, reject: () => {} })
       const head = this.#ordered[0]
       if (head !== undefined && 'job' in head) {
         this.#ordered.shift()
@@ -183,7 +188,7 @@ export class Writer {
     let batch: InnerBatch | undefined
     let writing = false
     try {
-      batch = this.#newBatch()
+      batch = this.#newBatch(false)
       const group = newGroup(transactions.some(hasDel))
       const nowMs = this.#options.nowMs()
       for (const { operations, sync } of transactions) {
@@ -237,11 +242,11 @@ export class Writer {
     return new ReplicationError('The disk takes no writes', { code: 'LEVEL_IO_ERROR', cause: this.#broken })
   }
 
-  #newBatch (): InnerBatch {
+  #newBatch (remote: boolean): InnerBatch {
     if (this.#broken !== undefined) throw this.#refusal()
     this.#assertOpen()
     this.#engineBatch ??= openBatch(this.#state.engine)
-    return new InnerBatch(this.#state, this.#engineBatch, this.#options.recordsUnits())
+    return new InnerBatch(this.#state, this.#engineBatch, this.#options.recordsUnits(remote))
   }
 
   /** LevelDB's own batch would not ask, and end the process. */
@@ -257,11 +262,11 @@ export class Writer {
     this.#engineBatch = undefined
   }
 
-  async #runJob ({ job, resolve, reject }: QueuedJob): Promise<void> {
+  async #runJob ({ job, remote, resolve, reject }: QueuedJob): Promise<void> {
     let batch: InnerBatch | undefined
     let writing = false
     try {
-      batch = this.#newBatch()
+      batch = this.#newBatch(remote)
       const filled = job(batch)
       if (filled === true || (filled !== false && await filled)) {
         this.#assertOpen() // It may have been closed while the job was at work.

@@ -22,7 +22,8 @@ export interface LocalMember {
 export interface LocalUnit {
   readonly changes: readonly Advance[]
   readonly collected: readonly Advance[]
-  readonly body: Buffer
+  /** Undefined if nobody was there to be sent it, or it is no unit: a gap for whoever lacks it. */
+  readonly body: Buffer | undefined
 }
 
 /** This replica, as a live view: what it says is what holds at the moment of asking. */

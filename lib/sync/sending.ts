@@ -146,23 +146,27 @@ export class Sending {
     const { local, operations, peer, peerKnows } = this.#conversation
     const unit = local.unitAt(this.#feedNumber)
     if (unit === undefined) return
-    if (unit === 'lost') {
-      this.#state = 'silent'
-      if (local.applying) this.#owesAgain = true
-      else this.#conversation.send({ type: 'again' })
-      return
-    }
-    this.#feedNumber++
+    if (unit === 'lost') return this.#sayAgain()
     const { changes, collected, body } = unit
     // A unit of several logs may be the peer's own in part, in part known to it, and in part come to it from their authors.
     const peerHasIt = changes.every(({ log, sequence }) => log === peer!.log || peerKnows.covers(log, sequence) || this.#peerDirects.has(log))
     if (peerHasIt && collected.every(({ log, sequence }) => this.#conversation.peerCollected.covers(log, sequence))) {
       this.#passed.join(changes)
-      return
+    } else if (body === undefined) {
+      return this.#sayAgain()
+    } else {
+      this.#pushUnit(changes, collected, body)
+      peerKnows.join(changes)
+      operations.sent += changes.length
     }
-    this.#pushUnit(changes, collected, body)
-    peerKnows.join(changes)
-    operations.sent += changes.length
+    this.#feedNumber++
+  }
+
+  /** What the peer lacks cannot be sent as units: it has to ask. */
+  #sayAgain (): void {
+    this.#state = 'silent'
+    if (this.#conversation.local.applying) this.#owesAgain = true
+    else this.#conversation.send({ type: 'again' })
   }
 
   /** What the peer would refuse when most of it has come, again and again, is not sent. */

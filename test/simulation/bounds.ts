@@ -17,7 +17,7 @@ export function checkFeed (world: World, name: string, { feed }: Store): void {
   for (let number = feed.end - 1; ; number--) {
     const unit = feed.at(number)
     if (unit === undefined || unit === 'lost') break
-    bytes += unit.body.length
+    bytes += unit.body?.length ?? 0
     units++
   }
   if (units > 1 && bytes > feedBytesMax) world.fail('feed', `${name} keeps ${units} units of ${bytes} bytes, more than ${feedBytesMax}`)

@@ -140,6 +140,7 @@ test('a delete in conflict with a value stays, and so does what its log has dele
 test('nobody takes over a collection before he knows what the collector knew', async () => {
   const [a, b, c] = await open(3) as [TestReplica, TestReplica, TestReplica]
   const stream = await LiveStream.open(a, c)
+  a.store.feed.open() // a link with b
   await a.store.commit([put('k', 'base'), put('gone', '1')], false)
   await exchange(a, b, 'catch-up')
   await a.store.commit([del('k')], false)

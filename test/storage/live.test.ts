@@ -8,9 +8,10 @@ import { decodeData } from '../../lib/codec/message.ts'
 import { encodeUnit } from '../support/units.ts'
 import { VersionVector } from '../../lib/core/version-vector.ts'
 import type { LogId } from '../../lib/core/ids.ts'
-import { logRecordOperationsMax, operationBytes, transactionBytesDefault } from '../../lib/limits.ts'
+import { feedUnitBytes, logRecordOperationsMax, operationBytes, transactionBytesDefault } from '../../lib/limits.ts'
 import { keyspace, readSequence, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
 import { Feed } from '../../lib/storage/feed.ts'
+import type { Unit } from '../../lib/storage/unit.ts'
 import type { RemoteUnit } from '../../lib/storage/intake.ts'
 import { eventually } from '../support/eventually.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
@@ -169,7 +170,7 @@ test('a unit that comes before what it depends on is refused, and changes nothin
   assert.ok(unit !== undefined && unit !== 'lost')
   const before = a.store.feed.at(0)
   assert.ok(before !== undefined && before !== 'lost')
-  const encoded = encodeUnit(before.changes, unit.body)
+  const encoded = encodeUnit(before.changes, unit.body!)
   const { changes, collected, entries } = decodeData(encoded.subarray(1)) as Extract<ReturnType<typeof decodeData>, { type: 'unit' }>
   const error = await rejection(b.store.intake.apply({ stream: new VersionVector(), before: before.changes, changes, collected, entries, bytes: encoded.length }))
   assert.is(error.code, 'REPLICATION_PROTOCOL')
@@ -196,19 +197,20 @@ test('a long unit is taken apart as it is merged: as a whole, or, if there is so
   await a.store.commit(Array.from({ length: count }, (_, index) => put(`k${index}`, '')), false)
   const unit = a.store.feed.at(0)
   assert.ok(unit !== undefined && unit !== 'lost')
+  const body = unit.body!
   const apply = async (body: Buffer): Promise<void> => {
     const { changes, collected, entries } = decodeData(encodeUnit([], body).subarray(1)) as Extract<ReturnType<typeof decodeData>, { type: 'unit' }>
     assert.instance(entries, EncodedEntries)
     await b.store.intake.apply({ stream: new VersionVector(), before: [], changes, collected, entries, bytes: body.length })
   }
-  assert.is((await rejection(apply(unit.body.subarray(0, -1)))).code, 'REPLICATION_PROTOCOL')
-  const entry = [...new EncodedEntries(unit.body.subarray(unit.body.indexOf(Buffer.from('\x02k0'))))][0]!
+  assert.is((await rejection(apply(body.subarray(0, -1)))).code, 'REPLICATION_PROTOCOL')
+  const entry = [...new EncodedEntries(body.subarray(body.indexOf(Buffer.from('\x02k0'))))][0]!
   const tooMany = (function * () { for (let number = 0; number <= transactionBytesDefault / operationBytes; number++) yield { ...entry, key: Buffer.from(String(number)) } })()
   assert.is((await rejection(b.store.intake.apply({ stream: new VersionVector(), before: [], changes: unit.changes, collected: [], entries: tooMany, bytes: 10 }))).code, 'REPLICATION_FRAME_TOO_LARGE')
   assert.equal(await b.data(), {})
   assert.is(b.store.vector.size, 0)
 
-  await apply(unit.body)
+  await apply(body)
   await checkEqual([a.engine, b.engine])
   for (const { engine, store } of [a, b]) {
     const records = await engine.keys({ ...wholeKeyspace(keyspace.log), keyEncoding: 'buffer' }).all() as unknown as Buffer[]
@@ -275,7 +277,7 @@ test('replicate and conflict reports name what became visible, and only what oth
 const unitOf = (bytes: number, sequence = 1): { changes: [{ log: LogId, sequence: number, hlc: number }], collected: [], body: Buffer } => ({ changes: [{ log, sequence, hlc: 1 }], collected: [], body: Buffer.alloc(bytes) })
 
 test('the feed keeps units within its bytes, and the newest however large', () => {
-  const feed = new Feed(100)
+  const feed = new Feed(3 * (30 + feedUnitBytes))
   feed.open()
   for (let index = 0; index < 10; index++) feed.push(unitOf(30))
   assert.is(feed.end, 10)
@@ -288,7 +290,7 @@ test('the feed keeps units within its bytes, and the newest however large', () =
 })
 
 test('what all readers have read leaves the feed', () => {
-  const feed = new Feed(100)
+  const feed = new Feed(3 * (30 + feedUnitBytes))
   feed.open()
   for (let index = 0; index < 3; index++) feed.push(unitOf(30))
   feed.release(2)
@@ -319,14 +321,23 @@ test('without readers the feed keeps nothing, and numbers go on', () => {
   assert.is(feed.end, 1)
 })
 
-test('a unit that was not recorded is a gap that no reader jumps over', () => {
-  const feed = new Feed()
-  feed.open()
-  feed.push(unitOf(1))
-  feed.push({ changes: unitOf(1).changes, collected: [], body: undefined })
-  assert.is(feed.at(0), 'lost')
-  assert.is(feed.at(1), 'lost')
-  assert.is(feed.at(feed.end), undefined)
+test('what came from the only peer is not recorded for others, what is written here is', async () => {
+  const [a, b, c] = await open(3) as [TestReplica, TestReplica, TestReplica]
+  const stream = await LiveStream.open(a, b)
+  const { feed } = b.store
+  await a.put('k', '1')
+  await send(stream)
+  const [unit] = [feed.at(feed.end - 1)] as [Unit]
+  assert.equal(unit.changes.map(({ log }) => log), [a.store.ownLog])
+  assert.is(unit.body, undefined)
+  await b.put('k', '2')
+  assert.ok((feed.at(feed.end - 1) as Unit).body !== undefined)
+  const onward = await LiveStream.open(b, c)
+  await a.put('k', '3')
+  await send(stream)
+  assert.ok((feed.at(feed.end - 1) as Unit).body !== undefined)
+  await send(onward)
+  assert.equal(await c.data(), await b.data())
 })
 
 test('a batch that was begun before the first reader came is a gap for that reader, not a hole', async () => {
@@ -339,7 +350,7 @@ test('a batch that was begun before the first reader came is a gap for that read
   a.memory.revive()
   release()
   await writing
-  assert.is(a.store.feed.at(number), 'lost')
+  assert.is((a.store.feed.at(number) as Unit).body, undefined)
   a.store.feed.close()
   const stream = await LiveStream.open(a, b)
   await a.put('l', '1')

@@ -72,7 +72,7 @@ export class FakeReplica implements LocalReplica {
     return advance
   }
 
-  commit (changes: readonly Advance[], body: Buffer = Buffer.alloc(0), collected: readonly Advance[] = []): void {
+  commit (changes: readonly Advance[], body?: Buffer, collected: readonly Advance[] = []): void {
     this.vector.join(changes)
     this.collected.join(collected)
     this.#units.push({ changes: [...changes], collected: [...collected], body })
@@ -182,7 +182,7 @@ export class End {
       case 'begin-delivery': this.#delivery = effect.vector; break
       case 'deliver': this.handle({ type: 'done', effect: 'deliver' }); break
       case 'end-delivery':
-        this.local.commit(this.#delivery!)
+        this.local.commit(this.#delivery!, Buffer.alloc(0))
         this.handle({ type: 'done', effect: 'end-delivery' })
         break
       case 'apply':

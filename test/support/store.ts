@@ -281,7 +281,8 @@ export class LiveStream {
   }
 
   static async open (from: TestReplica, to: TestReplica, kind?: Kind): Promise<LiveStream> {
-    from.store.feed.open()
+    // A link is one for both.
+    for (const { store } of [from, to]) store.feed.open()
     const { vector, feedNumber } = await pull(to, from, kind)
     return new LiveStream(from, to, vector, feedNumber)
   }
@@ -290,7 +291,7 @@ export class LiveStream {
   send (): Promise<void[]> | 'lost' {
     const applied: Array<Promise<void>> = []
     for (let unit = this.#from.store.feed.at(this.#number); unit !== undefined; unit = this.#from.store.feed.at(this.#number)) {
-      if (unit === 'lost') return 'lost'
+      if (unit === 'lost' || unit.body === undefined) return 'lost'
       const before = [...this.#before]
       this.#number++
       this.#before.join(unit.changes)
@@ -302,6 +303,6 @@ export class LiveStream {
   }
 
   close (): void {
-    this.#from.store.feed.close()
+    for (const { store } of [this.#from, this.#to]) store.feed.close()
   }
 }

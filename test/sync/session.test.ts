@@ -449,6 +449,30 @@ test('a peer that fell behind while its delivery waits for its turn is heard', (
   assertEqual(ends)
 })
 
+test('what was not recorded is a gap for a peer that lacks it, and for no other', () => {
+  const ends = pair().greet()
+  ends.b.local.write()
+  ends.b.handle({ type: 'changed' })
+  ends.settle()
+  assertEqual(ends)
+  // What came from the peer.
+  const log = ends.b.local.log
+  const known = ends.a.local.vector.get(log)!
+  ends.a.local.commit([known], undefined)
+  ends.a.write()
+  ends.settle()
+  assert.is(ends.a.session.sending, 'live')
+  assert.is(ends.a.frames('again').length, 0)
+  assertEqual(ends)
+  // What did not.
+  const sequence = ends.a.local.vector.sequenceOf(ends.a.local.log) + 1
+  ends.a.local.commit([{ log: ends.a.local.log, sequence, hlc: sequence * 1024 }], undefined)
+  ends.a.handle({ type: 'changed' })
+  ends.settle()
+  assert.is(ends.a.frames('again').length, 1)
+  assertEqual(ends)
+})
+
 test('what of the feed the peer may still have to be sent', () => {
   const ends = pair()
   ends.a.local.write()
