@@ -98,7 +98,13 @@ export class Link {
     if (this.#ended) return
     const nowMs = this.#owner.system.monotonicMs()
     if (event.type === 'tick') this.#watchOutput(nowMs)
-    this.#carryOut(this.session.handle(event, nowMs))
+    let effects: Effect[]
+    try {
+      effects = this.session.handle(event, nowMs)
+    } catch (error) {
+      effects = this.session.end(toReplicationError(error)) // a bug, which is no reason for the process to end
+    }
+    this.#carryOut(effects)
   }
 
   /** Ends the link; the peer is told why. */

@@ -250,6 +250,21 @@ test('what a peer says that this replica itself holds is not kept', async () => 
   await end()
 })
 
+test('a bug that shows while a link is told of something ends that link, and nothing else', async () => {
+  const { system, replica, guest, hello, codes, end } = await setUp()
+  const gossip = await guest('a')
+  gossip.say(hello({ replica: id(1) }))
+  gossip.say(encodeControl({ type: 'acknowledge', members: [{ replica: id(2), unseenSeconds: 0, vector: vector(1) }] }))
+  await system.advance(100)
+  const { members } = replica.store
+  Object.assign(members, { [Symbol.iterator]: () => { throw new TypeError('planted') } })
+  await system.advance(2000) // when all are told
+  delete (members as Partial<typeof members>)[Symbol.iterator]
+  assert.is(gossip.farewell, 'REPLICATION_INTERNAL')
+  assert.equal(codes(), ['REPLICATION_INTERNAL'])
+  await end()
+})
+
 test('an acknowledgement names so many members, and entries of vectors, at most', async () => {
   const { system, guest, hello, codes, end } = await setUp()
   const member = (number: number, length: number) => ({ replica: id(number), unseenSeconds: 0, vector: vector(length) })
