@@ -63,6 +63,11 @@ export class Collector {
     this.#changed = true
   }
 
+  /** What stands in a log beyond this is something else from now on. */
+  forget (entry: Advance): void {
+    this.#walked.rewind(entry)
+  }
+
   get due (): boolean {
     return this.#changed && this.#options.state.tally.tombstonesMax > 0 && !this.#options.applying()
   }

@@ -320,6 +320,7 @@ export class Store {
   #forget (entry: Advance): void {
     this.#durable.rewind(entry)
     this.members.forget(entry)
+    this.housekeeping.collector.forget(entry)
   }
 
   /** Does not count a member any more. Resolves when that is on disk. */

@@ -175,4 +175,18 @@ test('a delete of its own that is forgotten already reaches others all the same'
   assert.equal(await peer.data(), { b: 'of a' })
 })
 
+test('what of a log was looked through for deletes before it is left is looked through again when others have brought theirs', async () => {
+  const { a, b, peer } = await fork()
+  const former = b.store.replica
+  await b.store.housekeeping.collect()
+  await b.store.leaveLog()
+  await b.store.retire(former)
+  await pull(b, peer)
+  assert.equal(await b.values('b'), [undefined])
+  await b.store.housekeeping.collect()
+  assert.equal(await b.values('b'), [])
+  for (let round = 0; round < 2; round++) for (const one of [a, b]) await exchange(peer, one)
+  await checkEqual([a, b, peer].map(({ engine }) => engine))
+})
+
 test.run()
