@@ -43,6 +43,12 @@ export interface Opening {
   save (batch: InnerBatch): void
 }
 
+/**
+ * Ticks that the clock skips at an open, at most: a second. Where it is ahead of the wall clock, it counts; two snapshots of a disk,
+ * opened one after the other, would give the same times to what they write in the same places.
+ */
+const clockSkipMax = 2 ** 20
+
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
 /** @throws `REPLICATION_NOT_A_REPLICA`, `REPLICATION_FORMAT_UNKNOWN`, `REPLICATION_CORRUPT` */
@@ -76,7 +82,7 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
     replica: keepsReplica ? replicaIdFrom(storedReplica) : replicaIdFrom(system.randomBytes(16)),
     ownLog,
     ownSequence: vector.sequenceOf(ownLog),
-    hlc: Math.max(latest(vector, hlc), vector.get(ownLog)?.hlc ?? 0),
+    hlc: Math.max(latest(vector, hlc), vector.get(ownLog)?.hlc ?? 0) + Math.floor(system.random() * clockSkipMax),
     vector,
     collected,
     journal: new Journal(journal),

@@ -3,7 +3,8 @@
  *
  * Up to where data of our log has been sent is remembered before it leaves. What a peer has beyond that is not from us: a
  * snapshot of this disk has been put back, or goes on beside it. The same shows where a write at the same place in a log
- * has another time, of our log or of any other, as far as log records still tell; what is superseded leaves them.
+ * has another time, or a transaction another end, of our log or of any other, as far as log records still tell; what is
+ * superseded leaves them.
  */
 import { decodeLogRecord } from '../codec/log-record.ts'
 import type { Hlc } from '../core/hlc.ts'
@@ -74,13 +75,14 @@ export class Told {
     return true
   }
 
-  /** When a write of a log was made, if that can still be told. */
+  /** When a transaction of a log was made that ends there, if that can still be told; no time if none does. */
   async #timeAt (own: Advance, sequence: number): Promise<Hlc | undefined> {
     if (sequence === own.sequence) return own.hlc
     const range = { gte: logKey(own.log, 1), lte: logKey(own.log, sequence), reverse: true, limit: 1 }
     const [stored] = await this.#state.engine.iterator<Buffer, Buffer>({ ...range, ...buffers }).all()
     if (stored === undefined) return undefined
     const { hlc, operations } = decodeLogRecord(readSequence(stored[0], 9), stored[1])
+    if (operations.some((operation) => operation.sequence > sequence)) return NaN
     return operations.some((operation) => operation.sequence === sequence) ? hlc : undefined
   }
 }

@@ -175,6 +175,20 @@ test('a delete of its own that is forgotten already reaches others all the same'
   assert.equal(await peer.data(), { b: 'of a' })
 })
 
+test('two snapshots are told apart also where their clock has stood ahead, and only counts', async () => {
+  const a = await openReplica()
+  a.system.jumpWallClock(1e9)
+  await a.put('a', 'first')
+  a.store.told.tell()
+  a.system.jumpWallClock(-1e9)
+  const b = await snapshotOf(a, { system: a.system })
+  await a.put('a', 'of a')
+  await b.put('a', 'of b')
+  const peer = await openReplica()
+  await pull(peer, b)
+  assert.is(await a.store.told.contradiction([...peer.store.vector]), a.store.ownLog)
+})
+
 test('what of a log was looked through for deletes before it is left is looked through again when others have brought theirs', async () => {
   const { a, b, peer } = await fork()
   const former = b.store.replica

@@ -357,6 +357,7 @@ test('an entry for our own log that names a write of another time contradicts it
     assert.not.ok(await contradicts(sequence, hlc))
     assert.ok(await contradicts(sequence, hlc + 1))
   }
+  assert.ok(await contradicts(2, third!.hlc), 'no transaction ends there')
   await replica.put('a', '2')
   await replica.store.housekeeping.sweep()
   assert.not.ok(await contradicts(1, first!.hlc + 1), 'the log does not tell any more')
