@@ -141,11 +141,12 @@ export class Delivery {
   async abandon (): Promise<void> {
     this.#over = true
     if (this.#applying) return
-    if (this.#failed) {
-      if (this.#staged) await this.#target.dropStage()
-    } else if (this.#collected.length > 0 && !this.#target.holdsStage) {
-      await this.#spill()
+    try {
+      if (!this.#failed && this.#collected.length > 0 && !this.#target.holdsStage) await this.#spill()
+    } catch {
+      this.#failed = true
     }
+    if (this.#failed && this.#staged) await this.#target.dropStage()
   }
 }
 

@@ -289,8 +289,8 @@ export class Intake implements DeliveryTarget {
   }
 
   async beginStage (): Promise<void> {
-    if (this.#staged !== undefined) this.dropStage().catch(() => {}) // thrown where it is awaited
-    await this.#swept.catch(async () => { await this.dropStage() })
+    await this.#swept.catch(() => {})
+    await this.dropStage() // also of what a write that failed has left all the same
   }
 
   async stage ({ chunk, first, last }: StageableChunk, { kind, vector, collected }: Delivered): Promise<void> {

@@ -104,7 +104,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/local.ts', "if (type === 'del' && !holdsPut(siblings)) return false", "if (type === 'del' && siblings.at(-1)?.type !== 'put') return false"]
   ],
   'a stage that is half applied is given up': [
-    ['storage/delivery.ts', 'if (this.#applying) return\n    if (this.#failed) {', 'if (this.#failed || this.#applying) {']
+    ['storage/delivery.ts', 'if (this.#applying) return\n    try', 'if (this.#applying) this.#failed = true\n    try']
   ],
   'a delivery goes on without what has changed of what had come': [
     ['storage/resumed-source.ts', 'const chunk = await this.#sources[this.#index]!.next()', 'const chunk = this.#index < this.#sources.length - 1 ? undefined : await this.#sources[this.#index]!.next()']

@@ -13,7 +13,8 @@ const found: ReadonlyArray<readonly [number, string]> = [
   [152, 'what was written while nobody was linked was never acknowledged as durable'],
   [417, '`again` overtook the delivery that still waited for its turn, and was not heard: a link that said nothing any more'],
   [1348, 'a unit was applied although the one before it had not been, for want of space'],
-  [3108, 'units that waited for the writer were merged between the steps of an apply phase: a version that had been superseded stayed']
+  [3108, 'units that waited for the writer were merged between the steps of an apply phase: a version that had been superseded stayed'],
+  [4582, 'what a failed write had left in the stage stayed there, and would have been a part of what was staged after it']
 ]
 
 for (const [seed, what] of found) {

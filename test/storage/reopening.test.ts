@@ -4,6 +4,8 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { VersionVector } from '../../lib/core/version-vector.ts'
+import { keyspace, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
+import { eventually } from '../support/eventually.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
 import { exchange, LiveStream, openReplica, type FaultyMemory, type TestReplica } from '../support/store.ts'
@@ -98,6 +100,31 @@ test('a disk that has lost what was acknowledged when it takes writes again: not
   await exchange(again, peer)
   assert.equal(await again.data(), { a: 'lost', b: '3' })
   await checkEqual([again.engine, peer.engine])
+})
+
+test('what came of a delivery, and whose write to the stage fails and is there, is not left behind', async () => {
+  const { replica, mend, failNext } = await openDoubtful()
+  const peer = await openReplica()
+  for (let index = 0; index < 10; index++) await peer.put(`key-${index}`, 'x'.repeat(200_000))
+  const source = await peer.store.openSource(replica.store.vector)
+  const delivery = replica.store.intake.begin(source.kind, [...source.vector], [], source.entries)
+  await delivery.add((await source.next())!.bytes)
+  await source.close()
+  const stage = async (): Promise<number> => (await replica.engine.keys({ ...wholeKeyspace(keyspace.stage), keyEncoding: 'buffer' }).all()).length
+  const write = replica.memory._batch
+  replica.memory._batch = async (operations, options) => {
+    if ((operations as Array<{ type: string, key: Buffer }>).some(({ type, key }) => type === 'put' && key[0] === keyspace.stage)) failNext(true)
+    await write(operations, options)
+  }
+  const abandoned = delivery.abandon()
+  await eventually(async () => await stage() > 0)
+  replica.memory._batch = write
+  mend()
+  await abandoned
+  assert.is(await stage(), 0)
+  assert.is(replica.store.intake.resumePoint, undefined)
+  await exchange(replica, peer)
+  await checkEqual([replica.engine, peer.engine])
 })
 
 test.run()

@@ -306,4 +306,22 @@ test('a chunk of large values is bounded, also the first of a catch-up by the lo
   await offered.close()
 })
 
+test('what a failed write has left in the stage is no part of what is staged after it', async () => {
+  const { source, other, target } = await group()
+  await pullSome(target, source, 3, 'transfer')
+  const range = { ...wholeKeyspace(keyspace.stage), keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
+  const left = await target.engine.iterator(range).all()
+  assert.ok(left.length > 0)
+  await target.store.intake.dropStage()
+  await target.engine.batch(left.map(([key, value]) => ({ type: 'put', key, value })), { keyEncoding: 'buffer', valueEncoding: 'buffer' } as object)
+  for (let index = 0; index < keyCount; index++) await source.put(keyOf(index), `${index}changed${value}`)
+  await pull(other, source)
+  await other.put(keyOf(0), 'last')
+  await pull(target, other, 'transfer')
+  assert.equal(await target.values(keyOf(0)), ['last'])
+  assert.is(await staged(target), 0)
+  await exchange(target, source)
+  await checkEqual([source, target].map(({ engine }) => engine))
+})
+
 test.run()
