@@ -290,7 +290,9 @@ export class Intake implements DeliveryTarget {
 
   async beginStage (): Promise<void> {
     await this.#swept.catch(() => {})
-    await this.dropStage() // also of what a write that failed has left all the same
+    // Also what a write that failed has left all the same.
+    const [left] = await this.#options.state.engine.keys({ ...wholeKeyspace(keyspace.stage), limit: 1, keyEncoding: 'buffer' }).all()
+    if (this.#staged !== undefined || left !== undefined) await this.dropStage()
   }
 
   async stage ({ chunk, first, last }: StageableChunk, { kind, vector, collected }: Delivered): Promise<void> {

@@ -302,7 +302,7 @@ export class Members {
         continue
       }
       const { seenMs, retired, acknowledged } = member
-      const writer = new ByteWriter().varint(Math.max(0, Math.floor(seenMs / 1000))).byte(retired ? 1 : 0)
+      const writer = new ByteWriter().varint(Math.max(0, Math.ceil(seenMs / 1000))).byte(retired ? 1 : 0)
       writeAdvances(writer, [...acknowledged])
       batch.putRaw(meta.member(replica), writer.take())
     }

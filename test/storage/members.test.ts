@@ -151,6 +151,18 @@ test('a copy of a database with a full table opens', async () => {
   assert.ok(store.members.has(store.replica))
 })
 
+test('a member that is read from disk is not older than it was', async () => {
+  const replica = await openReplica()
+  await replica.system.advance(5900)
+  replica.store.members.met(id(1))
+  await replica.store.flush()
+  await replica.system.advance(1200)
+  await replica.store.flush()
+  const again = await replica.reopened()
+  const [member] = [...again.store.members].filter(({ replica }) => replica === id(1))
+  assert.ok(member!.unseenMs <= 1200, `${member!.unseenMs}`)
+})
+
 test('running time is saved, however often it is', () => {
   const { members, clock } = newMembers()
   let written = 0
