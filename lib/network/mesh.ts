@@ -270,6 +270,7 @@ export class Mesh implements LinkOwner {
 
   async close (): Promise<void> {
     this.#closed = true
+    this.store.intake.stop()
     this.system.clearTimer(this.#tickTimer)
     this.system.clearTimer(this.#flushTimer)
     this.system.clearTimer(this.#tellTimer)

@@ -75,6 +75,7 @@ export class Intake implements DeliveryTarget {
   /** The last units that were queued. */
   #merging: Promise<void> | undefined
   #applying = false
+  #stopped = false
   /** What is staged and not complete. */
   #staged: StagingRecord | undefined
   /** Where a delivery can go on with it. */
@@ -93,6 +94,11 @@ export class Intake implements DeliveryTarget {
   /** Resolves when no apply phase is being worked on; one that has failed is still to be gone on with. */
   async settled (): Promise<void> {
     await this.#phase.catch(() => {})
+  }
+
+  /** An apply phase that is under way halts; it goes on at the next open. */
+  stop (): void {
+    this.#stopped = true
   }
 
   /** Whether an apply phase is under way. Nothing else of a peer may be taken in, and no sending begun. */
@@ -379,6 +385,7 @@ export class Intake implements DeliveryTarget {
     try {
       let more = true
       while (more) {
+        if (this.#stopped) throw new ReplicationError('The database was closed in an apply phase, which goes on when it is opened', { code: 'REPLICATION_DISCONNECTED' })
         await this.#run(async (merger, batch) => {
           more = await phase.step(merger, batch)
           if (more) batch.putRaw(meta.stage, encodeStageRecord({ ...record, cursor: phase.cursor }))

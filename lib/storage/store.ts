@@ -391,6 +391,7 @@ export class Store {
    */
   async close (): Promise<void> {
     this.#closing = true
+    this.intake.stop()
     await this.housekeeping.stop()
     await Promise.allSettled([...this.#background, this.#leaving])
     await this.#writer.drained()

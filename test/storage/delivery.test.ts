@@ -184,6 +184,22 @@ for (const kind of kinds) {
   })
 }
 
+test('a close does not wait for the end of an apply phase, which goes on at the next open', async () => {
+  const [a, b] = await apart()
+  let steps = 0
+  let closed: Promise<void> | undefined
+  b.memory.beforeBatch = () => { if (b.store.applying && ++steps === 2) closed = b.store.close() }
+  assert.is((await rejection(pull(b, a, 'transfer'))).code, 'REPLICATION_DISCONNECTED')
+  await closed
+  const left = await stagedKeys(b)
+  assert.ok(left > 0)
+  b.memory.revive()
+  const again = await b.reopened()
+  await eventually(() => !again.store.applying)
+  await pull(a, again)
+  await checkEqual([a.engine, again.engine])
+})
+
 test('timestamps of writes during a resumed apply phase are above what it brings', async () => {
   const [a, b] = await apart()
   a.system.jumpWallClock(1e9)
