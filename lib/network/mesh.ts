@@ -55,6 +55,8 @@ export class Mesh implements LinkOwner {
   #tickTimer: Timer | undefined
   #flushTimer: Timer | undefined
   #flushing: Promise<void> | undefined
+  /** Told already: what it is does not change before the database is opened again. */
+  #flushError: unknown
   #tellTimer: Timer | undefined
   readonly #changes: Pacer
   /** All links are told of each who comes, and of many together. */
@@ -146,7 +148,8 @@ export class Mesh implements LinkOwner {
     if (this.#links.size === 0 || this.store.durable.dominates(this.store.vector)) return
     this.#flushTimer ??= this.system.setTimer(() => {
       this.flush().catch((error) => {
-        this.#options.onError(toReplicationError(error))
+        if (error !== this.#flushError) this.#options.onError(toReplicationError(error))
+        this.#flushError = error
         this.#flushSoon()
       })
     }, acknowledgeDelayMs)

@@ -7,7 +7,7 @@ import * as assert from 'uvu/assert'
 import { encodeFrames, FrameReader } from '../../lib/codec/frames.ts'
 import { decodeFrame, encodeControl, type Frame } from '../../lib/codec/message.ts'
 import { logIdFrom } from '../../lib/core/ids.ts'
-import type { ReplicationError } from '../../lib/errors.ts'
+import { ReplicationError } from '../../lib/errors.ts'
 import { acknowledgeDelayMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, linksMax, linksPerHostMax, logsMax, logsOfOthersMax, logsWarned, membersMax, membersPerMessageMax, outputStallMs, strangersMax, strangersPerHostMax } from '../../lib/limits.ts'
 import { Replicator } from '../../lib/network/replicator.ts'
 import { helloFrame } from '../support/hostile-peer.ts'
@@ -262,6 +262,22 @@ test('a bug that shows while a link is told of something ends that link, and not
   delete (members as Partial<typeof members>)[Symbol.iterator]
   assert.is(gossip.farewell, 'REPLICATION_INTERNAL')
   assert.equal(codes(), ['REPLICATION_INTERNAL'])
+  await end()
+})
+
+test('a disk that refuses everything for one reason is told of once', async () => {
+  const { system, replica, guest, hello, codes, end } = await setUp()
+  const { flush } = replica.store
+  const refusal = new ReplicationError('planted', { code: 'REPLICATION_CORRUPT' })
+  replica.store.flush = async () => { throw refusal }
+  await replica.put('key', 'value')
+  const gossip = await guest('a')
+  gossip.say(hello({ replica: id(1) }))
+  await system.advance(5000)
+  assert.equal(codes(), ['REPLICATION_CORRUPT'])
+  replica.store.flush = flush
+  await system.advance(2000)
+  assert.ok(replica.store.durable.equals(replica.store.vector), 'it was tried again')
   await end()
 })
 
