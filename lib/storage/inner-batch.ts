@@ -30,8 +30,8 @@ const singleHeader = 17
 const singleViews = Array.from({ length: 9 }, (_, bytes) => single.subarray(0, singleHeader + bytes))
 
 export class InnerBatch implements Context {
+  readonly engineBatch: EngineBatch
   readonly #state: ReplicaState
-  readonly #batch: EngineBatch
   readonly #changes: Advance[] = []
   /** Where the change of each log stands, once there are several. */
   #indexOfLog: Map<LogId, number> | undefined
@@ -64,7 +64,7 @@ export class InnerBatch implements Context {
   /** @param batch an empty one. */
   constructor (state: ReplicaState, batch: EngineBatch, recordUnit: boolean) {
     this.#state = state
-    this.#batch = batch
+    this.engineBatch = batch
     this.#entries = recordUnit ? new UnitEntries() : undefined
   }
 
@@ -101,7 +101,7 @@ export class InnerBatch implements Context {
   /** Moves the collected vector on: no tombstone up to there is left when this batch is committed. */
   collect (entry: Advance): void {
     this.#collected.push(entry)
-    this.#batch.put(meta.collected(entry.log), scratch.version.reset().hlc(entry.hlc).varint(entry.sequence).view())
+    this.engineBatch.put(meta.collected(entry.log), scratch.version.reset().hlc(entry.hlc).varint(entry.sequence).view())
   }
 
   /** Goes back in a log, as the checkpoint does that this batch writes. */
@@ -110,7 +110,7 @@ export class InnerBatch implements Context {
     if (!this.#state.collected.covers(entry.log, entry.sequence + 1)) return
     const key = meta.collected(entry.log)
     if (entry.sequence === 0) this.delRaw(key)
-    else this.#batch.put(key, scratch.version.reset().hlc(entry.hlc).varint(entry.sequence).view())
+    else this.engineBatch.put(key, scratch.version.reset().hlc(entry.hlc).varint(entry.sequence).view())
   }
 
   /** Makes `key` the one that the following calls are about. */
@@ -159,29 +159,29 @@ export class InnerBatch implements Context {
   }
 
   putData (value: Uint8Array | string): void {
-    this.#batch.put(this.keyIn(keyspace.data), value)
+    this.engineBatch.put(this.keyIn(keyspace.data), value)
     this.bytes += this.#keyLength + value.length
   }
 
   delData (): void {
-    this.#batch.del(this.keyIn(keyspace.data))
+    this.engineBatch.del(this.keyIn(keyspace.data))
   }
 
   /** Writes the version record, or removes it if the set is empty. */
   putVersion (siblings: SiblingSet): void {
     this.bytes += 64 + this.#keyLength
     if (siblings.length === 0) {
-      this.#batch.del(this.keyIn(keyspace.version))
+      this.engineBatch.del(this.keyIn(keyspace.version))
     } else {
       writeSiblings(scratch.version.reset(), siblings)
-      this.#batch.put(this.keyIn(keyspace.version), scratch.version.view())
+      this.engineBatch.put(this.keyIn(keyspace.version), scratch.version.view())
     }
   }
 
   /** Writes a version record that is encoded already. */
   putVersionRecord (record: Uint8Array): void {
     this.bytes += record.length + 32 + this.#keyLength
-    this.#batch.put(this.keyIn(keyspace.version), record)
+    this.engineBatch.put(this.keyIn(keyspace.version), record)
   }
 
   /** Names the transaction that the following calls of {@link putSingle} belong to. */
@@ -205,16 +205,16 @@ export class InnerBatch implements Context {
     }
     single[length++] = sequence
     this.#single = singleViews[length - singleHeader]!
-    this.#batch.put(this.keyIn(keyspace.version), this.#single)
+    this.engineBatch.put(this.keyIn(keyspace.version), this.#single)
   }
 
   putSiblingValue (log: LogId, sequence: number, value: Uint8Array): void {
-    this.#batch.put(siblingKey(this.#keyView.subarray(1), log, sequence), value)
+    this.engineBatch.put(siblingKey(this.#keyView.subarray(1), log, sequence), value)
     this.bytes += this.#keyLength + value.length
   }
 
   delSiblingValue (log: LogId, sequence: number): void {
-    this.#batch.del(siblingKey(this.#keyView.subarray(1), log, sequence))
+    this.engineBatch.del(siblingKey(this.#keyView.subarray(1), log, sequence))
   }
 
   /** Begins the log record of a transaction, by its first operation; {@link addToLog} and {@link endLog} follow. */
@@ -243,7 +243,7 @@ export class InnerBatch implements Context {
 
   endLog (): void {
     writeDot(scratch.logKey, 1, this.#log, this.#logFirst)
-    this.#batch.put(scratch.logKey, scratch.log.view())
+    this.engineBatch.put(scratch.logKey, scratch.log.view())
     this.bytes += scratch.log.length
   }
 
@@ -269,12 +269,12 @@ export class InnerBatch implements Context {
 
   /** Anything else that has to be in the same atomic write. */
   putRaw (key: Buffer, value: Uint8Array): void {
-    this.#batch.put(key, value)
+    this.engineBatch.put(key, value)
     this.bytes += key.length + value.length
   }
 
   delRaw (key: Buffer): void {
-    this.#batch.del(key)
+    this.engineBatch.del(key)
     this.bytes += key.length
   }
 
@@ -287,9 +287,9 @@ export class InnerBatch implements Context {
     this.#saves = unsaved
     unsaved?.(this)
     tally.wrote(this.#logged, this.#loggedDeletes)
-    if (journal.writesCheckpoint) this.#batch.put(meta.tally, tally.encode())
-    journal.add(this.#batch, this.#changes, this.#unlogged)
-    const written = this.#batch.write(this.sync)
+    if (journal.writesCheckpoint) this.engineBatch.put(meta.tally, tally.encode())
+    journal.add(this.engineBatch, this.#changes, this.#unlogged)
+    const written = this.engineBatch.write(this.sync)
     // While LevelDB's thread is at work.
     if (this.#entries !== undefined && !this.gap) this.#body = this.#entries.encode(this.#changes, this.#collected)
     return written

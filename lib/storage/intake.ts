@@ -27,7 +27,7 @@ import { Merger, type MergeReport } from './merge.ts'
 import { mayResume } from './resumed-source.ts'
 import { chunkKey, decodeStageRecord, encodeStageRecord, replacementKey, StageReader, type ApplyingRecord, type DeliveryKind, type StagingRecord } from './stage.ts'
 import type { ReplicaState } from './state.ts'
-import type { Writer } from './writer.ts'
+import type { Step, Writer } from './writer.ts'
 
 /** A live unit as it came, and the vector of the stream that it belongs to. */
 export interface RemoteUnit {
@@ -227,19 +227,30 @@ export class Intake implements DeliveryTarget {
   }
 
   /** A writer's job with a merger whose effects are told when it is committed. */
-  async #run (fill: (merger: Merger, batch: InnerBatch) => Promise<boolean>): Promise<void> {
-    const { state, writer, derivation, members } = this.#options
+  #step (fill: (merger: Merger, batch: InnerBatch) => Promise<boolean>): Step {
+    const { state, derivation, members } = this.#options
     const report: MergeReport | undefined = this.#options.reports() ? { changed: [], conflicts: [] } : undefined
     let merger: Merger | undefined
     let saved = (): void => {}
-    await writer.run(async (batch) => {
-      if (members.hasNew) saved = members.save(batch)
-      merger = new Merger(state, batch, derivation, this.#options.yield, report)
-      return await fill(merger, batch)
-    }, { remote: true })
-    saved()
-    merger?.committed()
-    if (report !== undefined) this.#options.onReport(report)
+    return {
+      fill: async (batch) => {
+        if (members.hasNew) saved = members.save(batch)
+        merger = new Merger(state, batch, derivation, this.#options.yield, report)
+        return await fill(merger, batch)
+      },
+      committed: () => {
+        saved()
+        merger?.committed()
+        if (report !== undefined) this.#options.onReport(report)
+      }
+    }
+  }
+
+  async #run (fill: (merger: Merger, batch: InnerBatch) => Promise<boolean>): Promise<void> {
+    const step = this.#step(fill)
+    let written = false
+    await this.#options.writer.run(async (batch) => (written = await step.fill(batch)), { remote: true })
+    if (written) step.committed()
   }
 
   /** Where a delivery that was cut short can go on, the same object as long as it is the same place. */
@@ -383,15 +394,12 @@ export class Intake implements DeliveryTarget {
     })
     const phase = await ApplyPhase.open(state.engine, record, this.mayDelete(record))
     try {
-      let more = true
-      while (more) {
+      await writer.runSeries(() => this.#step(async (merger, batch) => {
         if (this.#stopped) throw new ReplicationError('The database was closed in an apply phase, which goes on when it is opened', { code: 'REPLICATION_DISCONNECTED' })
-        await this.#run(async (merger, batch) => {
-          more = await phase.step(merger, batch)
-          if (more) batch.putRaw(meta.stage, encodeStageRecord({ ...record, cursor: phase.cursor }))
-          return more
-        })
-      }
+        const more = await phase.step(merger, batch)
+        if (more) batch.putRaw(meta.stage, encodeStageRecord({ ...record, cursor: phase.cursor }))
+        return more
+      }))
       await this.#options.collector.dropAhead(record.collected)
       await this.#run(async (_merger, batch) => {
         this.#learn(batch, record.vector)

@@ -24,6 +24,13 @@ import type { ReplicaState } from './state.ts'
  */
 export type Job = (batch: InnerBatch) => boolean | Promise<boolean>
 
+/** One batch of a series of jobs. */
+export interface Step {
+  /** As a {@link Job}; `false` ends the series. What the batch before it wrote may not be visible yet. */
+  fill (batch: InnerBatch): Promise<boolean>
+  committed (): void
+}
+
 interface Transaction {
   readonly operations: readonly Operation[]
   readonly sync: boolean
@@ -39,6 +46,12 @@ interface QueuedTransaction extends Transaction {
 interface QueuedJob {
   readonly job: Job
   readonly remote: boolean
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+}
+
+interface QueuedSeries {
+  readonly next: () => Step
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
 }
@@ -60,8 +73,9 @@ export class Writer {
   readonly #options: WriterOptions
   /** What has to keep the order in which it was handed in. */
   #ordered: Array<QueuedTransaction | QueuedJob> = []
-  readonly #jobs: QueuedJob[] = []
-  #engineBatch: EngineBatch | undefined
+  readonly #jobs: Array<QueuedJob | QueuedSeries> = []
+  /** Empty ones, to be used again. */
+  #engineBatches: EngineBatch[] = []
   #running = false
   /** While the engine is being opened again: why. */
   #broken: unknown
@@ -99,12 +113,23 @@ export class Writer {
     return this.#enqueue(this.#jobs, job, remote)
   }
 
-  /** The same, after the transactions handed in before it, and before those that come later. */
+  /**
+   * Runs a series of jobs, whose writes all came from peers: each batch is filled while the one before it is written,
+   * unless others wait, who have their turn between.
+   */
+  runSeries (next: () => Step): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#jobs.push({ next, resolve, reject })
+      this.#start()
+    })
+  }
+
+  /** The same as {@link run}, after the transactions handed in before it, and before those that come later. */
   runInOrder (job: Job): Promise<void> {
     return this.#enqueue(this.#ordered, job, false)
   }
 
-  #enqueue (queue: Array<QueuedTransaction | QueuedJob>, job: Job, remote: boolean): Promise<void> {
+  #enqueue (queue: { push (queued: QueuedJob): unknown }, job: Job, remote: boolean): Promise<void> {
     return new Promise((resolve, reject) => {
       queue.push({ job, remote, resolve, reject })
       this.#start()
@@ -123,14 +148,13 @@ export class Writer {
   }
 
   async #drain (): Promise<void> {
-    const { engine, journal, vector } = this.#state
-    while (this.#ordered.length > 0 || this.#jobs.length > 0) {
+    while (this.#othersWait) {
       if (this.#reopening !== undefined) {
         for (const { reject } of this.#ordered) reject(this.#refusal())
         this.#ordered = []
         await this.#reopening
       }
-      if (journal.full) await (journal.taking ?? journal.take(engine, vector)).catch(() => {}) // what hinders it fails the batch too
+      if (this.#state.journal.full) await this.#takeCheckpoint()
       // What a failed batch was to say of who this replica is comes before anything that is written as such.
       if (this.#state.unsaved !== undefined) await this.#runJob({ job: () => true, remote: false, resolve: () => {}, reject: () => {} })
       const head = this.#ordered[0]
@@ -141,9 +165,18 @@ export class Writer {
         await this.#commitGroup(this.#nextGroup())
       }
       const queued = this.#jobs.shift()
-      if (queued !== undefined) await this.#runJob(queued)
+      if (queued !== undefined) await ('job' in queued ? this.#runJob(queued) : this.#runSeries(queued))
     }
     this.#rest()
+  }
+
+  get #othersWait (): boolean {
+    return this.#ordered.length > 0 || this.#jobs.length > 0
+  }
+
+  async #takeCheckpoint (): Promise<void> {
+    const { engine, journal, vector } = this.#state
+    await (journal.taking ?? journal.take(engine, vector)).catch(() => {}) // what hinders it fails the batch too
   }
 
   #rest (): void {
@@ -207,7 +240,7 @@ export class Writer {
     } finally {
       this.#recycle(batch)
       if (alone) {
-        if (this.#ordered.length > 0 || this.#jobs.length > 0) void this.#drain()
+        if (this.#othersWait) void this.#drain()
         else this.#rest()
       }
     }
@@ -225,7 +258,7 @@ export class Writer {
   async #reopen (reopen: () => Promise<void>, batch: InnerBatch): Promise<void> {
     try {
       await reopen()
-      this.#engineBatch = undefined
+      this.#engineBatches = []
       const { engine, journal } = this.#state
       const isThere = await journal.holdsNext(engine)
       this.#broken = undefined
@@ -245,8 +278,7 @@ export class Writer {
   #newBatch (remote: boolean): InnerBatch {
     if (this.#broken !== undefined) throw this.#refusal()
     this.#assertOpen()
-    this.#engineBatch ??= openBatch(this.#state.engine)
-    return new InnerBatch(this.#state, this.#engineBatch, this.#options.recordsUnits(remote))
+    return new InnerBatch(this.#state, this.#engineBatches.pop() ?? openBatch(this.#state.engine), this.#options.recordsUnits(remote))
   }
 
   /** LevelDB's own batch would not ask, and end the process. */
@@ -256,10 +288,11 @@ export class Writer {
 
   /** Empties the engine's batch for the next one, unless its memory is worth giving back. */
   #recycle (batch: InnerBatch | undefined): void {
-    this.#engineBatch?.clear()
-    if (batch === undefined || batch.bytes <= 2 * innerBatchBytesMax) return
-    this.#engineBatch?.close()
-    this.#engineBatch = undefined
+    if (batch === undefined) return
+    const { engineBatch, bytes } = batch
+    engineBatch.clear()
+    if (bytes <= 2 * innerBatchBytesMax) this.#engineBatches.push(engineBatch)
+    else engineBatch.close()
   }
 
   async #runJob ({ job, remote, resolve, reject }: QueuedJob): Promise<void> {
@@ -282,6 +315,50 @@ export class Writer {
       this.#recycle(batch)
     }
     resolve()
+  }
+
+  async #runSeries (series: QueuedSeries): Promise<void> {
+    let batch: InnerBatch | undefined
+    let following: InnerBatch | undefined
+    let filling: Promise<boolean> | undefined
+    let writing = false
+    try {
+      let step = series.next()
+      batch = this.#newBatch(true)
+      filling = step.fill(batch)
+      while (await filling) {
+        if (this.#state.journal.full) await this.#takeCheckpoint()
+        this.#assertOpen()
+        writing = true
+        const written = batch.write()
+        written.catch(() => {}) // thrown where it is awaited
+        const next = this.#othersWait ? undefined : series.next()
+        if (next !== undefined) {
+          following = this.#newBatch(true)
+          filling = next.fill(following)
+          filling.catch(() => {}) // likewise
+        }
+        await written
+        writing = false
+        this.#options.onCommit(batch.committed(), false)
+        step.committed()
+        if (next === undefined) {
+          this.#jobs.push(series)
+          return
+        }
+        this.#recycle(batch)
+        batch = following!
+        following = undefined
+        step = next
+      }
+      series.resolve()
+    } catch (error) {
+      await filling?.catch(() => {})
+      series.reject(writing ? this.#writeFailed(batch!, error) : error)
+    } finally {
+      this.#recycle(batch)
+      this.#recycle(following)
+    }
   }
 }
 

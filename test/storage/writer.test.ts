@@ -7,10 +7,12 @@ import { decodeLogRecord } from '../../lib/codec/log-record.ts'
 import { keyBytesMax, journalSlots, operationBytes, transactionBytesCeiling } from '../../lib/limits.ts'
 import { keyspace, readSequence, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
+import { openState } from '../../lib/storage/opening.ts'
+import { Writer, type Step } from '../../lib/storage/writer.ts'
 import { newDirectory } from '../support/directory.ts'
 import { checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
-import { del, exchange, openReplica, put, type TestReplica } from '../support/store.ts'
+import { del, exchange, openReplica, put, type FaultyMemory, type TestReplica } from '../support/store.ts'
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
@@ -266,6 +268,72 @@ test('a key above what is read back is refused, whatever transactions may hold',
     assert.is((await rejection(commit())).code, 'REPLICATION_TRANSACTION_TOO_LARGE')
   }
   assert.is(replica.store.vector.size, 0)
+})
+
+/** A writer over a memory of its own, what happened in its order, and a series of batches with one key each. */
+async function openWriter (count: number, pause: () => Promise<unknown> = async () => {}): Promise<{ writer: Writer, memory: FaultyMemory, events: string[], keys: () => Promise<string[]>, next: () => Step }> {
+  const { options, memory } = await openReplica()
+  const events: string[] = []
+  const { state } = await openState(options)
+  const writer = new Writer(state, { nowMs: () => 1, recordsUnits: () => false, onCommit: () => {}, reopen: undefined, onReopened: () => {}, onError: () => {} })
+  let number = 0
+  const next = (): Step => {
+    const name = String(++number)
+    return {
+      fill: async (batch) => {
+        events.push(`fill ${name}`)
+        await pause()
+        batch.putRaw(Buffer.from(`\x70${name}`), Buffer.from(name))
+        return Number(name) <= count
+      },
+      committed: () => { events.push(`committed ${name}`) }
+    }
+  }
+  const keys = async (): Promise<string[]> => (await memory.keys({ gte: Buffer.from('\x70'), ...buffers }).all()).map((key) => key.toString().slice(1))
+  return { writer, memory, events, keys, next }
+}
+
+test('a series fills a batch while the one before it is written, and ends with the first that has nothing', async () => {
+  const { writer, memory, events, keys, next } = await openWriter(3)
+  memory.beforeBatch = async () => {
+    events.push('write')
+    await setImmediate()
+    events.push('written')
+  }
+  await writer.runSeries(next)
+  assert.equal(events, ['fill 1', 'write', 'fill 2', 'written', 'committed 1', 'write', 'fill 3', 'written', 'committed 2', 'write', 'fill 4', 'written', 'committed 3'])
+  assert.equal(await keys(), ['1', '2', '3'])
+})
+
+test('who comes while a series is written has his turn when what was filled is written', async () => {
+  const { writer, memory, events, keys, next } = await openWriter(4)
+  let came: Promise<void> | undefined
+  memory.beforeBatch = async () => {
+    await setImmediate()
+    came ??= writer.run((batch) => {
+      events.push('other')
+      batch.putRaw(Buffer.from('\x70other'), Buffer.alloc(0))
+      return true
+    })
+  }
+  await writer.runSeries(next)
+  await came
+  assert.equal(events, ['fill 1', 'fill 2', 'committed 1', 'committed 2', 'other', 'fill 3', 'fill 4', 'committed 3', 'fill 5', 'committed 4'])
+  assert.equal(await keys(), ['1', '2', '3', '4', 'other'])
+})
+
+test('of a series whose write fails nothing is written that comes after it, also if it is being filled still', async () => {
+  const { writer, memory, events, keys, next } = await openWriter(4, setImmediate)
+  memory.beforeBatch = (number) => { if (number === memory.asked - 1 && events.includes('committed 1')) throw new Error('disk full') }
+  assert.is((await rejection(writer.runSeries(next))).message, 'disk full')
+  assert.equal(await keys(), ['1'])
+  memory.revive()
+  await setImmediate()
+  await writer.run((batch) => {
+    batch.putRaw(Buffer.from('\x70other'), Buffer.alloc(0))
+    return true
+  })
+  assert.equal(await keys(), ['1', 'other'])
 })
 
 test.run()
