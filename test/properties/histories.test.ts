@@ -4,7 +4,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import fc from 'fast-check'
-import { timeMaxMs } from '../../lib/core/hlc.ts'
 import { formatLogId, logIdFrom } from '../../lib/core/ids.ts'
 import type { ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
 import type { Operation } from '../../lib/storage/local.ts'
@@ -50,7 +49,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 6, arbitrary: fc.record({ type: fc.constant('acknowledge' as const), replica }) },
   { weight: 3, arbitrary: fc.record({ type: fc.constant('collect' as const), replica }) },
   { weight: 3, arbitrary: fc.constant({ type: 'round' as const }) },
-  { weight: 1, arbitrary: fc.record({ type: fc.constant('clock' as const), replica, byMs: fc.oneof(fc.integer({ min: -1e6, max: 1e6 }), fc.constantFrom(1e13, -1e13)) }) }
+  { weight: 1, arbitrary: fc.record({ type: fc.constant('clock' as const), replica, byMs: fc.integer({ min: -1e6, max: 1e6 }) }) }
 )
 
 const resolvers: Record<string, Resolver> = {
@@ -150,8 +149,7 @@ class History {
           await replica.store.housekeeping.collect()
           return
         case 'clock':
-          // To the end of time at most, which nobody's clock may follow.
-          replica.system.jumpWallClock(Math.min(step.byMs, timeMaxMs - replica.system.nowMs()))
+          replica.system.jumpWallClock(step.byMs)
           return
       }
     }

@@ -118,9 +118,6 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
   'a link that has ended gives its turn away while it is still storing': [
     ['network/link.ts', 'this.#afterDeliveries(() => { this.#owner.releaseTurn(this) })\n    this.#owner.ended', 'this.#owner.releaseTurn(this)\n    this.#owner.ended']
   ],
-  'a stage is applied while units wait that were handed in before': [
-    ['storage/intake.ts', 'await (this.#phase = this.#applyAfterUnits(record))', 'void this.#applyAfterUnits\n    await (this.#phase = this.#applyStage(record))']
-  ],
   'a unit is applied although the one before it has failed': [
     ['storage/intake.ts', "if (!batch.reaches(log, sequence)) throw new ReplicationError('A unit before this one could not be applied', { code: 'REPLICATION_DISCONNECTED' })", 'void [log, sequence]']
   ],
