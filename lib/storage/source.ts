@@ -63,9 +63,9 @@ const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 const pageEntries = 1000
 const pageEntriesAfterJump = 16
 
-interface PageIterator {
-  nextv (size: number): Promise<Array<[Buffer, Buffer]>>
-  seek (target: Buffer): void
+interface PageIterator<Key, Value> {
+  nextv (size: number): Promise<Array<[Key, Value]>>
+  seek (target: Key): void
   close (): Promise<void>
 }
 
@@ -82,7 +82,7 @@ export abstract class SnapshotSource implements Source {
   protected readonly engine: Engine
   protected readonly reading: { snapshot: Snapshot, fillCache: boolean, keyEncoding: 'buffer', valueEncoding: 'buffer', highWaterMarkBytes: number }
   readonly #snapshot: Snapshot
-  readonly #pages: Pages[] = []
+  readonly #pages: Array<{ close (): Promise<void> }> = []
   readonly #writer = new ByteWriter(chunkBytes * 2)
   #packed = 0
   #log = '' as LogId
@@ -123,8 +123,9 @@ export abstract class SnapshotSource implements Source {
     await this.#snapshot.close()
   }
 
-  protected iterate (range: object): Pages {
-    const pages = new Pages(this.engine.iterator<Buffer, Buffer>({ ...range, ...this.reading }))
+  /** @param encodings instead of those of {@link reading} */
+  protected iterate<Key = Buffer, Value = Buffer> (range: object, encodings: object = {}): Pages<Key, Value> {
+    const pages = new Pages(this.engine.iterator({ ...range, ...this.reading, ...encodings } as object) as unknown as PageIterator<Key, Value>)
     this.#pages.push(pages)
     return pages
   }
@@ -149,9 +150,11 @@ export abstract class SnapshotSource implements Source {
   }
 
   /** Packs a key that has one version; `value` if the receiver lacks it, and it is a put. `key` is in some keyspace. */
-  protected packSingle (key: Buffer, record: Buffer, value: Buffer | undefined): void {
+  protected packSingle (key: Buffer | string, record: Buffer, value: Buffer | string | undefined): void {
     this.#packed++
-    this.#writer.varint(key.length - 1).part(key, 1, key.length).raw(record)
+    if (typeof key === 'string') this.#writer.text(key.slice(1))
+    else this.#writer.varint(key.length - 1).part(key, 1, key.length)
+    this.#writer.raw(record)
     if (record[1] === 1) writeValue(this.#writer, value)
   }
 
@@ -168,15 +171,15 @@ export abstract class SnapshotSource implements Source {
 }
 
 /** An iterator, read many entries at a time and one page ahead, with a look at the next one. */
-export class Pages {
-  readonly #iterator: PageIterator
-  #page: Array<[Buffer, Buffer]> = []
-  #ahead: Promise<Array<[Buffer, Buffer]>> | undefined
+export class Pages<Key = Buffer, Value = Buffer> {
+  readonly #iterator: PageIterator<Key, Value>
+  #page: Array<[Key, Value]> = []
+  #ahead: Promise<Array<[Key, Value]>> | undefined
   #size = pageEntries
   #index = 0
   #ended = false
 
-  constructor (iterator: PageIterator) {
+  constructor (iterator: PageIterator<Key, Value>) {
     this.#iterator = iterator
   }
 
@@ -193,7 +196,7 @@ export class Pages {
   }
 
   /** The next entry, after {@link fill}; undefined at the end. */
-  get head (): [Buffer, Buffer] | undefined {
+  get head (): [Key, Value] | undefined {
     return this.#page[this.#index]
   }
 
@@ -211,7 +214,7 @@ export class Pages {
   }
 
   /** Goes to the first entry at or after a key, from which on only a few may be wanted. */
-  async jump (key: Buffer): Promise<void> {
+  async jump (key: Key): Promise<void> {
     await this.#ahead
     this.#ahead = undefined
     this.#iterator.seek(key)

@@ -34,6 +34,7 @@ import { ScanSource } from './scan-source.ts'
 import { openState, type Opening } from './opening.ts'
 import { Repair } from './repair.ts'
 import { mayResume, ResumedSource } from './resumed-source.ts'
+import { TextSource } from './text-source.ts'
 import type { Source } from './source.ts'
 import type { ReplicaState } from './state.ts'
 import { Told } from './told.ts'
@@ -266,7 +267,8 @@ export class Store {
       const fenced = !base.dominates(this.#state.collected)
       const most = missing * scanWorth > this.#state.tally.liveMax
       const resumes = resume !== undefined && mayResume(resume, vector, options.collected) && !(fenced && resume.kind === 'catch-up')
-      source = resumes ? new ResumedSource(resume, options, most) : fenced ? new ScanSource('transfer', options) : most ? new ScanSource('catch-up', options) : new LogSource(options)
+      const Scan = base.size === 0 ? TextSource : ScanSource
+      source = resumes ? new ResumedSource(resume, options, most) : fenced ? new Scan('transfer', options) : most ? new Scan('catch-up', options) : new LogSource(options)
       return false
     })
     return source!
