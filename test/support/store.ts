@@ -20,6 +20,7 @@ import { LogSource } from '../../lib/storage/log-source.ts'
 import { ScanSource } from '../../lib/storage/scan-source.ts'
 import type { Source } from '../../lib/storage/source.ts'
 import { Store, type StoreOptions } from '../../lib/storage/store.ts'
+import type { Unit } from '../../lib/storage/unit.ts'
 import type { Version } from '../../lib/types.ts'
 import { VirtualSystem } from './virtual-system.ts'
 
@@ -289,9 +290,13 @@ export class LiveStream {
 
   /** Takes all units that are there from the feed, and hands them to the receiver; `'lost'` if it fell behind. */
   send (): Promise<void[]> | 'lost' {
-    const applied: Array<Promise<void>> = []
-    for (let unit = this.#from.store.feed.at(this.#number); unit !== undefined; unit = this.#from.store.feed.at(this.#number)) {
+    const units: Array<Unit & { body: Buffer }> = []
+    for (let unit = this.#from.store.feed.at(this.#number); unit !== undefined; unit = this.#from.store.feed.at(this.#number + units.length)) {
       if (unit === 'lost' || unit.body === undefined) return 'lost'
+      units.push(unit as Unit & { body: Buffer })
+    }
+    const applied: Array<Promise<void>> = []
+    for (const unit of units) {
       const before = [...this.#before]
       this.#number++
       this.#before.join(unit.changes)
