@@ -86,12 +86,15 @@ export class LogSource extends SnapshotSource {
   async #read (): Promise<void> {
     const keys = this.#keys!.slice(this.#index, this.#index + this.#keysAtOnce).map((key) => inKeyspace(keyspace.version, Buffer.from(key, 'latin1')))
     this.#index += keys.length
-    const records = await this.engine.getMany(keys, this.reading) as Array<Buffer | undefined>
-    const due: Array<[key: Buffer, record: Buffer]> = []
-    for (const [index, record] of records.entries()) if (record !== undefined && this.isDue(record)) due.push([keys[index]!, record])
-    const values = await this.engine.getMany(due.map(([key]) => inKeyspace(keyspace.data, key.subarray(1))), this.reading) as Array<Buffer | undefined>
-    this.#due = due.map(([key, record], index) => ({ key, record, value: values[index] }))
-    const bytes = values.reduce((sum, value) => sum + (value?.length ?? 0), 1)
+    // Together, though a value may not be needed: a call to LevelDB's threads takes longer than a look-up.
+    const stored = await this.engine.getMany([...keys, ...keys.map((key) => inKeyspace(keyspace.data, key.subarray(1)))], this.reading) as Array<Buffer | undefined>
+    let bytes = 1
+    for (const [index, key] of keys.entries()) {
+      const record = stored[index]
+      const value = stored[keys.length + index]
+      bytes += value?.length ?? 0
+      if (record !== undefined && this.isDue(record)) this.#due.push({ key, record, value })
+    }
     this.#keysAtOnce = Math.max(1, Math.min(keysAtOnceMax, this.#keysAtOnce * 8, Math.floor(chunkBytes * keys.length / bytes)))
   }
 }
