@@ -2,7 +2,8 @@
  * An empty replica gets everything from a full one in another process.
  *
  * Timed from the moment the second is made until it has all; both processes are new in each round, so that their
- * peaks of memory are of this transfer.
+ * peaks of memory are of this transfer. Beside it, in each round, a warm process writes the same to a bare classic-level in
+ * batches.
  */
 import type { Measurement } from './figures.ts'
 import type { Options } from './options.ts'
@@ -16,9 +17,18 @@ export async function firstSync ({ rounds, entries, encoding, directory }: Optio
     await writer!.call('load', { from: 0, count: entries })
   })
   const samples = { rate: [] as number[], wire: [] as number[], sender: [] as number[], senderOwn: [] as number[], receiver: [] as number[], receiverOwn: [] as number[] }
+  const bare: number[] = []
   let counted = 0
   let compared = 0
   for (let round = 0; round < rounds; round++) {
+    await withWorkers(1, async (writer) => {
+      for (const isWarm of [false, true]) {
+        await writer!.call('open', { engine: 'classic', directory: directories.next(), encoding })
+        const { ms } = await writer!.call('time', { operation: 'batch', from: 0, count: entries })
+        if (isWarm) bare.push(entries / ms * 1000)
+        await writer!.call('close')
+      }
+    })
     await withWorkers(2, async (sender, receiver) => {
       const address = await sender!.call('open', { engine: 'replicated', directory: full, encoding, port: 0 })
       await sender!.call('watchMemory')
@@ -38,7 +48,7 @@ export async function firstSync ({ rounds, entries, encoding, directory }: Optio
   directories.clear()
   const checked = { entries: counted, samples: compared }
   return [
-    { name: 'rate', unit: 'entries/s', samples: samples.rate, checked },
+    { name: 'rate', unit: 'entries/s', samples: samples.rate, against: { name: 'classic-level, batch', samples: bare }, checked },
     { name: 'wire', unit: 'bytes/entry', samples: samples.wire, checked },
     { name: 'peak memory of sender', unit: 'MB', samples: samples.sender, checked },
     { name: 'peak memory of sender, mapped files aside', unit: 'MB', samples: samples.senderOwn, checked },
