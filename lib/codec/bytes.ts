@@ -198,11 +198,6 @@ export class ByteReader {
     return this.#buffer.subarray(offset, offset + length)
   }
 
-  /** What has been read since an offset. */
-  since (offset: number): Buffer {
-    return this.#buffer.subarray(offset, this.#offset)
-  }
-
   bytes (max: number): Buffer {
     const length = this.varint()
     if (length > max) throw malformed(`${length} bytes where at most ${max} are allowed`)

@@ -15,8 +15,6 @@ export interface Entry {
   readonly siblings: SiblingSet
   /** Parallel to `siblings`: the value of a put, if it is here. */
   readonly values: ReadonlyArray<Uint8Array | undefined>
-  /** Everything but the key, as it was read. */
-  readonly body?: Buffer
 }
 
 export function writeEntry (writer: ByteWriter, entry: Entry): void {
@@ -43,11 +41,7 @@ export function writeValue (writer: ByteWriter, value: Uint8Array | string | und
 }
 
 export function readEntry (reader: ByteReader): Entry {
-  return readEntryBody(reader, reader.bytes(keyBytesMax))
-}
-
-export function readEntryBody (reader: ByteReader, key: Buffer): Entry {
-  const start = reader.offset
+  const key = reader.bytes(keyBytesMax)
   const siblings = readSiblings(reader)
   const values = new Array<Buffer | undefined>(siblings.length)
   for (let index = 0; index < siblings.length; index++) {
@@ -56,7 +50,7 @@ export function readEntryBody (reader: ByteReader, key: Buffer): Entry {
     const length = reader.varint()
     if (length > 0) values[index] = reader.raw(length - 1)
   }
-  return { key, siblings, values, body: reader.since(start) }
+  return { key, siblings, values }
 }
 
 /** Entries that are decoded as they are asked for: too many for one turn of the event loop. */

@@ -6,7 +6,7 @@ import * as assert from 'uvu/assert'
 import fc from 'fast-check'
 import { readAdvances, writeAdvances } from '../../lib/codec/advances.ts'
 import { ByteReader, ByteWriter } from '../../lib/codec/bytes.ts'
-import { decodeEntries, readEntryBody, writeEntry, type Entry } from '../../lib/codec/entry.ts'
+import { decodeEntries, writeEntry, type Entry } from '../../lib/codec/entry.ts'
 import { decodeLogRecord, encodeLogRecord } from '../../lib/codec/log-record.ts'
 import { decodeData, decodeFrame, encodeControl, encodeData, nextFragment, protocolVersion, type ControlMessage, type DataMessage, type ResumePoint } from '../../lib/codec/message.ts'
 import { encodeUnit } from '../support/units.ts'
@@ -102,9 +102,7 @@ test('sibling sets, vectors, entries and log records are read as they were writt
     writeAdvances(writer, vector)
     assert.equal(readAdvances(new ByteReader(writer.take())), vector)
     for (const each of entries) writeEntry(writer, each)
-    const decoded = decodeEntries(writer.take())
-    assert.equal(decoded.map(plain), entries.map(plain))
-    for (const { key, body } of decoded) assert.equal(plain(readEntryBody(new ByteReader(body!), key)), plain(decoded.find((each) => each.key === key)!))
+    assert.equal(decodeEntries(writer.take()).map(plain), entries.map(plain))
     if (entries.length === 0) return
     const record = { hlc: time, operations: entries.map(({ key }, index) => ({ sequence: 7 + index * 200, type: index % 3 === 0 ? 'del' as const : 'put' as const, key })) }
     assert.equal(decodeLogRecord(7, encodeLogRecord(record)), record)
