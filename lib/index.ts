@@ -47,7 +47,7 @@ export class ReplicatedLevel<K = string, V = string> extends ReplicatedLevelBase
 export type { AdoptOptions } from './adopt.ts'
 export { ReplicationError, type ReplicationErrorCode } from './errors.ts'
 export type { CertificateOptions, DiscoveryOptions, PeerSet, PeersOption, ReplicatedLevelOptions, ReplicationOptions } from './options.ts'
-export type { KeyRange, Replication, ReplicationStatus } from './replication.ts'
+export type { KeyRange, MemberStatus, Replication, ReplicationStatus } from './replication.ts'
 export type { PeerStatus } from './network/peer-status.ts'
 export type { Duplex } from './network/transport.ts'
 export type { Address, DelVersion, PutVersion, Resolution, Resolver, Version } from './types.ts'

@@ -5,11 +5,11 @@ import type { Advance } from '../core/version-vector.ts'
 import { logsMax } from '../limits.ts'
 import { malformed, type ByteReader, type ByteWriter } from './bytes.ts'
 
-export function writeAdvance (writer: ByteWriter, { log, sequence, hlc }: Advance): void {
+function writeAdvance (writer: ByteWriter, { log, sequence, hlc }: Advance): void {
   writer.logId(log).hlc(hlc).varint(sequence)
 }
 
-export function readAdvance (reader: ByteReader): Advance {
+function readAdvance (reader: ByteReader): Advance {
   const log = reader.logId()
   const hlc = reader.hlc()
   const sequence = reader.varint()

@@ -8,7 +8,7 @@
 import { ReplicationError } from '../errors.ts'
 import type { Address } from '../types.ts'
 
-export const defaultPort = 9000
+const defaultPort = 9000
 
 const hostCharactersMax = 253
 const ipv4 = /^(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}$/
