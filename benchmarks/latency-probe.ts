@@ -22,9 +22,9 @@ export interface Arrivals {
 
 export function watchArrivals (replica: Replica): Arrivals {
   const seen: Array<[Uint8Array, number]> = []
-  replica.on('replicate' as 'write', (operations: unknown) => {
+  replica.on('replicate', (versions) => {
     const now = nowMs()
-    for (const { keyBytes } of operations as Array<{ keyBytes: Uint8Array }>) seen.push([keyBytes, now])
+    for (const { keyBytes } of versions) seen.push([keyBytes, now])
   })
   return {
     async take (count) {

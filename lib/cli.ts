@@ -10,9 +10,8 @@ import { readFileSync } from 'node:fs'
 import { createInterface, type Interface } from 'node:readline'
 import { parseArgs } from 'node:util'
 import { CommandError, commands, runCommand, type Progress } from './cli-commands.ts'
-import type { ReplicationError } from './index.ts'
 import { formatAddress } from './network/addresses.ts'
-import { ReplicatedLevel, type Address, type ReplicatedLevelOptions } from './index.ts'
+import { ReplicatedLevel, type ReplicatedLevelOptions } from './index.ts'
 
 const usage = `usage: replicated-level <directory> [--group g] [--host h] [--port n] [--peer host:port ...]
                         [--secret-file f] [--no-discovery] [--insecure] [--json]
@@ -118,13 +117,12 @@ function leave (text: string): never {
 
 /** Tells what replication does, as it happens. */
 function announce (db: ReplicatedLevel, screen: Screen): void {
-  const events = db as unknown as NodeJS.EventEmitter
   const place = (host: string, port: number): string => port === 0 ? host : formatAddress({ host, port })
-  events.on('listening', (address: Address) => { screen.notice(`listening on ${place(address.host, address.port)}`, { event: 'listening', ...address }) })
-  events.on('connect', (host: string, port: number) => { screen.notice(`connected with ${place(host, port)}`, { event: 'connect', host, port }) })
-  events.on('connection', (host: string, port: number) => { screen.notice(`connection from ${place(host, port)}`, { event: 'connection', host, port }) })
-  events.on('disconnect', (host: string, port: number, error?: Error) => { screen.notice(`disconnected from ${place(host, port)}${error === undefined ? '' : `: ${error.message}`}`, { event: 'disconnect', host, port, error: error?.message }) })
-  events.on('error', (error: ReplicationError) => { screen.notice(`${error.code}: ${error.message}`, { event: 'error', code: error.code, message: error.message }) })
+  db.on('listening', (address) => { screen.notice(`listening on ${place(address.host, address.port)}`, { event: 'listening', ...address }) })
+  db.on('connect', (host, port) => { screen.notice(`connected with ${place(host, port)}`, { event: 'connect', host, port }) })
+  db.on('connection', (host, port) => { screen.notice(`connection from ${place(host, port)}`, { event: 'connection', host, port }) })
+  db.on('disconnect', (host, port, error) => { screen.notice(`disconnected from ${place(host, port)}${error === undefined ? '' : `: ${error.message}`}`, { event: 'disconnect', host, port, error: error?.message }) })
+  db.on('error', (error) => { screen.notice(`${error.code}: ${error.message}`, { event: 'error', code: error.code, message: error.message }) })
 }
 
 /** Runs the commands of standard input; returns whether all of them succeeded. */

@@ -45,6 +45,7 @@ export class ReplicatedLevel<K = string, V = string> extends ReplicatedLevelBase
 }
 
 export type { AdoptOptions } from './adopt.ts'
+export type { ReplicationEvents } from './replicated-level.ts'
 export { ReplicationError, type ReplicationErrorCode } from './errors.ts'
 export type { CertificateOptions, DiscoveryOptions, PeerSet, PeersOption, ReplicatedLevelOptions, ReplicationOptions } from './options.ts'
 export type { KeyRange, MemberStatus, Replication, ReplicationStatus } from './replication.ts'

@@ -9,6 +9,7 @@ import { ClassicLevel, type StartEndOptions } from 'classic-level'
 import { bytesEncodings } from './encodings.ts'
 import { ReplicationError, toReplicationError } from './errors.ts'
 import { completeOptions, type CompleteOptions, type ReplicatedLevelOptions } from './options.ts'
+import type { PeerStatus } from './network/peer-status.ts'
 import { Replicator } from './network/replicator.ts'
 import { deriveGroupKeys } from './network/secret.ts'
 import type { Discovery } from './network/discovery.ts'
@@ -26,7 +27,7 @@ import type { Operation } from './storage/local.ts'
 import type { MergeReport } from './storage/merge.ts'
 import { DataSnapshot, inSnapshot, readAt, type ReadOptions } from './storage/snapshot.ts'
 import { Store } from './storage/store.ts'
-import type { System } from './types.ts'
+import type { Address, System, Version } from './types.ts'
 
 /** What classic-level does behind abstract-level's public methods, which have normalised the options already. */
 interface PrivateLevel extends IteratorSource {
@@ -58,6 +59,35 @@ export interface Surroundings {
 
 /** abstract-level's class, with the types of classic-level's methods: this database takes the same options. */
 const LevelBase = AbstractLevel as unknown as new <K, V> (manifest: object, options?: object) => ClassicLevel<K, V>
+
+/** What listeners are given, beside abstract-level's events. */
+export interface ReplicationEvents<K = string, V = string> {
+  /** It listens there. */
+  listening: [address: Address]
+  /** A link that was dialled from here is greeted. */
+  connect: [host: string, port: number]
+  /** A link that was dialled from there is greeted. */
+  connection: [host: string, port: number]
+  /** A link that was greeted has ended; without an error when the database is closed. */
+  disconnect: [host: string, port: number, error: ReplicationError | undefined]
+  /** This replica has all that the peer had when it connected. */
+  sync: [peer: PeerStatus]
+  /** Writes of others have become visible here. */
+  replicate: [versions: Array<Version<K, V>>]
+  /** A key has got concurrent versions. */
+  conflict: [conflict: { key: K, versions: Array<Version<K, V>> }]
+  /** Something in the background failed; emitted only if somebody listens. */
+  error: [error: ReplicationError]
+}
+
+export interface ReplicatedLevelBase<K = string, V = string> {
+  on<Event extends keyof ReplicationEvents>(event: Event, listener: (...args: ReplicationEvents<K, V>[Event]) => void): this
+  on(event: string | symbol, listener: (...args: any[]) => void): this
+  once<Event extends keyof ReplicationEvents>(event: Event, listener: (...args: ReplicationEvents<K, V>[Event]) => void): this
+  once(event: string | symbol, listener: (...args: any[]) => void): this
+  off<Event extends keyof ReplicationEvents>(event: Event, listener: (...args: ReplicationEvents<K, V>[Event]) => void): this
+  off(event: string | symbol, listener: (...args: any[]) => void): this
+}
 
 export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V> {
   /** Replication: peers, versions, conflicts, status. */

@@ -20,8 +20,8 @@ export const replicatedLevel: PeerKind = {
       keys: () => database.keys(),
       known: () => operationsKnown(database),
       onChange (listener) {
-        database.on('replicate' as 'write', (versions: unknown) => {
-          for (const { key } of versions as Array<{ key: string }>) listener(key)
+        database.on('replicate', (versions) => {
+          for (const { key } of versions) listener(key as string)
         })
       },
       invitation: () => database.replication.address,
