@@ -6,20 +6,20 @@
  * jumped over in data.
  */
 import { inKeyspace, keyspace, wholeKeyspace, type Keyspace } from './keyspaces.ts'
-import { SnapshotSource, type Pages, type SourceOptions } from './source.ts'
+import { SnapshotSource, Values, type Pages, type SourceOptions } from './source.ts'
 
 /** So many keys passed over are worth a jump. */
 const jumpMin = 256
 
 export class ScanSource extends SnapshotSource {
   readonly #versions: Pages
-  readonly #data: Pages
+  readonly #values: Values<Buffer, Buffer>
   #passedOver = 0
 
   constructor (kind: 'catch-up' | 'transfer', options: SourceOptions) {
     super(kind, options)
     this.#versions = this.iterate(rangeOf(keyspace.version, options))
-    this.#data = this.iterate(rangeOf(keyspace.data, options))
+    this.#values = new Values(this.iterate(rangeOf(keyspace.data, options)), compareKeys)
   }
 
   protected async pack (): Promise<boolean> {
@@ -33,31 +33,15 @@ export class ScanSource extends SnapshotSource {
       if (!isDue && this.kind === 'catch-up') this.#passedOver++
       else if (record[0] !== 1) await this.packSiblings(key, record)
       else if (!isDue || record[1] === 0) this.packSingle(key, record, undefined)
-      else this.packSingle(key, record, this.#valueInPage(key) ?? await this.#valueAt(key))
+      else this.packSingle(key, record, this.#values.inPage(key) ?? await this.#valueAt(key))
     }
     return true
   }
 
   async #valueAt (key: Buffer): Promise<Buffer> {
-    if (this.#passedOver >= jumpMin) await this.#data.jump(inKeyspace(keyspace.data, key.subarray(1)))
+    if (this.#passedOver >= jumpMin) await this.#values.jump(inKeyspace(keyspace.data, key.subarray(1)))
     this.#passedOver = 0
-    while (!this.#data.ended) {
-      await this.#data.fill()
-      const value = this.#valueInPage(key)
-      if (value !== undefined) return value
-    }
-    throw new Error(`The value of key ${key.toString('hex', 1)} is missing`)
-  }
-
-  /** Passes over what is before the key; undefined if the page ends before it. */
-  #valueInPage (key: Buffer): Buffer | undefined {
-    for (let head = this.#data.head; head !== undefined; head = this.#data.head) {
-      const order = compareKeys(head[0], key)
-      if (order > 0) throw new Error(`The value of key ${key.toString('hex', 1)} is missing`)
-      this.#data.shift()
-      if (order === 0) return head[1]
-    }
-    return undefined
+    return await this.#values.at(key)
   }
 }
 

@@ -228,3 +228,50 @@ export class Pages<Key = Buffer, Value = Buffer> {
     await this.#iterator.close()
   }
 }
+
+/** The values beside the versions of a scan, both in key order: keys are asked for in that order, and some are passed over. */
+export class Values<Key extends Buffer | string, Value> {
+  readonly #pages: Pages<Key, Value>
+  readonly #compare: (a: Key, b: Key) => number
+
+  /** @param compare keys of two keyspaces, by the bytes of the user's key */
+  constructor (pages: Pages<Key, Value>, compare: (a: Key, b: Key) => number) {
+    this.#pages = pages
+    this.#compare = compare
+  }
+
+  /**
+   * The value of a key; undefined if what has been read ends before it.
+   *
+   * @throws Error if it is missing
+   */
+  inPage (key: Key): Value | undefined {
+    for (let head = this.#pages.head; head !== undefined; head = this.#pages.head) {
+      const order = this.#compare(head[0], key)
+      if (order > 0) throw missing(key)
+      this.#pages.shift()
+      if (order === 0) return head[1]
+    }
+    return undefined
+  }
+
+  /** Reads on up to a key. */
+  async at (key: Key): Promise<Value> {
+    while (!this.#pages.ended) {
+      await this.#pages.fill()
+      const value = this.inPage(key)
+      if (value !== undefined) return value
+    }
+    throw missing(key)
+  }
+
+  /** Goes to a key, where many before it have been passed over. */
+  async jump (key: Key): Promise<void> {
+    await this.#pages.jump(key)
+  }
+}
+
+/** @param key in some keyspace */
+function missing (key: Buffer | string): Error {
+  return new Error(`The value of key ${Buffer.from(key as string).toString('hex', 1)} is missing`)
+}

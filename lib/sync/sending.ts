@@ -15,7 +15,7 @@ import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core
 import { ReplicationError } from '../errors.ts'
 import { chunkBytes, messageBytesMax, transferStallMs } from '../limits.ts'
 import type { Conversation } from './conversation.ts'
-import type { SessionEvent } from './events.ts'
+import type { LocalUnit, SessionEvent } from './events.ts'
 import { Outbox } from './outbox.ts'
 
 export type SendingState = 'silent' | 'opening' | 'sending' | 'stalled' | 'live'
@@ -142,10 +142,9 @@ export class Sending {
     this.#state = 'live'
   }
 
-  #readFeed (): void {
-    const { local, operations, peer, peerKnows } = this.#conversation
-    const unit = local.unitAt(this.#feedNumber)
-    if (unit === undefined) return
+  /** Sends the next unit of the feed, or passes it over. */
+  #passOn (unit: LocalUnit | 'lost'): void {
+    const { operations, peer, peerKnows } = this.#conversation
     if (unit === 'lost') return this.#sayAgain()
     const { changes, collected, body } = unit
     // A unit of several logs may be the peer's own in part, in part known to it, and in part come to it from their authors.
@@ -227,11 +226,12 @@ export class Sending {
     }
     if (this.#state !== 'live') return false
     const news = this.#news
+    const unit = this.#conversation.local.unitAt(this.#feedNumber)
     if (news.length > 0) {
       this.#news = []
       this.#pushUnit([], news, encodeUnitBody([], news))
-    } else if (this.#feedNumber < this.#conversation.local.feedEnd) {
-      this.#readFeed()
+    } else if (unit !== undefined) {
+      this.#passOn(unit)
     } else if (this.#acknowledgeWanted) {
       this.#acknowledgeWanted = false
       this.#advance(true)

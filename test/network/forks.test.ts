@@ -3,8 +3,8 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { Replicator } from '../../lib/network/replicator.ts'
 import { MemoryNetwork } from '../support/memory-transport.ts'
+import { makeReplicator } from '../support/replicator.ts'
 import { snapshotOf } from '../support/snapshot.ts'
 import { openReplica, pull, type TestReplica } from '../support/store.ts'
 import { VirtualSystem } from '../support/virtual-system.ts'
@@ -16,23 +16,12 @@ interface Running {
 
 async function run (system: VirtualSystem, network: MemoryNetwork, host: string, replica: TestReplica, peers: string[]): Promise<Running> {
   const codes: string[] = []
-  const replicator = new Replicator({
+  const replicator = makeReplicator({
     system,
     store: replica.store,
     transport: network.transport(host),
-    protection: undefined,
-    announcementKey: undefined,
-    finder: undefined,
-    discovery: { bonjour: false, exchange: false, interfaces: undefined, port: 5353, machineOnly: true },
-    group: 'shop',
     host,
-    port: 9000,
-    portIsPreference: false,
     peers,
-    resolverVersion: '',
-    transactionBytesMax: 1024 * 1024,
-    initialSyncMs: 0,
-    emit: () => {},
     onError: ({ code }) => { codes.push(code) }
   })
   await replicator.open()

@@ -9,9 +9,9 @@ import { decodeFrame, encodeControl, type Frame } from '../../lib/codec/message.
 import { logIdFrom } from '../../lib/core/ids.ts'
 import { ReplicationError } from '../../lib/errors.ts'
 import { acknowledgeDelayMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, linksMax, linksPerHostMax, logsMax, logsOfOthersMax, logsWarned, membersMax, membersPerMessageMax, outputStallMs, strangersMax, strangersPerHostMax } from '../../lib/limits.ts'
-import { Replicator } from '../../lib/network/replicator.ts'
 import { helloFrame } from '../support/hostile-peer.ts'
 import { MemoryNetwork } from '../support/memory-transport.ts'
+import { makeReplicator } from '../support/replicator.ts'
 import { openReplica } from '../support/store.ts'
 import { VirtualSystem } from '../support/virtual-system.ts'
 
@@ -27,23 +27,12 @@ async function setUp () {
   const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 1) } })
   const replica = await openReplica({ system })
   const errors: ReplicationError[] = []
-  const replicator = new Replicator({
+  const replicator = makeReplicator({
     system,
     store: replica.store,
     transport: network.transport('h'),
-    protection: undefined,
-    announcementKey: undefined,
-    finder: undefined,
-    discovery: { bonjour: false, exchange: false, interfaces: undefined, port: 5353, machineOnly: false },
     group: 'default',
     host: 'h',
-    port: 9000,
-    portIsPreference: false,
-    peers: [],
-    resolverVersion: '',
-    transactionBytesMax: 1024 * 1024,
-    initialSyncMs: 0,
-    emit: () => {},
     onError: (error) => { errors.push(error) }
   })
   await replicator.open()

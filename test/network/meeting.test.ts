@@ -5,10 +5,11 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { backOffMaxMs } from '../../lib/limits.ts'
-import { Replicator } from '../../lib/network/replicator.ts'
+import type { Replicator } from '../../lib/network/replicator.ts'
 import type { Transport } from '../../lib/network/transport.ts'
 import { MemoryDiscovery } from '../support/memory-discovery.ts'
 import { MemoryNetwork } from '../support/memory-transport.ts'
+import { makeReplicator } from '../support/replicator.ts'
 import { seed } from '../support/seed.ts'
 import { openReplica } from '../support/store.ts'
 import { VirtualSystem } from '../support/virtual-system.ts'
@@ -36,23 +37,14 @@ async function setUp ({ bonjour = true, exchange = true, peers = (_index: number
       }
     }
     const { store } = await openReplica({ system })
-    context.replicators.push(new Replicator({
+    context.replicators.push(makeReplicator({
       system,
       store,
       transport,
-      protection: undefined,
-      announcementKey: undefined,
       finder,
       discovery: { bonjour, exchange, interfaces: undefined, port: 5353, machineOnly: false },
-      group: 'shop',
       host: `h${index}`,
-      port: 9000,
-      portIsPreference: false,
       peers: peers(index),
-      resolverVersion: '',
-      transactionBytesMax: 1024 * 1024,
-      initialSyncMs: 0,
-      emit: () => {},
       onError: (error) => { if (error.code !== 'REPLICATION_PEER_SILENT') throw error }
     }))
   }

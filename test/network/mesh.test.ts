@@ -3,8 +3,8 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { Replicator } from '../../lib/network/replicator.ts'
 import { MemoryNetwork } from '../support/memory-transport.ts'
+import { makeReplicator } from '../support/replicator.ts'
 import { openReplica, type TestReplica } from '../support/store.ts'
 import { VirtualSystem } from '../support/virtual-system.ts'
 
@@ -14,23 +14,12 @@ test('what every linked replica has been sent, the feed lets go', async () => {
   const replicas: TestReplica[] = []
   for (const host of ['a', 'b', 'c']) {
     const replica: TestReplica = await openReplica({ system, onCommit: () => { replicator.mesh.changed() } })
-    const replicator = new Replicator({
+    const replicator = makeReplicator({
       system,
       store: replica.store,
       transport: network.transport(host),
-      protection: undefined,
-      announcementKey: undefined,
-      finder: undefined,
-      discovery: { bonjour: false, exchange: false, interfaces: undefined, port: 5353, machineOnly: true },
-      group: 'shop',
       host,
-      port: 9000,
-      portIsPreference: false,
       peers: replicas.map((_, index) => `${'abc'[index]}:9000`),
-      resolverVersion: '',
-      transactionBytesMax: 1024 * 1024,
-      initialSyncMs: 0,
-      emit: () => {},
       onError: (error) => { throw error }
     })
     await replicator.open()
