@@ -64,6 +64,9 @@ export const operationBytes = 256
 /** What a unit may add to its values: keys, sibling sets, vectors. */
 const unitOverheadFactor = 2
 
+/** Concurrent transactions are committed so many bytes at a time (as counted with {@link operationBytes}): the next ones are encoded while these are written. */
+export const groupBytes = 64 * 1024
+
 /** One inner batch takes transactions and remote units until it holds so many bytes. */
 export const innerBatchBytesMax = 4 * MiB
 

@@ -1,8 +1,9 @@
 /**
  * The one writer: every change of the store goes through here, one inner batch at a time.
  *
- * While a batch is in flight, later transactions collect and go out together (group commit), so that the order of
- * sequences is the order of commits and the vector never passes what is not committed. Remote units and internal
+ * While a batch is in flight, later transactions collect and go out together (group commit); of many, the next batch is
+ * filled meanwhile. One batch is in flight at a time, so that the order of sequences is the order of commits and the
+ * vector never passes what is not committed. Remote units and internal
  * jobs take turns with local transactions. A failed batch rejects what was in it; its sequences are not used
  * again. Nothing is written after it before the engine has been opened again, and it is known whether it is there.
  *
@@ -10,12 +11,13 @@
  * SIGMOD 1984.
  */
 import { ReplicationError } from '../errors.ts'
-import { innerBatchBytesMax, keyBytesMax, operationBytes } from '../limits.ts'
+import { groupBytes, innerBatchBytesMax, keyBytesMax, operationBytes } from '../limits.ts'
 import { openBatch, type EngineBatch } from './engine.ts'
+import { Fifo } from './fifo.ts'
 import { InnerBatch } from './inner-batch.ts'
 import type { Unit } from './unit.ts'
 import type { ErrorListener } from '../types.ts'
-import { addTransaction, newGroup, type Operation } from './local.ts'
+import { addTransaction, newGroup, type LocalGroup, type Operation } from './local.ts'
 import type { ReplicaState } from './state.ts'
 
 /**
@@ -41,6 +43,12 @@ interface QueuedTransaction extends Transaction {
   readonly bytes: number
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
+}
+
+/** A batch with what a group of transactions writes. */
+interface FilledBatch {
+  readonly batch: InnerBatch
+  readonly settled: LocalGroup['settled']
 }
 
 interface QueuedJob {
@@ -72,7 +80,7 @@ export class Writer {
   readonly #state: ReplicaState
   readonly #options: WriterOptions
   /** What has to keep the order in which it was handed in. */
-  #ordered: Array<QueuedTransaction | QueuedJob> = []
+  #ordered = new Fifo<QueuedTransaction | QueuedJob>()
   readonly #jobs: Array<QueuedJob | QueuedSeries> = []
   /** Empty ones, to be used again. */
   #engineBatches: EngineBatch[] = []
@@ -96,7 +104,7 @@ export class Writer {
     if (this.#broken !== undefined) return Promise.reject(this.#refusal())
     if (!this.#running && !this.#state.journal.full && this.#state.unsaved === undefined) {
       this.#running = true
-      return this.#commit([{ operations, sync }], true)
+      return this.#commit([{ operations, sync }])
     }
     return new Promise((resolve, reject) => {
       this.#ordered.push({ operations: operations.map(copyOperation), sync, bytes, resolve, reject })
@@ -150,19 +158,18 @@ export class Writer {
   async #drain (): Promise<void> {
     while (this.#othersWait) {
       if (this.#reopening !== undefined) {
-        for (const { reject } of this.#ordered) reject(this.#refusal())
-        this.#ordered = []
+        for (let queued = this.#ordered.shift(); queued !== undefined; queued = this.#ordered.shift()) queued.reject(this.#refusal())
         await this.#reopening
       }
       if (this.#state.journal.full) await this.#takeCheckpoint()
       // What a failed batch was to say of who this replica is comes before anything that is written as such.
       if (this.#state.unsaved !== undefined) await this.#runJob({ job: () => true, remote: false, resolve: () => {}, reject: () => {} })
-      const head = this.#ordered[0]
+      const head = this.#ordered.first
       if (head !== undefined && 'job' in head) {
         this.#ordered.shift()
         await this.#runJob(head)
       } else if (head !== undefined) {
-        await this.#commitGroup(this.#nextGroup())
+        await this.#commitGroups()
       }
       const queued = this.#jobs.shift()
       if (queued !== undefined) await ('job' in queued ? this.#runJob(queued) : this.#runSeries(queued))
@@ -187,23 +194,51 @@ export class Writer {
     for (const resolve of idle) resolve()
   }
 
-  /** The transactions at the head of the queue that one inner batch takes. */
+  /** Commits what is at the head of the queue group by group: while one is written, the next is filled. */
+  async #commitGroups (): Promise<void> {
+    let group = this.#nextGroup()
+    let filled = this.#fillGroup(group)
+    while (filled !== undefined) {
+      const committing = this.#commitGroup(group, filled)
+      group = this.#jobs.length > 0 ? [] : this.#nextGroup()
+      // A delete looks at what is there, and has to see what is being written.
+      const isAhead = !group.some(hasDel)
+      if (isAhead) filled = this.#fillGroup(group)
+      await committing
+      if (this.#broken === undefined && this.#state.journal.full) await this.#takeCheckpoint()
+      if (!isAhead) filled = this.#fillGroup(group)
+    }
+  }
+
+  /** The transactions at the head of the queue that one inner batch takes: few, so that filling and writing overlap, but all that wait if one waits for the disk. */
   #nextGroup (): QueuedTransaction[] {
     const group: QueuedTransaction[] = []
     let bytes = 0
-    for (const item of this.#ordered) {
-      if ('job' in item || (group.length > 0 && bytes + item.bytes > innerBatchBytesMax)) break
-      bytes += item.bytes
-      group.push(item)
+    let bytesMax = groupBytes
+    for (let head = this.#ordered.first; head !== undefined && !('job' in head); head = this.#ordered.first) {
+      bytes += head.bytes
+      if (head.sync) bytesMax = innerBatchBytesMax
+      if (group.length > 0 && bytes > bytesMax) break
+      group.push(head)
+      this.#ordered.shift()
     }
-    if (group.length === this.#ordered.length) this.#ordered = []
-    else this.#ordered.splice(0, group.length)
     return group
   }
 
-  async #commitGroup (transactions: readonly QueuedTransaction[]): Promise<void> {
+  /** Returns undefined, and has rejected them, if that fails; also if there are none. */
+  #fillGroup (transactions: readonly QueuedTransaction[]): FilledBatch | undefined {
+    if (transactions.length === 0) return undefined
     try {
-      await this.#commit(transactions)
+      return this.#fill(transactions)
+    } catch (error) {
+      for (const { reject } of transactions) reject(error)
+      return undefined
+    }
+  }
+
+  async #commitGroup (transactions: readonly QueuedTransaction[], filled: FilledBatch): Promise<void> {
+    try {
+      await this.#commit(transactions, filled)
     } catch (error) {
       for (const { reject } of transactions) reject(error)
       return
@@ -211,35 +246,49 @@ export class Writer {
     for (const { resolve } of transactions) resolve()
   }
 
-  /**
-   * Commits transactions in one inner batch, which is with the engine when this returns: the bytes are copied.
-   *
-   * @param alone whether nobody but this call goes on with what has come meanwhile: a write that meets no other takes
-   * one promise, and no queue.
-   */
-  async #commit (transactions: readonly Transaction[], alone = false): Promise<void> {
-    let batch: InnerBatch | undefined
-    let writing = false
+  /** The bytes of the transactions are copied when this returns. */
+  #fill (transactions: readonly Transaction[]): FilledBatch {
+    const batch = this.#newBatch(false)
     try {
-      batch = this.#newBatch(false)
       const group = newGroup(transactions.some(hasDel))
       const nowMs = this.#options.nowMs()
       for (const { operations, sync } of transactions) {
         addTransaction(this.#state, batch, group, operations, nowMs)
         batch.sync ||= sync
       }
+      return { batch, settled: group.settled }
+    } catch (error) {
+      this.#recycle(batch)
+      throw error
+    }
+  }
+
+  /**
+   * Commits transactions in one inner batch, which is with the engine when this returns.
+   *
+   * @param filled if left out, nobody but this call goes on with what has come meanwhile: a write that meets no other
+   * takes one promise, and no queue.
+   */
+  async #commit (transactions: readonly Transaction[], filled?: FilledBatch): Promise<void> {
+    const isAlone = filled === undefined
+    let batch: InnerBatch | undefined
+    let writing = false
+    try {
+      filled ??= this.#fill(transactions)
+      batch = filled.batch
+      this.#assertWritable() // The write before it may have failed since the batch was filled.
       if (!batch.empty || batch.sync) {
         writing = true
         await batch.write()
         writing = false
-        for (const key of group.settled) this.#state.siblingKeys.delete(key)
+        for (const key of filled.settled) this.#state.siblingKeys.delete(key)
         this.#options.onCommit(batch.committed(), true)
       }
     } catch (error) {
       throw writing ? this.#writeFailed(batch!, error) : error
     } finally {
       this.#recycle(batch)
-      if (alone) {
+      if (isAlone) {
         if (this.#othersWait) void this.#drain()
         else this.#rest()
       }
@@ -276,13 +325,13 @@ export class Writer {
   }
 
   #newBatch (remote: boolean): InnerBatch {
-    if (this.#broken !== undefined) throw this.#refusal()
-    this.#assertOpen()
+    this.#assertWritable()
     return new InnerBatch(this.#state, this.#engineBatches.pop() ?? openBatch(this.#state.engine), this.#options.recordsUnits(remote))
   }
 
   /** LevelDB's own batch would not ask, and end the process. */
-  #assertOpen (): void {
+  #assertWritable (): void {
+    if (this.#broken !== undefined) throw this.#refusal()
     if (this.#state.engine.status !== 'open') throw new ReplicationError('The database is not open', { code: 'LEVEL_DATABASE_NOT_OPEN' })
   }
 
@@ -302,7 +351,7 @@ export class Writer {
       batch = this.#newBatch(remote)
       const filled = job(batch)
       if (filled === true || (filled !== false && await filled)) {
-        this.#assertOpen() // It may have been closed while the job was at work.
+        this.#assertWritable() // It may have been closed while the job was at work.
         writing = true
         await batch.write()
         writing = false
@@ -328,7 +377,7 @@ export class Writer {
       filling = step.fill(batch)
       while (await filling) {
         if (this.#state.journal.full) await this.#takeCheckpoint()
-        this.#assertOpen()
+        this.#assertWritable()
         writing = true
         const written = batch.write()
         written.catch(() => {}) // thrown where it is awaited

@@ -71,6 +71,88 @@ test('what comes while a batch is in flight goes out together, in its order', as
   assert.equal((await logOf(replica)).map(({ first, keys }) => keys[first]), order)
 })
 
+test('of many that come at once the next ones are encoded while some are written, and one batch is in flight at a time', async () => {
+  const replica = await openReplica()
+  const { memory, system } = replica
+  let encodings = 0
+  const { nowMs } = system
+  system.nowMs = function () {
+    encodings++
+    return nowMs.call(this)
+  }
+  const write = memory._batch.bind(memory)
+  let inFlight = 0
+  let meanwhile = 0
+  memory._batch = async (operations, options) => {
+    assert.is(++inFlight, 1)
+    const before = encodings
+    await setImmediate()
+    meanwhile += encodings - before
+    await write(operations, options)
+    inFlight--
+  }
+  const order: number[] = []
+  await Promise.all(Array.from({ length: 1000 }, async (_, index) => {
+    await replica.put(`k${index}`, '1')
+    order.push(index)
+  }))
+  assert.ok(meanwhile > 0)
+  assert.equal(order, Array.from({ length: 1000 }, (_, index) => index))
+  assert.is(replica.store.vector.sequenceOf(replica.store.ownLog), 1000)
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+})
+
+test('of many that come at once, all that wait go together if one of them waits for the disk', async () => {
+  const replica = await openReplica()
+  const before = replica.memory.written.length
+  await Promise.all(Array.from({ length: 1000 }, (_, index) => replica.store.commit([put(`k${index}`, '1')], index === 1)))
+  assert.equal(replica.memory.written.slice(before).map(({ sync }) => sync), [false, true])
+})
+
+test('a delete behind a put that is being written sees it', async () => {
+  const replica = await openReplica()
+  const writes: Array<Promise<void>> = []
+  for (let index = 0; index < 1000; index++) {
+    writes.push(replica.put(`k${index}`, '1'))
+    if (index >= 100) writes.push(replica.del(`k${index - 100}`))
+  }
+  await Promise.all(writes)
+  assert.is(Object.keys(await replica.data()).length, 100)
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+})
+
+test('what is encoded behind a write that fails is not written', async () => {
+  const replica = await openReplica({ reopen: () => Promise.resolve() })
+  const first = replica.put('first', '1')
+  const asked = replica.memory.asked
+  replica.memory.failNext()
+  const results = await Promise.allSettled(Array.from({ length: 1000 }, (_, index) => replica.put(`k${index}`, '1')))
+  await first
+  const codes = results.map((result) => result.status === 'fulfilled' ? '' : (result.reason as { code: string }).code)
+  const failed = codes.filter((code) => code === 'REPLICATION_WRITE_INDETERMINATE').length
+  assert.ok(failed > 1 && failed < 999)
+  assert.equal(codes, codes.map((_, index) => index < failed ? 'REPLICATION_WRITE_INDETERMINATE' : 'LEVEL_IO_ERROR'))
+  assert.is(replica.memory.asked, asked + 1)
+  await replica.put('after', '1')
+  assert.equal(await replica.data(), { first: '1', after: '1' })
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+})
+
+test('transactions that cannot be encoded are rejected alone, once what is written before them is', async () => {
+  const replica = await openReplica()
+  const first = replica.put('first', '1')
+  const before = Array.from({ length: 100 }, (_, index) => replica.put(`a${index}`, '1'))
+  const behind = Array.from({ length: 400 }, (_, index) => replica.put(`b${index}`, '1'))
+  let asked = 0
+  const { nowMs } = replica.system
+  replica.system.nowMs = function () { return asked++ === 1 ? timeMaxMs + 1 : nowMs.call(this) }
+  const results = await Promise.allSettled([first, ...before, ...behind])
+  const rejected = results.filter(({ status }) => status === 'rejected')
+  assert.ok(rejected.length > 100 && rejected.length < 300)
+  assert.is(Object.keys(await replica.data()).length, 501 - rejected.length)
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+})
+
 test('a delete in a group sees the puts before it, and no put after it', async () => {
   const replica = await openReplica()
   await replica.put('x', '1')
@@ -219,20 +301,25 @@ test('after the engine was closed beneath, writes are rejected and the process g
   }
 })
 
-test('a write waits for a checkpoint where its journal record would take the place of one that may be needed', async () => {
-  const replica = await openReplica()
-  let release = (): void => {}
-  Object.assign(replica.engine, { compactRange: async () => { await new Promise<void>((resolve) => { release = resolve }) } })
-  const before = replica.memory.written.length
-  let written = 0
-  const writing = (async () => { for (; written < journalSlots + 100; written++) await replica.put('a', '1') })()
-  for (let last = -1; last !== written; await setImmediate()) last = written
-  assert.ok(written > journalSlots - 10 && written < journalSlots, `${written} writes`)
-  assert.is(replica.memory.written.length - before, written)
-  release()
-  await writing
-  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
-})
+for (const concurrent of [1, 20_000]) {
+  test(`a write waits for a checkpoint where its journal record would take the place of one that may be needed, ${concurrent} at once`, async () => {
+    const replica = await openReplica()
+    let release = (): void => {}
+    Object.assign(replica.engine, { compactRange: async () => { await new Promise<void>((resolve) => { release = resolve }) } })
+    const { written } = replica.memory
+    const before = written.length
+    const writing = (async () => {
+      for (let index = 0; index < journalSlots - 20; index++) await replica.put('a', '1')
+      for (let index = 0; index < 20_000; index += concurrent) await Promise.all(Array.from({ length: concurrent }, () => replica.put('a', '1')))
+    })()
+    for (let last = -1; last !== written.length; await setImmediate()) last = written.length
+    const batches = written.length - before
+    assert.ok(batches > journalSlots - 10 && batches < journalSlots, `${batches} batches`)
+    release()
+    await writing
+    await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+  })
+}
 
 test('a store whose disk takes no more writes can be closed and opened again', async () => {
   const replica = await openReplica()
