@@ -32,6 +32,8 @@ export class Receiving {
   #deliveryBusy = false
   #unitsApplying = 0
   #blockedMs: number | undefined
+  /** No unit is taken in before the answer to what was asked for, which repeats it. */
+  #dropsUnits = false
   #caughtUp = false
   /** From where the last `want` asked to go on. */
   #asked: ResumePoint | undefined
@@ -80,6 +82,7 @@ export class Receiving {
   live (): void {
     if (this.#state !== 'asked') return
     this.#wantsAgain = false
+    this.#dropsUnits = false
     if (this.#hasTurn) this.#releaseTurn()
     this.#becomeLive()
   }
@@ -209,6 +212,7 @@ export class Receiving {
     if (message.resumes && (this.#asked === undefined || this.#asked !== local.resumePoint)) throw new ReplicationError('The peer would go on with a delivery from where it does not stand any more', { code: 'REPLICATION_DISCONNECTED' })
     this.#inbox.take()
     this.#inbox.consumed()
+    this.#dropsUnits = false
     this.#stream = new VersionVector(peer!.vector)
     this.#stream.join(message.vector)
     this.#conversation.learn(message.vector)
@@ -237,12 +241,16 @@ export class Receiving {
 
   #takeUnit ({ before, changes, collected, entries }: Omit<Extract<DataMessage, { type: 'unit' }>, 'type'>, acknowledge: boolean): boolean {
     const { local, nowMs, operations, peerKnows } = this.#conversation
-    if (this.#inbox.holdsBegin) {
+    if (this.#inbox.holdsBegin || this.#dropsUnits) {
       if (acknowledge) this.#conversation.emit({ type: 'flush' })
       return this.#drop() // what it brings, and all that builds on it, is repeated
     }
     if (local.applying || this.#state === 'delivering' || this.#unitsApplying >= unitsApplyingMax) return false
     const missing = before.filter(({ log, sequence }) => !local.vector.covers(log, sequence))
+    if (missing.length > 0 && this.#state === 'asked') {
+      this.#dropsUnits = true // lest the delivery that it waits for should find no room behind it
+      return true
+    }
     if (missing.length > 0) {
       this.#blockedMs ??= nowMs
       const nobodyBringsIt = missing.some(({ log }) => !local.directLogs.has(log))

@@ -332,6 +332,46 @@ test('what nobody promised is wanted at once', () => {
   assertEqual(ends)
 })
 
+test('what waits for what never comes leaves room for the delivery that brings it', () => {
+  const ends = pair().greet()
+  const third = new FakeReplica(3)
+  ends.b.local.directLogs = new Set([third.log])
+  ends.b.handle({ type: 'directs' })
+  ends.settle()
+  ends.a.local.commit([{ log: third.log, sequence: 1, hlc: 1024 }])
+  for (let writes = 0; writes < 5; writes++) ends.a.write(creditWindowBytes / 4)
+  ends.pass(4000)
+  assert.is(ends.b.frames('want').length, 1)
+  assertEqual(ends)
+  assert.is(ends.b.session.receiving, 'live')
+})
+
+test('what was dropped for a delivery that is not needed in the end is known of the peer', () => {
+  const ends = pair().greet()
+  const third = new FakeReplica(3)
+  const fourth = new FakeReplica(4)
+  ends.b.local.directLogs = new Set([third.log])
+  ends.b.handle({ type: 'directs' })
+  ends.settle()
+  ends.b.local.directLogs = new Set()
+  ends.a.local.commit([{ log: third.log, sequence: 1, hlc: 1024 }])
+  const dropped = ends.a.write(10, fourth.log)
+  ends.a.local.applying = true
+  ends.settle()
+  assert.is(ends.b.session.receiving, 'deferred')
+  // Somebody else brings all of it.
+  ends.b.local.commit([...ends.a.local.vector])
+  ends.a.local.applying = false
+  ends.a.handle({ type: 'changed' })
+  ends.settle()
+  assert.is(ends.b.session.receiving, 'live')
+  assert.is(ends.b.of('begin-delivery').length, 0)
+  ends.a.write()
+  ends.settle()
+  assertEqual(ends)
+  assert.ok(ends.b.of('apply').at(-1)!.stream.covers(fourth.log, dropped.sequence), 'a part of the context of what follows')
+})
+
 test('what was passed over is named while all is silent, so that it is not missed for ever', () => {
   const ends = pair().greet()
   const third = new FakeReplica(3)
