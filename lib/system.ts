@@ -7,7 +7,10 @@ import type { System } from './types.ts'
 export const system: System = {
   nowMs: () => Date.now(),
   monotonicMs: () => performance.now(),
-  setTimer: (callback, delayMs) => setTimeout(callback, delayMs).unref(),
+  setTimer: (callback, delayMs, isWaitedFor = false) => {
+    const timer = setTimeout(callback, delayMs)
+    return isWaitedFor ? timer : timer.unref()
+  },
   clearTimer: (timer) => { clearTimeout(timer as NodeJS.Timeout) },
   yield: async () => await new Promise((resolve) => { setImmediate(resolve) }),
   randomBytes: (size) => randomBytes(size),

@@ -14,8 +14,8 @@ export interface System {
   nowMs (): number
   /** Monotonic clock, milliseconds since an arbitrary moment. */
   monotonicMs (): number
-  /** Calls `callback` once after `delayMs`; must not keep the process alive. */
-  setTimer (callback: () => void, delayMs: number): Timer
+  /** Calls `callback` once after `delayMs`; must not keep the process alive, unless a call of the user's waits for that. */
+  setTimer (callback: () => void, delayMs: number, isWaitedFor?: boolean): Timer
   clearTimer (timer: Timer): void
   /** Lets pending I/O have its turn. */
   yield (): Promise<void>

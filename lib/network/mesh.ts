@@ -240,7 +240,7 @@ export class Mesh implements LinkOwner {
           this.#waiting.delete(done)
           resolve()
         }
-        const timer = this.system.setTimer(done, Math.min(leftMs, tickMs))
+        const timer = this.system.setTimer(done, Math.min(leftMs, tickMs), true)
         this.#waiting.add(done)
       })
     }

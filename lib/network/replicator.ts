@@ -129,7 +129,7 @@ export class Replicator {
     const { initialSyncMs, system } = this.#options
     if (initialSyncMs === 0) return
     let timer: unknown
-    const late = new Promise<void>((resolve) => { timer = system.setTimer(resolve, Math.min(initialSyncMs, timerMaxMs)) })
+    const late = new Promise<void>((resolve) => { timer = system.setTimer(resolve, Math.min(initialSyncMs, timerMaxMs), true) })
     await Promise.race([late, started.then(async () => { await this.#firstSync() })])
     system.clearTimer(timer)
   }

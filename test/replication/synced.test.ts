@@ -1,10 +1,13 @@
 /**
  * `synced()` speaks of the moment at which it was called, at both ends.
  */
+import { spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import { pipe } from 'it-pipe'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Bytes, Duplex } from '../../lib/network/transport.ts'
+import { newDirectory } from '../support/directory.ts'
 import { eventually } from '../support/eventually.ts'
 import { closeAll, openDatabase } from '../support/replicas.ts'
 
@@ -115,6 +118,12 @@ test('calls that come together each wait for their own moment', async () => {
   gate.release()
   await Promise.all([second, third])
   assert.is(await a.get('late'), '2')
+})
+
+test('a process stays while it waits, also if it has no socket', () => {
+  const child = fileURLToPath(new URL('../support/waiting-child.ts', import.meta.url))
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', child, newDirectory()], { encoding: 'utf8' })
+  assert.equal([status, stdout.split('\n')], [0, ['open', 'REPLICATION_TIMEOUT', 'closed', '']], stderr)
 })
 
 test.run()
