@@ -5,7 +5,7 @@
  * is only read until then. Whatever stops it, it is resumed behind the last entry that was taken; while the exchange
  * is unfinished the location is not opened as anything else.
  */
-import { rename, rm, writeFile } from 'node:fs/promises'
+import { readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { ClassicLevel } from 'classic-level'
 import { bytesEncodings } from './encodings.ts'
@@ -51,8 +51,16 @@ export async function adopt (location: string, { onProgress = () => {} }: AdoptO
     await rename(building, directory)
   }
   // Ours to be removed as long as the replica says that it has just been put in its place.
-  await rm(original, { recursive: true, force: true })
+  if (await exists(original)) await removeOriginal(original, directory)
   await rm(join(directory, completeFileName), { force: true })
+}
+
+/** Removes the database; what else its directory held is put beside the replica. */
+async function removeOriginal (original: string, directory: string): Promise<void> {
+  await ClassicLevel.destroy(original)
+  if (!await exists(original)) return
+  for (const name of await readdir(original)) await rename(join(original, name), join(directory, name))
+  await rm(original, { recursive: true })
 }
 
 async function build (location: string, building: string, onProgress: NonNullable<AdoptOptions['onProgress']>, system: System): Promise<void> {

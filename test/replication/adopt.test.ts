@@ -1,7 +1,7 @@
 /**
  * Taking a plain database in, and copying an open one.
  */
-import { cp, mkdir, readdir, rmdir, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readdir, readFile, rename, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -69,14 +69,27 @@ test('an adoption that is stopped between its renames is finished by the next ca
 
 test('an adoption that is stopped before the original is gone removes it at the next call, and nothing else ever does', async () => {
   const { location, entries } = await plain()
+  const copy = newDirectory()
+  await cp(location, copy, { recursive: true })
   await ReplicatedLevel.adopt(location + '/')
-  await cp(location, `${location}.adopted`, { recursive: true })
+  await rename(copy, `${location}.adopted`)
   assert.is((await rejection(ReplicatedLevel.adopt(location))).code, 'REPLICATION_INVALID_OPTION')
   assert.ok((await readdir(`${location}.adopted`)).length > 0, 'what somebody has put there is not ours')
   await writeFile(join(location, 'ADOPTED'), '')
   await ReplicatedLevel.adopt(location)
   await assertAdopted(location, entries)
   assert.not((await readdir(location)).includes('ADOPTED'))
+})
+
+test('files that are no part of the database stay in its directory', async () => {
+  const { location, entries } = await plain()
+  await mkdir(join(location, 'photos'))
+  await writeFile(join(location, 'photos', 'cat'), 'meow')
+  await writeFile(join(location, 'notes'), 'mine')
+  await ReplicatedLevel.adopt(location)
+  assert.is(await readFile(join(location, 'photos', 'cat'), 'utf8'), 'meow')
+  assert.is(await readFile(join(location, 'notes'), 'utf8'), 'mine')
+  await assertAdopted(location, entries)
 })
 
 test('an adoption does not begin where something is in its way', async () => {
