@@ -4,6 +4,7 @@
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
+import { MiB } from './limits.ts'
 import type { PeerStatus, ReplicatedLevel } from './index.ts'
 
 /** What a command says: lines for people, or one value for `--json`. */
@@ -23,7 +24,9 @@ interface Command {
   run (db: ReplicatedLevel, rest: string, progress: Progress): Promise<Answer>
 }
 
+/** A transaction of an import takes so many lines, or so many bytes of them. */
 const importBatch = 1000
+const importBytes = MiB
 
 export const commands: Readonly<Record<string, Command>> = {
   put: {
@@ -132,7 +135,7 @@ export const commands: Readonly<Record<string, Command>> = {
 
 /** Splits a line into a command and the rest, and runs it. */
 export async function runCommand (db: ReplicatedLevel, line: string, progress: Progress): Promise<Answer> {
-  const [, name, rest] = /^(\S+)\s*(.*)$/.exec(line)!
+  const [, name, rest] = /^(\S+)\s*(.*)$/s.exec(line)!
   const command = Object.hasOwn(commands, name!) ? commands[name!]! : undefined
   if (command === undefined) throw new CommandError(`unknown command ${JSON.stringify(name)}; try help`)
   return await command.run(db, rest!, progress)
@@ -141,9 +144,9 @@ export async function runCommand (db: ReplicatedLevel, line: string, progress: P
 /** A key at the beginning of a text: a word, or a JSON string; and what follows it. */
 function takeKey (rest: string, command: string): [key: string, rest: string] {
   if (rest === '') throw new CommandError(`${commands[command]!.usage}`)
-  const quoted = /^("(?:[^"\\]|\\.)*")(?:\s+(.*))?$/.exec(rest)
+  const quoted = /^("(?:[^"\\]|\\.)*")(?:\s+(.*))?$/s.exec(rest)
   if (quoted !== null) return [unquoted(quoted[1]!), quoted[2] ?? '']
-  const [, key, value] = /^(\S+)\s*(.*)$/.exec(rest)!
+  const [, key, value] = /^(\S+)\s*(.*)$/s.exec(rest)!
   return [key!, value!]
 }
 
@@ -165,6 +168,7 @@ async function importFile (db: ReplicatedLevel, path: string, progress: Progress
   if (path === '') throw new CommandError(commands.import!.usage)
   const { size } = await stat(path).catch((error) => { throw new CommandError(error.message) })
   let done = 0
+  let written = 0
   let count = 0
   let batch: Array<{ type: 'put', key: string, value: string }> = []
   const input = createReadStream(path)
@@ -174,9 +178,10 @@ async function importFile (db: ReplicatedLevel, path: string, progress: Progress
     done += Buffer.byteLength(line) + 1
     if (line.trim() === '') continue
     batch.push({ type: 'put', ...parseLine(line, count) })
-    if (batch.length < importBatch) continue
+    if (batch.length < importBatch && done - written < importBytes) continue
     await db.batch(batch)
     batch = []
+    written = done
     progress(done, size, 'import')
   }
   if (batch.length > 0) await db.batch(batch)

@@ -85,6 +85,16 @@ test('--json answers one value a line; import takes a file', async () => {
   assert.is(code, 0)
 })
 
+test('a file is imported however large its values are, and text may hold any line separator but an end of line', async () => {
+  const directory = newDirectory()
+  await mkdir(directory)
+  const file = join(directory, 'entries.ndjson')
+  await writeFile(file, Array.from({ length: 700 }, (_, index) => JSON.stringify({ key: `key-${index}`, value: 'x'.repeat(100_000) })).join('\n'))
+  const { code, stdout } = await script(`import ${file}\ncount\nput a one\u2028two\nget a\n`, join(directory, 'db'), '--port', '0')
+  assert.equal(stdout.split('\n'), ['700 entries', '700', 'ok', 'one\u2028two', ''])
+  assert.is(code, 0)
+})
+
 test('with a group they find each other, and with --no-discovery nobody, until a --peer is named', async () => {
   const group = `cli-${randomBytes(4).toString('hex')}`
   const open = async (...args: string[]): Promise<{ run: Run, address: string }> => {
