@@ -157,7 +157,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
       system,
       encodings: this.#encodings,
       onError,
-      reopen: async () => { await this.#reopener!.reopen() },
+      reopen: async (look) => { await this.#reopener!.reopen(look) },
       onCommit: changed,
       onApplying: changed,
       reports: () => this.listenerCount('replicate') > 0 || this.listenerCount('conflict') > 0,

@@ -58,14 +58,15 @@ export class Reopener {
     return this.#opening?.promise
   }
 
-  /** Tries until it is open again. */
-  async reopen (): Promise<void> {
+  /** Tries until it is open again, and `look` succeeds. */
+  async reopen (look: () => Promise<void>): Promise<void> {
     for (let waitMs = waitMinMs; ; waitMs = Math.min(2 * waitMs, waitMaxMs)) {
       await this.#sleep(waitMs)
       if (this.#stopped) throw notOpen()
       try {
         await assertRoom(this.#options.directory)
-        return await this.#closeAndOpen()
+        await this.#closeAndOpen()
+        return await look()
       } catch {
         // The cause has been told; it is not gone yet.
       }

@@ -94,17 +94,15 @@ export class Journal {
   }
 
   /**
-   * Whether the batch to which {@link add} added is there, though its write failed. For an engine that was opened again.
-   *
-   * @throws `REPLICATION_CORRUPT` if the batch before it is not.
+   * Whether the batch to which {@link add} added is there, though its write failed. For an engine that was opened again;
+   * undefined if the batch before it is not.
    */
-  async holdsNext (engine: Engine): Promise<boolean> {
+  async holdsNext (engine: Engine): Promise<boolean | undefined> {
     const numbers = await Promise.all([this.number, this.number + 1].map(async (number) => {
       const bytes = await engine.get(meta.journal(number % journalSlots), buffers) as Buffer | undefined
       return bytes === undefined ? undefined : readRecord(bytes).number
     }))
-    if (numbers[0] !== this.number) throw new ReplicationError('The disk lacks acknowledged writes since the database was opened again: close it and open it, and peers bring back what they have', { code: 'REPLICATION_CORRUPT' })
-    return numbers[1] === this.number + 1
+    return numbers[0] === this.number ? numbers[1] === this.number + 1 : undefined
   }
 
   /** How many batches have followed the one that the checkpoint on disk was taken after. */

@@ -38,7 +38,7 @@ import { TextSource } from './text-source.ts'
 import type { Source } from './source.ts'
 import type { ReplicaState } from './state.ts'
 import { Told } from './told.ts'
-import { checkTransactionBytes, transactionBytes, Writer } from './writer.ts'
+import { checkTransactionBytes, transactionBytes, Writer, type Reopen } from './writer.ts'
 
 export interface StoreOptions {
   readonly engine: Engine
@@ -51,8 +51,8 @@ export interface StoreOptions {
   /** How long a member may be unseen before it is not waited for any more. */
   readonly memberTtlMs: number
   readonly onError: ErrorListener
-  /** Closes and opens the engine again after a failed write, when there is hope; undefined if that needs nothing. */
-  readonly reopen?: (() => Promise<void>) | undefined
+  /** Closes and opens the engine again after a failed write, when there is hope, until `look` succeeds; undefined if that needs nothing. */
+  readonly reopen?: Reopen | undefined
   /** A batch has been committed. */
   readonly onCommit: (unit: Unit, local: boolean) => void
   /** An apply phase begins or ends, or the repair of a hole has ended. */

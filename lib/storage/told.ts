@@ -48,7 +48,7 @@ export class Told {
   /** LevelDB has been opened again after a failed write: what is remembered has to be there, too. */
   reopened (): void {
     this.#identity.reopened()
-    this.note(this.#last)
+    try { this.note(this.#last) } catch {} // nothing more is told before it can be
   }
 
   /** Looks for a log of which a peer with this vector knows something else than we do. */

@@ -64,13 +64,16 @@ interface QueuedSeries {
   readonly reject: (error: unknown) => void
 }
 
+/** Opens the engine again, until `look` succeeds. */
+export type Reopen = (look: () => Promise<void>) => Promise<void>
+
 export interface WriterOptions {
   readonly nowMs: () => number
   /** Whether the unit of a batch has to be encoded, since somebody will send it on; `remote` if a peer sent what it holds. */
   readonly recordsUnits: (remote: boolean) => boolean
   readonly onCommit: (unit: Unit, local: boolean) => void
   /** Closes and opens an engine that cannot be trusted after a failed write, when there is hope. */
-  readonly reopen: (() => Promise<void>) | undefined
+  readonly reopen: Reopen | undefined
   /** It is open again. */
   readonly onReopened: () => void
   readonly onError: ErrorListener
@@ -304,12 +307,13 @@ export class Writer {
   }
 
   /** Once this resolves, the last batch is a part of the state, or it is not and never will be. */
-  async #reopen (reopen: () => Promise<void>, batch: InnerBatch): Promise<void> {
+  async #reopen (reopen: Reopen, batch: InnerBatch): Promise<void> {
+    const { engine, journal } = this.#state
+    let isThere = undefined as boolean | undefined
     try {
-      await reopen()
+      await reopen(async () => { isThere = await journal.holdsNext(engine) })
       this.#engineBatches = []
-      const { engine, journal } = this.#state
-      const isThere = await journal.holdsNext(engine)
+      if (isThere === undefined) throw new ReplicationError('The disk lacks acknowledged writes since the database was opened again: close it and open it, and peers bring back what they have', { code: 'REPLICATION_CORRUPT' })
       this.#broken = undefined
       if (isThere) this.#options.onCommit(batch.committed(), false)
       this.#options.onReopened()

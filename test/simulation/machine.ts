@@ -151,7 +151,10 @@ export class Machine {
       identity: new DiskIdentity(this.disk),
       encodings: bytesEncodings('utf8', 'utf8'),
       resolver: world.resolver,
-      reopen: async () => { await this.#reopen(system) },
+      reopen: async (look) => {
+        await this.#reopen(system)
+        await look()
+      },
       onCommit: changed,
       onApplying: changed,
       reports: () => world.settings.reports,

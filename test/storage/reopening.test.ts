@@ -21,7 +21,7 @@ interface Doubtful {
 async function openDoubtful (): Promise<Doubtful> {
   let mend = (): void => {}
   const mended = new Promise<void>((resolve) => { mend = resolve })
-  const replica = await openReplica({ reopen: async () => { await mended } })
+  const replica = await openReplica({ reopen: async (look) => { await mended; while (await look().then(() => false, () => true)); } })
   const memory = replica.engine as unknown as FaultyMemory
   const write = memory._batch.bind(memory)
   let fails: boolean | undefined
@@ -57,6 +57,26 @@ for (const written of [true, false]) {
   })
 }
 
+test('a database that cannot be read when it is open again is opened once more', async () => {
+  const { replica, mend, failNext } = await openDoubtful()
+  await replica.put('a', '1')
+  failNext(true)
+  await rejection(replica.put('a', '2'))
+  const memory = replica.engine as unknown as { _get: (...args: unknown[]) => Promise<unknown> }
+  const get = memory._get.bind(memory)
+  let failures = 1
+  memory._get = async (...args) => {
+    if (failures-- > 0) throw new Error('too many open files')
+    return await get(...args)
+  }
+  mend()
+  await replica.store.flush()
+  assert.is(failures < 0, true)
+  assert.is(await replica.get('a'), '2')
+  await replica.put('b', '3')
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+})
+
 test('a merge that fails and is there leaves its conflict known, so that the next write settles it', async () => {
   const { replica, mend, failNext } = await openDoubtful()
   const peer = await openReplica()
@@ -64,6 +84,7 @@ test('a merge that fails and is there leaves its conflict known, so that the nex
   await peer.put('a', 'theirs')
   failNext(true)
   assert.is((await rejection(exchange(replica, peer))).code, 'REPLICATION_WRITE_INDETERMINATE')
+  replica.identity.tell = () => { throw new Error('no file descriptor left') }
   mend()
   await replica.store.flush()
   assert.is((await replica.versions('a')).length, 2)

@@ -122,7 +122,7 @@ test('a delete behind a put that is being written sees it', async () => {
 })
 
 test('what is encoded behind a write that fails is not written', async () => {
-  const replica = await openReplica({ reopen: () => Promise.resolve() })
+  const replica = await openReplica({ reopen: async (look) => { await look() } })
   const first = replica.put('first', '1')
   const asked = replica.memory.asked
   replica.memory.failNext()
