@@ -78,7 +78,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/store.ts', 'vector = this.#state.vector.clone()\n      batch.sync = true', 'vector = this.#state.vector.clone()']
   ],
   'a write is acknowledged before it is committed': [
-    ['storage/writer.ts', 'await this.#commit(transactions)', 'for (const { resolve } of transactions) resolve()\n      await this.#commit(transactions)']
+    ['storage/writer.ts', 'await this.#commit(transactions, filled)', 'for (const { resolve } of transactions) resolve()\n      await this.#commit(transactions, filled)']
   ],
   'sequences are given in another order than transactions came in': [
     ['storage/writer.ts', 'for (const { operations, sync } of transactions) {', 'for (const { operations, sync } of transactions.reverse()) {']
