@@ -178,7 +178,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
 
   /** Ends replication, then closes the store, and leaves LevelDB open. */
   async #stop (): Promise<void> {
-    this.#reopener?.stop()
+    await this.#reopener?.stop()
     await this.#replica?.replicator.close()
     this.#replica = undefined
     await this.#store?.close()

@@ -46,6 +46,8 @@ export class Reopener {
   #opening: { readonly promise: Promise<void>, readonly resolve: () => void, readonly reject: (error: unknown) => void } | undefined
   #stopped = false
   #wake = (): void => {}
+  /** The last one, which may be under way. */
+  #attempt: Promise<void> = Promise.resolve()
   /** How often the database has been closed and opened. */
   generation = 0
 
@@ -63,14 +65,19 @@ export class Reopener {
     for (let waitMs = waitMinMs; ; waitMs = Math.min(2 * waitMs, waitMaxMs)) {
       await this.#sleep(waitMs)
       if (this.#stopped) throw notOpen()
+      this.#attempt = this.#try(look)
       try {
-        await assertRoom(this.#options.directory)
-        await this.#closeAndOpen()
-        return await look()
+        return await this.#attempt
       } catch {
         // The cause has been told; it is not gone yet.
       }
     }
+  }
+
+  async #try (look: () => Promise<void>): Promise<void> {
+    await assertRoom(this.#options.directory)
+    await this.#closeAndOpen()
+    await look()
   }
 
   async #closeAndOpen (): Promise<void> {
@@ -95,11 +102,12 @@ export class Reopener {
     })
   }
 
-  /** Gives up. */
-  stop (): void {
+  /** Gives up. Resolves when nothing is being closed and opened any more. */
+  async stop (): Promise<void> {
     this.#stopped = true
     this.#opening?.reject(notOpen())
     this.#wake()
+    await this.#attempt.catch(() => {})
   }
 }
 

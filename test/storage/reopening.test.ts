@@ -1,10 +1,16 @@
 /**
  * After a write that failed: whether it is there or not, the store and its disk say the same, and go on.
  */
+import { mkdir } from 'node:fs/promises'
+import { MemoryLevel } from 'memory-level'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { VersionVector } from '../../lib/core/version-vector.ts'
+import { Reopener } from '../../lib/storage/disk.ts'
+import type { Engine } from '../../lib/storage/engine.ts'
 import { keyspace, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
+import { system } from '../../lib/system.ts'
+import { newDirectory } from '../support/directory.ts'
 import { eventually } from '../support/eventually.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
@@ -33,6 +39,31 @@ async function openDoubtful (): Promise<Doubtful> {
   }
   return { replica, mend, failNext: (written) => { fails = written } }
 }
+
+test('whoever stops it while it opens the database again waits for that, and closes what is open then', async () => {
+  const directory = newDirectory()
+  await mkdir(directory)
+  const level = new MemoryLevel<Buffer, Buffer>()
+  await level.open()
+  const close = level.close.bind(level)
+  let goOn = (): void => {}
+  const gone = new Promise<void>((resolve) => { goOn = resolve })
+  const closing = new Promise<void>((resolve) => {
+    level.close = async () => {
+      resolve()
+      await close()
+      await gone
+    }
+  })
+  const reopener = new Reopener({ level: level as unknown as Engine, directory, options: {}, system: { ...system, setTimer: (callback, delayMs) => system.setTimer(callback, delayMs, true) } })
+  const reopened = reopener.reopen(async () => {})
+  await closing
+  const stopped = reopener.stop().then(close)
+  await eventually(() => level.status === 'closed')
+  goOn()
+  await Promise.allSettled([reopened, stopped])
+  assert.is(level.status, 'closed')
+})
 
 for (const written of [true, false]) {
   test(`a write that fails and ${written ? 'is' : 'is not'} there is rejected as indeterminate, and the vector says what is on disk`, async () => {
