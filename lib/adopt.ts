@@ -67,22 +67,29 @@ async function build (location: string, building: string, onProgress: NonNullabl
   const source: Level = new ClassicLevel(location, buffers)
   await source.open({ createIfMissing: false })
   try {
-    const identity = new IdentityFile(building)
-    await identity.prepare(true)
-    const target: Level = new ClassicLevel(building, buffers)
-    await target.open()
-    try {
-      const store = await openStore(target, identity, system)
-      try {
-        await copyEntries(source, target, store, onProgress)
-      } finally {
-        await store.close()
-      }
-    } finally {
-      await target.close()
-    }
+    while (!await goOnBuilding(source, building, onProgress, system)) await rm(building, { recursive: true })
   } finally {
     await source.close()
+  }
+}
+
+/** False if what an earlier call has taken in has a hole: a loss of power can take away what does not stand at the end. */
+async function goOnBuilding (source: Level, building: string, onProgress: NonNullable<AdoptOptions['onProgress']>, system: System): Promise<boolean> {
+  const identity = new IdentityFile(building)
+  await identity.prepare(true)
+  const target: Level = new ClassicLevel(building, buffers)
+  await target.open()
+  try {
+    const store = await openStore(target, identity, system)
+    try {
+      if (store.repairing) return false
+      await copyEntries(source, target, store, onProgress)
+      return true
+    } finally {
+      await store.close()
+    }
+  } finally {
+    await target.close()
   }
 }
 

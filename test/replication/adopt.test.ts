@@ -1,13 +1,15 @@
 /**
  * Taking a plain database in, and copying an open one.
  */
-import { cp, mkdir, readdir, readFile, rename, rmdir, writeFile } from 'node:fs/promises'
+import { cpSync } from 'node:fs'
+import { cp, mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ClassicLevel } from 'classic-level'
 import { ReplicatedLevel } from '../../lib/index.ts'
 import { newDirectory } from '../support/directory.ts'
+import { damageLog } from '../support/log-mutator.ts'
 import { rejection } from '../support/rejection.ts'
 import { addressOf, closeAll, equal, openDatabase } from '../support/replicas.ts'
 
@@ -52,6 +54,24 @@ test('an adoption that is stopped on the way is resumed, and until then the data
   let first: number | undefined
   await ReplicatedLevel.adopt(location, { onProgress: ({ entries }) => { first ??= entries } })
   assert.is(first, 2000)
+  await assertAdopted(location, entries)
+})
+
+test('an adoption that has lost what it took in, while the machine was without power, begins anew', async () => {
+  const { location, entries } = await plain()
+  const building = `${location}.adopting`
+  const copy = newDirectory()
+  let steps = 0
+  const stop = (): void => {
+    if (++steps < 3) return
+    cpSync(building, copy, { recursive: true })
+    throw new Error('stopped')
+  }
+  await rejection(ReplicatedLevel.adopt(location, { onProgress: stop }))
+  await rm(building, { recursive: true })
+  await rename(copy, building)
+  damageLog(building, 'zeroed page', () => 0.25)
+  await ReplicatedLevel.adopt(location)
   await assertAdopted(location, entries)
 })
 
