@@ -290,7 +290,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     await removeIdentityFile(location)
   }
 
-  /** Tries to restore a damaged database. */
+  /** Tries to restore a damaged database. What is gone does not come back from peers: where there is one, let it fill an empty directory instead. */
   static async repair (location: string): Promise<void> {
     await ClassicLevel.repair(location)
   }
