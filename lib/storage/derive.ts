@@ -1,5 +1,5 @@
 /**
- * From stored versions to what people see: decoded lazily, folded by the resolver.
+ * From stored versions to what people see: decoded, and folded by the resolver.
  */
 import { fold, type Outcome } from '../core/resolve.ts'
 import { formatLogId } from '../core/ids.ts'
@@ -18,36 +18,6 @@ export interface Encodings {
 /** Values of a sibling set, parallel to it; undefined for deletes. */
 export type SiblingValues = ReadonlyArray<Uint8Array | undefined>
 
-/** A version whose key and value are decoded when they are first read. */
-class StoredVersion {
-  readonly type: 'put' | 'del'
-  readonly timestamp: number
-  readonly origin: string
-  readonly keyBytes: Uint8Array
-  readonly valueBytes: Uint8Array | undefined
-  readonly #encodings: Encodings
-  #key: unknown
-  #value: unknown
-
-  constructor (keyBytes: Uint8Array, sibling: Sibling, valueBytes: Uint8Array | undefined, encodings: Encodings) {
-    this.keyBytes = keyBytes
-    this.type = sibling.type
-    this.timestamp = toMs(sibling.hlc)
-    this.origin = formatLogId(sibling.log)
-    this.valueBytes = valueBytes
-    this.#encodings = encodings
-  }
-
-  get key (): unknown {
-    return (this.#key ??= this.#encodings.decodeKey(this.keyBytes))
-  }
-
-  get value (): unknown {
-    if (this.valueBytes === undefined) return undefined
-    return (this.#value ??= this.#encodings.decodeValue(this.valueBytes))
-  }
-}
-
 export class Derivation {
   readonly #encodings: Encodings
   readonly #resolver: Resolver
@@ -59,8 +29,11 @@ export class Derivation {
     this.#onError = options.onError
   }
 
-  version (key: Uint8Array, sibling: Sibling, value: Uint8Array | undefined): Version {
-    return new StoredVersion(key, sibling, value, this.#encodings) as Version
+  /** All of it plain properties, so that copies, JSON and a look at it by the console are whole. */
+  version (keyBytes: Uint8Array, { type, hlc, log }: Sibling, valueBytes: Uint8Array | undefined): Version {
+    const key = this.#encodings.decodeKey(keyBytes)
+    const value = valueBytes === undefined ? undefined : this.#encodings.decodeValue(valueBytes)
+    return { key, value, type, timestamp: toMs(hlc), origin: formatLogId(log), keyBytes, valueBytes } as Version
   }
 
   versions (key: Uint8Array, siblings: SiblingSet, values: SiblingValues): Version[] {

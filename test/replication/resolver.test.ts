@@ -85,6 +85,7 @@ test('a delete that meets a concurrent put: the later wins by default, and both 
   a.replication.connect(addressOf(b))
   await equal(a, b)
   const versions = await a.replication.versions('key')
+  for (const version of versions) assert.equal([{ ...version }.key, { ...version }.value], [version.key, version.value], 'a copy is whole')
   assert.equal(versions.map(({ type }) => type).sort(), ['del', 'put'])
   assert.is(await a.get('key'), versions[0]!.type === 'put' ? 'new' : undefined)
   await a.del('key')
