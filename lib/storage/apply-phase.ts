@@ -1,9 +1,9 @@
 /**
  * The apply phase of a staged delivery: staged sets are merged in key order, in bounded batches behind a cursor.
  *
- * The versions that this replica holds are read beside the staged ones, by an iterator over the same keys, within the
- * writer's turn, so that nothing changes meanwhile. So a replica that holds nothing looks nothing up, and in a state
- * transfer the keys show that the source no longer has. Where many keys are held and few are staged, each is looked up.
+ * Nothing is read if the source had seen all that this replica knows. Else the versions that it holds are read beside the
+ * staged ones, by an iterator over the same keys, within the writer's turn, so that nothing changes meanwhile; in a state
+ * transfer that shows which keys the source no longer has. Where many keys are held and few are staged, each is looked up.
  */
 import { EntryScan } from '../codec/entry-scan.ts'
 import { noSiblings } from '../core/siblings.ts'
@@ -58,6 +58,12 @@ export class ApplyPhase {
   async step (merger: Merger, batch: InnerBatch): Promise<boolean> {
     this.#chunk ??= await this.#nextChunk()
     if (this.#chunk === undefined) return false
+    if (!this.#deletes && merger.coversAll(this.#context)) {
+      this.#mergeUnread(merger, this.#chunk.scan)
+      await merger.writeLog()
+      this.#chunk = undefined
+      return true
+    }
     if (this.#deletes || this.#sparse === 0) {
       const held = await this.#readHeld(this.#chunk.end)
       const complete = held.length <= heldMax
@@ -119,6 +125,13 @@ export class ApplyPhase {
       }
     }
     return false
+  }
+
+  #mergeUnread (merger: Merger, scan: EntryScan): void {
+    while (this.#atEntry) {
+      merger.mergeUnread(scan, this.#context)
+      this.#passEntry(scan)
+    }
   }
 
   async #mergeLookedUp (merger: Merger, scan: EntryScan): Promise<void> {

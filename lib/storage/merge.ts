@@ -4,11 +4,14 @@
  * An entry is a key's whole sibling set at its sender, with the sender's vector of that moment as context. What the
  * merge keeps is written with its values, its log records and what the key now reads as, all into one inner batch
  * together with the advance of the vector.
+ *
+ * What a key holds is only looked up if it matters. A sender that had seen all that this replica knows has seen what the
+ * key holds here: its one new version stands alone.
  */
 import { holdsPut, indexOfDot, mergeSiblings, noSiblings, type Sibling, type SiblingSet } from '../core/siblings.ts'
 import { observe, type Hlc } from '../core/hlc.ts'
 import type { LogId } from '../core/ids.ts'
-import type { Context } from '../core/version-vector.ts'
+import type { Context, ReadonlyVersionVector } from '../core/version-vector.ts'
 import { entriesAtOnce, logRecordOperationsMax } from '../limits.ts'
 import { malformed } from '../codec/bytes.ts'
 import type { Entry } from '../codec/entry.ts'
@@ -20,6 +23,9 @@ import type { Derivation, SiblingValues } from './derive.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { inKeyspace, keyspace, logKey, siblingKey } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
+
+/** A vector of more logs takes longer to compare than a few keys take to look up. */
+const logsComparedMax = 256
 
 /** What became visible with a merge, for events. */
 export interface MergeReport {
@@ -46,6 +52,9 @@ export class Merger {
   #unpaused = 0
   /** State of keys as this batch leaves them. */
   readonly #keys = new Map<string, KeyState>()
+  /** The last context, and whether it covers what was committed here before this batch. */
+  #context: Context | undefined
+  #contextCoversAll = false
   /** Keys whose sibling values come or go with this batch. */
   readonly #siblingKeys = new Map<string, boolean>()
 
@@ -66,10 +75,12 @@ export class Merger {
    */
   async merge (entries: Iterable<Entry>, context: Context, check: (entry: Entry) => void = () => {}): Promise<void> {
     for (const slice of slices(entries)) {
-      const records = await this.#readVersions(slice)
-      for (let index = 0; index < slice.length; index++) {
-        check(slice[index]!)
-        this.#mergeEntry(slice[index]!, context, { record: records[index] })
+      const due = slice.filter((entry) => !this.#replaces(entry, context))
+      const records = due.length > 0 ? await this.#readVersions(due) : []
+      let read = 0
+      for (const entry of slice) {
+        check(entry)
+        this.#mergeEntry(entry, context, entry === due[read] ? { record: records[read++] } : undefined)
       }
       this.#unpaused += slice.length
       if (this.needsRest) await this.rest()
@@ -99,18 +110,30 @@ export class Merger {
 
   /** The same, of the entry that a scan stands at. */
   mergeScanned (scan: EntryScan, context: Context, record: Buffer | undefined): void {
-    if (record !== undefined || scan.entry !== undefined || this.#report !== undefined || this.#batch.recordsUnit) this.#mergeEntry(scan.decoded(), context, { record })
-    else if (!this.#batch.covers(scan.log, scan.sequence)) this.#putNew(scan)
+    if (record !== undefined || !this.#isPlain(scan)) this.#mergeEntry(scan.decoded(), context, { record })
+    else if (!this.#batch.covers(scan.log, scan.sequence)) this.#putAlone(scan, false)
   }
 
-  /** A key that is new here, with one version: what came is what is written. */
-  #putNew (scan: EntryScan): void {
+  /** The same, of a key that has not been looked up: that is done if need be. */
+  mergeUnread (scan: EntryScan, context: Context): void {
+    if (this.#isPlain(scan) && this.#isNew(scan, context) && !this.#mayHoldSiblings(scan.key)) this.#putAlone(scan, this.#state.vector.size > 0)
+    else this.#mergeEntry(scan.decoded(), context, undefined)
+  }
+
+  /** Whether it is a set of one, and nobody wants to know more of it than its bytes say. */
+  #isPlain (scan: EntryScan): boolean {
+    return scan.entry === undefined && this.#report === undefined && !this.#batch.recordsUnit
+  }
+
+  /** A version that is to stand alone: what came is what is written. */
+  #putAlone (scan: EntryScan, mayHoldData: boolean): void {
     const batch = this.#batch
     const { bytes, log, sequence, hlc } = scan
     if (!scan.put && this.#state.collected.covers(log, sequence)) return
     batch.setKeyPart(bytes, scan.keyStart, scan.keyEnd)
     batch.putVersionRecord(bytes.subarray(scan.keyEnd, scan.setEnd))
     if (scan.put) batch.putData(bytes.subarray(scan.valueStart, scan.end))
+    else if (mayHoldData) batch.delData()
     this.#state.hlc = observe(this.#state.hlc, hlc)
     this.#added.add(log, hlc, { sequence, type: scan.put ? 'put' : 'del', bytes, start: scan.keyStart, end: scan.keyEnd })
   }
@@ -162,12 +185,38 @@ export class Merger {
     return await this.#state.engine.getMany(entries.map(({ key }) => inKeyspace(keyspace.version, key)), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Array<Buffer | undefined>
   }
 
+  /**
+   * Whether an entry takes the place of whatever stands here: its only version is new, and whoever sent it had seen all that
+   * could be kept beside it. Keys that this batch has changed are known anyway.
+   */
+  #replaces ({ key, siblings }: Entry, context: Context): boolean {
+    return siblings.length === 1 && this.#isNew(siblings[0]!, context) && !this.#mayHoldSiblings(key)
+  }
+
+  #isNew ({ log, sequence }: { log: LogId, sequence: number }, context: Context): boolean {
+    return !this.#batch.covers(log, sequence) && this.coversAll(context)
+  }
+
+  #mayHoldSiblings (key: Buffer): boolean {
+    const { siblingKeys } = this.#state
+    return !siblingKeys.none && siblingKeys.mayHold(key.latin1Slice())
+  }
+
+  /** Whether a context covers all that was committed here before this batch. */
+  coversAll (context: Context): boolean {
+    if (context === this.#context) return this.#contextCoversAll
+    const { vector, survivors } = this.#state
+    this.#context = context
+    return (this.#contextCoversAll = survivors.empty && vector.size <= logsComparedMax && isCoveredBy(context, vector))
+  }
+
+  /** @param read what the key holds, if that has been looked up */
   #mergeEntry (entry: Entry, context: Context, read: { record: Buffer | undefined } | undefined): void {
     const batch = this.#batch
     batch.setKey(entry.key)
     const keyText = batch.keyText
     const known = this.#keys.get(keyText)
-    const ours = known?.siblings ?? this.#decode(read === undefined ? this.#readVersion() : read.record)
+    const ours = known?.siblings ?? (read === undefined && this.#replaces(entry, context) ? noSiblings : this.#decode(read === undefined ? this.#readVersion() : read.record))
     const merged = this.#withoutCollected(mergeSiblings(ours, batch, entry.siblings, context))
     if (merged === ours) return
 
@@ -283,6 +332,11 @@ export class Merger {
     }
     pairs.sort((a, b) => a.sequence - b.sequence)
   }
+}
+
+function isCoveredBy (context: Context, vector: ReadonlyVersionVector): boolean {
+  for (const { log, sequence } of vector) if (!context.covers(log, sequence)) return false
+  return true
 }
 
 /** A dot and, as a part of some bytes, its key. */

@@ -28,4 +28,22 @@ test('also while another database of this process is written to, the log names a
   assert.equal(await newcomer.data(), { w: '1', x: '1', y: '2', z: '3' })
 })
 
+test('what survived a hole is not replaced by what a peer wrote that does not know it', async () => {
+  const memory = await LossyMemory.open()
+  const replica = await openReplica({ engine: memory.asEngine })
+  await replica.put('lost', '1')
+  const lost = memory.logLength - 1
+  await replica.put('k', 'survived')
+  const again = await openReplica({ engine: (await memory.reopenedWithout(new Set([lost]))).asEngine, identity: replica.identity })
+  assert.ok(again.store.repairing)
+
+  const peer = await openReplica()
+  await peer.put('k', 'theirs')
+  await pull(again, peer)
+  assert.equal(await again.values('k'), ['survived', 'theirs'])
+  await again.store.endRepair()
+  assert.equal(await again.values('k'), ['survived', 'theirs'])
+  await checkInvariants(again.engine, { vector: again.store.vector as never })
+})
+
 test.run()

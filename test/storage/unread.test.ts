@@ -1,0 +1,164 @@
+/**
+ * What a key holds is looked up where it matters, and nowhere else: not if the sender had seen all that is known here.
+ */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ByteWriter } from '../../lib/codec/bytes.ts'
+import { writeEntry } from '../../lib/codec/entry.ts'
+import type { Advance } from '../../lib/core/version-vector.ts'
+import { chunkBytes } from '../../lib/limits.ts'
+import { keyspace } from '../../lib/storage/keyspaces.ts'
+import { checkEqual, checkInvariants } from '../support/invariants.ts'
+import { LiveStream, del, exchange, openReplica, pull, put, type TestReplica } from '../support/store.ts'
+
+type Read = (what: unknown, options: unknown) => unknown
+
+/** How many version records are looked up meanwhile; those that an iterator reads count as one. */
+async function countLookUps ({ engine }: TestReplica, run: () => Promise<void>): Promise<number> {
+  const isVersion = (key: unknown): boolean => (key as Buffer)[0] === keyspace.version
+  const counts: Record<string, (what: unknown) => number> = {
+    getSync: (key) => isVersion(key) ? 1 : 0,
+    getMany: (keys) => (keys as unknown[]).filter(isVersion).length,
+    iterator: (options) => isVersion((options as { gte?: Buffer }).gte ?? (options as { gt: Buffer }).gt) ? 1 : 0
+  }
+  const reads = engine as unknown as Record<string, Read>
+  let count = 0
+  for (const [name, countOf] of Object.entries(counts)) {
+    const read = reads[name]!.bind(engine)
+    reads[name] = (what, options) => {
+      count += countOf(what)
+      return read(what, options)
+    }
+  }
+  try {
+    await run()
+  } finally {
+    for (const name of Object.keys(counts)) Reflect.deleteProperty(engine, name)
+  }
+  return count
+}
+
+/** How what one replica wrote comes to the other. */
+const ways = {
+  'in units': async (from: TestReplica, to: TestReplica, write: () => Promise<void>) => {
+    const live = await LiveStream.open(from, to)
+    await write()
+    await live.send()
+    live.close()
+  },
+  'in one unit': async (from: TestReplica, to: TestReplica, write: () => Promise<void>) => {
+    const live = await LiveStream.open(from, to)
+    await from.store.commit(Array.from({ length: 100 }, (_, index) => put(`filler ${index}`, 'x')), false)
+    await write()
+    await live.send()
+    live.close()
+  },
+  'in a catch-up': async (from: TestReplica, to: TestReplica, write: () => Promise<void>) => {
+    await write()
+    await pull(to, from)
+  },
+  'in a long catch-up': async (from: TestReplica, to: TestReplica, write: () => Promise<void>) => {
+    await write()
+    await from.store.commit(Array.from({ length: 600 }, (_, index) => put(`filler ${index}`, 'x'.repeat(8192))), false)
+    await pull(to, from)
+  }
+} as const
+
+for (const [way, bring] of Object.entries(ways)) {
+  for (const reports of [true, false]) {
+    const open = async (): Promise<TestReplica> => await openReplica({ reports: () => reports })
+
+    test(`what a sender writes that had seen all is taken without a look at what is held, ${way}, ${reports ? 'reported' : 'and not reported'}`, async () => {
+      const a = await open()
+      const b = await open()
+      for (const key of ['kept', 'overwritten', 'deleted', 'both']) await a.put(key, '1')
+      await b.put('both', '2')
+      await exchange(a, b)
+      await a.put('settled', '1')
+      await a.del('settled')
+      await exchange(a, b)
+      const lookUps = await countLookUps(b, async () => {
+        await bring(a, b, async () => {
+          await a.put('overwritten', '3')
+          await a.put('new', '3')
+          await a.del('deleted')
+          await a.store.commit([put('settled', '3'), del('settled'), put('last', '3')], false)
+        })
+      })
+      assert.is(lookUps, 0)
+      const { kept, overwritten, new: added, deleted, settled, last } = await b.data()
+      assert.equal({ kept, overwritten, added, deleted, settled, last }, { kept: '1', overwritten: '3', added: '3', deleted: undefined, settled: undefined, last: '3' })
+      await checkInvariants(b.engine, { vector: b.store.vector as never })
+      await checkEqual([a.engine, b.engine])
+    })
+
+    test(`a key in conflict is looked up, and the values of its versions go, ${way}, ${reports ? 'reported' : 'and not reported'}`, async () => {
+      const a = await open()
+      const b = await open()
+      for (const key of ['put', 'deleted']) {
+        await a.put(key, '1')
+        await b.put(key, '2')
+      }
+      await exchange(a, b)
+      assert.is((await b.values('put')).length, 2)
+      await exchange(a, b)
+      await bring(a, b, async () => {
+        await a.put('put', '3')
+        await a.del('deleted')
+      })
+      assert.equal([await b.values('put'), await b.values('deleted')], [['3'], [undefined]])
+      await checkInvariants(b.engine, { vector: b.store.vector as never })
+      await checkEqual([a.engine, b.engine])
+    })
+
+    test(`what a sender writes that had not seen all stands beside what it had not seen, ${way}, ${reports ? 'reported' : 'and not reported'}`, async () => {
+      const a = await open()
+      const b = await open()
+      await a.put('seen', '1')
+      await exchange(a, b)
+      await b.put('unseen', '2')
+      await bring(a, b, async () => {
+        await a.put('seen', '3')
+        await a.put('unseen', '3')
+        await a.del('seen')
+      })
+      assert.equal(await b.values('unseen'), ['2', '3'])
+      assert.equal(await b.values('seen'), [undefined])
+      await checkInvariants(b.engine, { vector: b.store.vector as never })
+      await exchange(a, b)
+      await checkEqual([a.engine, b.engine])
+    })
+  }
+}
+
+test('what is here already is not taken again, whatever is said of it', async () => {
+  const a = await openReplica()
+  const b = await openReplica()
+  await a.put('k', '1')
+  await pull(b, a)
+  const [{ log, sequence, hlc }] = [...a.store.vector] as [Advance]
+  const entry = { key: Buffer.from('k'), siblings: [{ type: 'put', log, sequence, hlc }], values: [Buffer.from('2')] } as const
+  await b.store.intake.apply({ stream: a.store.vector.clone(), before: [], changes: [], collected: [], entries: [entry], bytes: 100 })
+  assert.is(await b.get('k'), '1')
+})
+
+test('nor in a delivery that is staged', async () => {
+  const a = await openReplica()
+  const b = await openReplica({ reports: () => false })
+  await a.put('k', '1')
+  await pull(b, a)
+  const [{ log, hlc }] = [...a.store.vector] as [Advance]
+  const count = 600
+  const delivery = b.store.intake.begin('catch-up', [{ log, sequence: count, hlc: hlc + 1 }], [], count)
+  const writer = new ByteWriter()
+  for (let sequence = 1; sequence <= count; sequence++) {
+    const key = sequence === 1 ? 'k' : `l${String(sequence).padStart(3, '0')}`
+    writeEntry(writer, { key: Buffer.from(key), siblings: [{ type: 'put', log, sequence, hlc: hlc + Math.min(1, sequence - 1) }], values: [Buffer.alloc(8192, '2')] })
+    if (writer.length >= chunkBytes || sequence === count) await delivery.add(writer.take())
+  }
+  await delivery.end(count)
+  assert.is(await b.get('k'), '1')
+  assert.is(Object.keys(await b.data()).length, count)
+})
+
+test.run()
