@@ -92,6 +92,11 @@ export class Session {
     return this.#sending.progress
   }
 
+  /** Something has come of the peer, though perhaps no whole frame: slow is not silent. */
+  heard (nowMs: number): void {
+    this.#receivedMs = nowMs
+  }
+
   /** Tells the session what happened; returns what is to be done, in this order. `nowMs` is monotonic. */
   handle (event: SessionEvent, nowMs: number): Effect[] {
     this.#conversation.nowMs = nowMs
@@ -215,7 +220,7 @@ export class Session {
   }
 
   #received (frame: Frame, timeMs: number): void {
-    this.#receivedMs = this.#conversation.nowMs
+    this.heard(this.#conversation.nowMs)
     if (frame.type === 'bye') return this.#left(frame)
     if (this.peer === undefined) {
       if (frame.type !== 'hello') throw new ReplicationError(`The peer began with ${frame.type} instead of hello`, { code: 'REPLICATION_PROTOCOL' })

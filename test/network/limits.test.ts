@@ -55,6 +55,7 @@ async function setUp () {
     return {
       heard,
       state,
+      write: (bytes: Uint8Array) => { output.push(bytes) },
       say: (frame: Uint8Array) => { for (const part of encodeFrames([frame])) output.push(part) },
       get farewell () { return heard.find((frame) => frame.type === 'bye')?.code }
     }
@@ -151,6 +152,23 @@ test('a link that is half-open is found by the silence, and so is a peer that on
   assert.is(replicator.mesh.links.size, 0)
   assert.equal(codes(), ['REPLICATION_PEER_SILENT', 'REPLICATION_PEER_SILENT'])
   assert.is(mute.farewell, 'REPLICATION_PEER_SILENT')
+  await end()
+})
+
+test('a peer whose frames take long to come is not silent, as long as something comes', async () => {
+  const { system, replicator, guest, hello, codes, end } = await setUp()
+  const slow = await guest('slow')
+  slow.say(hello({ replica: id(1) }))
+  await system.advance(100)
+  const [frame] = encodeFrames([encodeControl({ type: 'direct', logs: [log(1), log(2), log(3)] })])
+  for (const byte of frame!) {
+    slow.write(Buffer.of(byte))
+    await system.advance(heartbeatTimeoutMs - 1000)
+    assert.is(replicator.mesh.links.size, 1)
+  }
+  assert.equal(codes(), [])
+  await system.advance(heartbeatTimeoutMs)
+  assert.is(replicator.mesh.links.size, 0)
   await end()
 })
 
