@@ -237,6 +237,7 @@ export class Store {
     let vector = this.#state.vector.clone()
     await this.#saveMembers((batch) => {
       vector = this.#state.vector.clone()
+      if (this.#state.leaving !== undefined) vector.rewind(this.#state.leaving) // what is beyond goes on under another name
       batch.sync = true
     })
     this.#durable.join(vector)
@@ -309,7 +310,6 @@ export class Store {
       }
       state.leaving = undefined
       this.#leavingSaved = false
-      this.#forget(leaving) // a flush in between knew no better
       this.told.note(this.told.last)
       await this.#saveMembers(() => {})
       await intake.dropStage()

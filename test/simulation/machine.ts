@@ -246,8 +246,11 @@ export class Machine {
     const durable = this.process?.store?.durable
     const { witness } = this.process ?? {}
     const claimed = durable === undefined ? 0n : witness!.bitsOf(durable) & ~witness!.left
+    const before = this.seen
     this.kill({ told: this.dice.chance(0.3) })
     how(this.disk)
+    const { oracle } = this.world
+    for (const write of oracle.list(before & ~this.seen)) if (write.author === this.name) oracle.lostByAuthors |= write.bit
     const lost = claimed & ~this.seen
     if (lost !== 0n) this.world.fail('durable-lost', `${this.name} lost what it called durable: ${this.world.oracle.names(lost)}`)
   }

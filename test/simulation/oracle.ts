@@ -64,6 +64,8 @@ export class Oracle {
   readonly fenced = new Set<LogId>()
   /** Who counted for the collector of a tombstone when it was collected. */
   readonly countedAt = new Map<Write, ReadonlySet<string>>()
+  /** Writes that the disk of their author has lost; others may have them. */
+  lostByAuthors = 0n
 
   get keys (): Iterable<string> {
     return this.#byKey.keys()

@@ -34,19 +34,24 @@ export function checkRest ({ world, living }: Group, alive: bigint): void {
   }
   const lost = oracle.lost(alive, first!.seen)
   if (lost !== 0n) world.fail('lost', `nobody has ${oracle.names(lost)}`)
-  for (const key of oracle.keys) checkKey(world, key, first!)
+  const replicas = living.map(({ process }) => process!.store!.replica)
+  for (const key of oracle.keys) checkKey(world, key, first!, replicas)
   for (const machine of living) checkLeftovers(world, machine)
 }
 
-/** Exact conflicts: the one exemption is a delete that was collected, and a write of somebody who was not counted. */
-function checkKey (world: World, key: string, { seen, disk }: Machine): void {
+/**
+ * Exact conflicts: the one exemption is a delete that was collected, and a write of somebody who was not counted; or one that
+ * its author had lost, and with it who else has it.
+ */
+function checkKey (world: World, key: string, { seen, disk }: Machine, replicas: readonly string[]): void {
   const { oracle } = world
   const left = oracle.list(oracle.siblings(key, seen) & ~oracle.erased)
   const found = new Set(setOf(disk.tree, key).map(({ log, sequence }) => oracle.at(log, sequence)))
   const collected = left.filter((write) => !found.has(write))
   const puts = left.filter(({ type }) => type === 'put')
   if (collected.length === 0 || puts.length === 0) return
-  const uncounted = collected.some((write) => puts.some(({ replica }) => oracle.countedAt.get(write)?.has(replica) === false))
+  const isUncounted = (del: Write, replica: string): boolean => oracle.countedAt.get(del)?.has(replica) === false
+  const uncounted = collected.some((del) => puts.some(({ replica, bit }) => isUncounted(del, replica) || ((oracle.lostByAuthors & bit) !== 0n && replicas.some((other) => isUncounted(del, other)))))
   if (uncounted || [...collected, ...puts].some(({ special }) => special)) return world.count('exempt conflicts')
   world.fail('conflict-lost', `${key}: ${collected.map(dotOf).join(', ')} was collected while concurrent with ${puts.map(dotOf).join(', ')}`)
 }

@@ -75,6 +75,20 @@ test('what another log holds at the same place with another time is another writ
   assert.is(await there.store.told.contradiction([...peer.store.vector]), log)
 })
 
+test('while a log is left, what is beyond does not count as durable, whoever has all made so meanwhile', async () => {
+  const { b, log, told } = await fork()
+  for (let index = 0; index < 2000; index++) await b.put(`k${index}`, 'of b')
+  let flushes = 0
+  b.memory.beforeBatch = () => {
+    if (!b.store.leaving) return
+    if (flushes++ === 0) void b.store.flush()
+    assert.ok(b.store.durable.sequenceOf(log) <= told)
+  }
+  await b.store.leaveLog()
+  assert.ok(flushes > 2)
+  assert.ok(b.store.durable.sequenceOf(log) <= told)
+})
+
 test('what it alone has is written again in a new log, conflicts and all, and the old one means one thing', async () => {
   const made = await fork()
   const { b, log, told } = made
