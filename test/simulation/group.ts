@@ -112,9 +112,10 @@ export class Group {
   }
 }
 
+/** One that is being opened may still find out that it is a copy, and take another log. */
 function mayMeet ({ log, above }: Branch, { process, gone, branch }: Machine): boolean {
   const witness = process?.witness
-  return !gone && branch === undefined && witness !== undefined && (witness.ownLog === log || witness.vector.sequenceOf(log) > above)
+  return !gone && branch === undefined && witness !== undefined && ((process!.store !== undefined && witness.ownLog === log) || witness.vector.sequenceOf(log) > above)
 }
 
 function metasOf (tree: Tree): Map<string, Buffer> {
