@@ -121,7 +121,7 @@ export class Housekeeping {
 
   /** Removes the journal records that no open would need; also before a close. */
   async trim (): Promise<void> {
-    if (await this.#trim() >= compactEntriesMin) await compact(this.#options.state.engine, journalAndLog)
+    if (await this.#trim() >= compactEntriesMin) await compact(this.#options.state.engine, meta.all('J'))
   }
 
   /** Returns how many have been removed. */
