@@ -25,6 +25,8 @@ export class StreamConnection implements Connection {
   readonly #incoming: Pushable<Uint8Array> = pushable()
   readonly #outgoing: Pushable<Uint8Array> = pushable()
   #closed = false
+  /** Ends what waits for a reader: it-pushable's `onEmpty` waits only if it is given a signal. */
+  readonly #closing = new AbortController()
   #onRoom: (() => void) | undefined
 
   /** What the caller pipes with its transport. */
@@ -37,7 +39,7 @@ export class StreamConnection implements Connection {
           const chunk = bytes.subarray()
           this.bytesReceived += chunk.byteLength
           this.#incoming.push(chunk)
-          while (this.#incoming.readableLength > writeAheadBytes && !this.#closed) await this.#incoming.onEmpty()
+          while (this.#incoming.readableLength > writeAheadBytes && !this.#closed) await this.#incoming.onEmpty({ signal: this.#closing.signal })
         }
         this.#incoming.end()
       } catch (error) {
@@ -66,6 +68,7 @@ export class StreamConnection implements Connection {
   close (error?: Error): void {
     if (this.#closed) return
     this.#closed = true
+    this.#closing.abort()
     this.#incoming.end(error)
     this.#outgoing.end()
     this.#onRoom?.()
@@ -123,19 +126,21 @@ export async function protectStream (stream: StreamConnection, protection: Prote
 
 /** A connection as a stream of Node.js. */
 function nodeDuplex (connection: Connection, incoming: AsyncIterator<Bytes>, outgoing: Pushable<Uint8Array>): NodeDuplex {
+  const closing = new AbortController()
   const duplex = new NodeDuplex({
     read: () => {
       incoming.next().then(({ done, value }) => { duplex.push(done === true ? null : value.subarray()) }, (error) => { duplex.destroy(error) })
     },
     write: (chunk: Uint8Array, _encoding, done) => {
       outgoing.push(chunk)
-      outgoing.onEmpty().then(() => { done() }, done)
+      outgoing.onEmpty({ signal: closing.signal }).then(() => { done() }, done)
     },
     final: (done) => {
       outgoing.end()
       done()
     },
     destroy: (error, done) => {
+      closing.abort()
       outgoing.end()
       connection.close(error ?? undefined)
       done(error)

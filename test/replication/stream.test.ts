@@ -30,6 +30,23 @@ test('two databases of one process, piped into each other', async () => {
   await piped
 })
 
+for (const [name, options] of [['', {}], [', with a secret', { secret: 'correct horse battery staple' }]] as const) {
+  test(`more than what may wait for a reader${name}, and a close in the middle of it`, async () => {
+    const a = await openDatabase({ port: false, ...options })
+    for (let index = 0; index < 200; index++) await a.put(`key-${index}`, 'x'.repeat(100_000))
+    const b = await openDatabase({ port: false, ...options })
+    for (let index = 0; index < 4; index++) {
+      const other = index < 3 ? await openDatabase({ port: false, ...options }) : b
+      const [left, right] = [a.replication.stream(), other.replication.stream()]
+      const piped = pipe(left, right, left).catch(() => {}) // TLS may be cut off
+      if (other === b) await equal(a, b)
+      else await eventually(() => other.replication.peers().some(({ bytes }) => bytes.received > 1_000_000))
+      await other.close()
+      await piped
+    }
+  })
+}
+
 test('a worker, over a MessagePort', async () => {
   const db = await openDatabase({ port: false })
   const [conversation, control] = [new MessageChannel(), new MessageChannel()]
