@@ -12,7 +12,8 @@ import { MiB } from '../limits.ts'
 import type { System } from '../types.ts'
 import type { Engine } from './engine.ts'
 
-const roomFileName = 'REPLICA.room'
+/** Stays behind if the process ends while it looks for room. */
+export const roomFileName = 'REPLICA.room'
 
 /** Fails unless a directory takes as much as LevelDB may write when it is opened. */
 export async function assertRoom (directory: string): Promise<void> {

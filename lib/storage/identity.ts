@@ -20,6 +20,7 @@ import { ByteReader, ByteWriter } from '../codec/bytes.ts'
 import { logIdFrom } from '../core/ids.ts'
 import type { Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
+import { roomFileName } from './disk.ts'
 import { dotBytes, readSequence, writeDot } from './keyspaces.ts'
 
 export const identityFileName = 'REPLICA'
@@ -164,9 +165,7 @@ export class IdentityFile implements IdentityStore {
 /** Removes what {@link IdentityFile} laid down, the directory included if nothing else is left in it. */
 export async function removeIdentityFile (directory: string): Promise<void> {
   if (!await exists(join(directory, identityFileName))) return
-  await rm(join(directory, identityFileName), { force: true })
-  await rm(join(directory, `${identityFileName}.next`), { force: true })
-  await rm(join(directory, toldFileName), { force: true })
+  for (const name of [identityFileName, `${identityFileName}.next`, toldFileName, roomFileName]) await rm(join(directory, name), { force: true })
   await rmdir(directory).catch(() => {})
 }
 

@@ -178,6 +178,7 @@ test('destroy() leaves no directory behind', async () => {
   await db.put('a', '1')
   await db.close()
   assert.ok(existsSync(join(location, 'REPLICA')))
+  await writeFile(join(location, 'REPLICA.room'), 'of a process that was killed on a full disk')
   await ReplicatedLevel.destroy(location)
   assert.not.ok(existsSync(location))
   assert.ok(existsSync(dirname(location)))
