@@ -47,11 +47,14 @@ const inputs: Record<string, { bytes: () => Buffer, code: string }> = {
   'data before any hello': { bytes: () => lengthPrefixed(Buffer.of(0x11, 0x22, 0)), code: 'REPLICATION_PROTOCOL' },
   'a second hello': { bytes: () => Buffer.concat([hello(), hello()]), code: 'REPLICATION_PROTOCOL' },
   'more data than there is credit for': {
-    bytes: () => Buffer.concat([
-      hello(),
-      lengthPrefixed(encodeData({ type: 'advance', vector: [{ log: logIdFrom(randomBytes(8)), sequence: 1, hlc: 1 }], acknowledge: false })),
-      ...Array.from({ length: 3 }, () => lengthPrefixed(encodeData({ type: 'chunk', bytes: Buffer.alloc(1024 * 1024) })))
-    ]),
+    bytes: () => {
+      const log = logIdFrom(randomBytes(8)) // of which the next write is said to come from its owner, so that what follows waits a while
+      return Buffer.concat([
+        hello({ log }),
+        lengthPrefixed(encodeData({ type: 'advance', vector: [{ log, sequence: 1, hlc: 1 }], acknowledge: false })),
+        ...Array.from({ length: 3 }, () => lengthPrefixed(encodeData({ type: 'chunk', bytes: Buffer.alloc(1024 * 1024) })))
+      ])
+    },
     code: 'REPLICATION_PROTOCOL'
   },
   'a unit that makes no sense': { bytes: () => Buffer.concat([hello(), lengthPrefixed(Buffer.concat([Buffer.of(0x11, 0x23), randomBytes(100)]))]), code: 'REPLICATION_PROTOCOL' }
