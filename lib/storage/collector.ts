@@ -164,6 +164,8 @@ export class Collector {
       }
       batch.collect(advance)
     }
+    // A delivery that was cut short, and gone on with, may bring tombstones that its last source has collected.
+    batch.dropped += merger.dropMerged(target)
   }
 
   /** Whether {@link adopt} would have more to do than one batch should. */

@@ -173,6 +173,15 @@ export class Merger {
     return ours.length - kept.length
   }
 
+  /** The same, of all keys that this batch has changed. */
+  dropMerged (collected: Context): number {
+    let dropped = 0
+    for (const [key, { siblings }] of this.#keys) {
+      if (siblings.some(({ type, log, sequence }) => type === 'del' && collected.covers(log, sequence))) dropped += this.drop(Buffer.from(key, 'latin1'), collected)
+    }
+    return dropped
+  }
+
   /** To be called when the batch is committed. */
   committed (): void {
     for (const [key, holds] of this.#siblingKeys) {

@@ -232,6 +232,22 @@ test('what any of its sources had collected is collected at the end of a deliver
   assert.equal(await target.values(keyOf(1)), [])
 })
 
+for (const [what, count] of [['fits one batch after all', keyCount / 2], ['is applied in many', keyCount]] as const) {
+  test(`a tombstone that had come, and that the source which goes on has collected, does not stay, in a delivery that ${what}`, async () => {
+    const [first, second, target] = [await openReplica(), await openReplica(), await openReplica()]
+    for (let index = 0; index < count; index++) await first.put(keyOf(index), value)
+    await first.del(keyOf(1))
+    await exchange(first, second)
+    await first.store.housekeeping.collect()
+    assert.is(first.store.collected.size, 1)
+    await pullSome(target, second, 6, 'transfer')
+    assert.ok((await pull(target, first)).resumes)
+    assert.equal(await target.versions(keyOf(1)), [])
+    assert.ok(target.store.collected.equals(first.store.collected))
+    await checkInvariants(target.engine, { vector: target.store.vector as never })
+  })
+}
+
 test('a stage is of nobody any more once what it holds has come another way, or after a time without a source', async () => {
   const { source, other, target } = await group()
   await pullSome(target, source, 6)
