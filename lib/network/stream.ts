@@ -24,8 +24,7 @@ export class StreamConnection implements Connection {
   bytesSent = 0
   readonly #incoming: Pushable<Uint8Array> = pushable()
   readonly #outgoing: Pushable<Uint8Array> = pushable()
-  #closed = false
-  /** Ends what waits for a reader: it-pushable's `onEmpty` waits only if it is given a signal. */
+  /** Also ends what waits for a reader: it-pushable's `onEmpty` waits only if it is given a signal. */
   readonly #closing = new AbortController()
   #onRoom: (() => void) | undefined
 
@@ -52,6 +51,10 @@ export class StreamConnection implements Connection {
     return this.#incoming
   }
 
+  get #closed (): boolean {
+    return this.#closing.signal.aborted
+  }
+
   get unsentBytes (): number {
     return this.#outgoing.readableLength
   }
@@ -67,7 +70,6 @@ export class StreamConnection implements Connection {
 
   close (error?: Error): void {
     if (this.#closed) return
-    this.#closed = true
     this.#closing.abort()
     this.#incoming.end(error)
     this.#outgoing.end()

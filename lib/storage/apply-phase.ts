@@ -58,13 +58,8 @@ export class ApplyPhase {
   async step (merger: Merger, batch: InnerBatch): Promise<boolean> {
     this.#chunk ??= await this.#nextChunk()
     if (this.#chunk === undefined) return false
-    if (!this.#deletes && merger.coversAll(this.#context)) {
-      this.#mergeUnread(merger, this.#chunk.scan)
-      await merger.writeLog()
-      this.#chunk = undefined
-      return true
-    }
-    if (this.#deletes || this.#sparse === 0) {
+    const isRead = this.#deletes || !merger.coversAll(this.#context)
+    if (this.#deletes || (isRead && this.#sparse === 0)) {
       const held = await this.#readHeld(this.#chunk.end)
       const complete = held.length <= heldMax
       if (this.#deletes || complete) {
@@ -74,7 +69,8 @@ export class ApplyPhase {
       }
       this.#sparse = sparseChunks
     }
-    await this.#mergeLookedUp(merger, this.#chunk.scan)
+    if (isRead) await this.#mergeLookedUp(merger, this.#chunk.scan)
+    else this.#mergeUnread(merger, this.#chunk.scan)
     await merger.writeLog()
     this.#chunk = undefined
     return true

@@ -11,7 +11,7 @@
 import { holdsPut, indexOfDot, mergeSiblings, noSiblings, type Sibling, type SiblingSet } from '../core/siblings.ts'
 import { observe, type Hlc } from '../core/hlc.ts'
 import type { LogId } from '../core/ids.ts'
-import type { Context, ReadonlyVersionVector } from '../core/version-vector.ts'
+import type { ReadonlyVersionVector } from '../core/version-vector.ts'
 import { entriesAtOnce, logRecordOperationsMax } from '../limits.ts'
 import { malformed } from '../codec/bytes.ts'
 import type { Entry } from '../codec/entry.ts'
@@ -53,7 +53,7 @@ export class Merger {
   /** State of keys as this batch leaves them. */
   readonly #keys = new Map<string, KeyState>()
   /** The last context, and whether it covers what was committed here before this batch. */
-  #context: Context | undefined
+  #context: ReadonlyVersionVector | undefined
   #contextCoversAll = false
   /** Keys whose sibling values come or go with this batch. */
   readonly #siblingKeys = new Map<string, boolean>()
@@ -73,14 +73,14 @@ export class Merger {
    *
    * @param check throws if one cannot be merged; of many, others may have been by then.
    */
-  async merge (entries: Iterable<Entry>, context: Context, check: (entry: Entry) => void = () => {}): Promise<void> {
+  async merge (entries: Iterable<Entry>, context: ReadonlyVersionVector, check: (entry: Entry) => void = () => {}): Promise<void> {
     for (const slice of slices(entries)) {
       const due = slice.filter((entry) => !this.#replaces(entry, context))
       const records = due.length > 0 ? await this.#readVersions(due) : []
       let read = 0
       for (const entry of slice) {
         check(entry)
-        this.#mergeEntry(entry, context, entry === due[read] ? { record: records[read++] } : undefined)
+        this.#mergeEntry(entry, context, { record: entry === due[read] ? records[read++] : undefined })
       }
       this.#unpaused += slice.length
       if (this.needsRest) await this.rest()
@@ -88,7 +88,7 @@ export class Merger {
   }
 
   /** The same, at once, of entries that are few; {@link rest} is to follow when {@link needsRest} says so. */
-  mergeFew (entries: readonly Entry[], context: Context): void {
+  mergeFew (entries: readonly Entry[], context: ReadonlyVersionVector): void {
     for (const entry of entries) this.#mergeEntry(entry, context, undefined)
     this.#unpaused += entries.length
   }
@@ -104,18 +104,18 @@ export class Merger {
   }
 
   /** Merges one entry of a key that this batch has not changed yet, whose version record is at hand; `writeLog` has to follow. */
-  mergeOne (entry: Entry, context: Context, record: Buffer | undefined): void {
+  mergeOne (entry: Entry, context: ReadonlyVersionVector, record: Buffer | undefined): void {
     this.#mergeEntry(entry, context, { record })
   }
 
   /** The same, of the entry that a scan stands at. */
-  mergeScanned (scan: EntryScan, context: Context, record: Buffer | undefined): void {
+  mergeScanned (scan: EntryScan, context: ReadonlyVersionVector, record: Buffer | undefined): void {
     if (record !== undefined || !this.#isPlain(scan)) this.#mergeEntry(scan.decoded(), context, { record })
     else if (!this.#batch.covers(scan.log, scan.sequence)) this.#putAlone(scan, false)
   }
 
   /** The same, of a key that has not been looked up: that is done if need be. */
-  mergeUnread (scan: EntryScan, context: Context): void {
+  mergeUnread (scan: EntryScan, context: ReadonlyVersionVector): void {
     if (this.#isPlain(scan) && this.#isNew(scan, context) && !this.#mayHoldSiblings(scan.key)) this.#putAlone(scan, this.#state.vector.size > 0)
     else this.#mergeEntry(scan.decoded(), context, undefined)
   }
@@ -155,7 +155,7 @@ export class Merger {
   }
 
   /** Lets go of the tombstones of a key that a collected vector covers. Returns how many. */
-  drop (key: Buffer, collected: Context): number {
+  drop (key: Buffer, collected: ReadonlyVersionVector): number {
     this.#batch.setKey(key)
     const keyText = this.#batch.keyText
     const known = this.#keys.get(keyText)
@@ -174,7 +174,7 @@ export class Merger {
   }
 
   /** The same, of all keys that this batch has changed. */
-  dropMerged (collected: Context): number {
+  dropMerged (collected: ReadonlyVersionVector): number {
     let dropped = 0
     for (const [key, { siblings }] of this.#keys) {
       if (siblings.some(({ type, log, sequence }) => type === 'del' && collected.covers(log, sequence))) dropped += this.drop(Buffer.from(key, 'latin1'), collected)
@@ -198,11 +198,11 @@ export class Merger {
    * Whether an entry takes the place of whatever stands here: its only version is new, and whoever sent it had seen all that
    * could be kept beside it. Keys that this batch has changed are known anyway.
    */
-  #replaces ({ key, siblings }: Entry, context: Context): boolean {
+  #replaces ({ key, siblings }: Entry, context: ReadonlyVersionVector): boolean {
     return siblings.length === 1 && this.#isNew(siblings[0]!, context) && !this.#mayHoldSiblings(key)
   }
 
-  #isNew ({ log, sequence }: { log: LogId, sequence: number }, context: Context): boolean {
+  #isNew ({ log, sequence }: { log: LogId, sequence: number }, context: ReadonlyVersionVector): boolean {
     return !this.#batch.covers(log, sequence) && this.coversAll(context)
   }
 
@@ -212,20 +212,26 @@ export class Merger {
   }
 
   /** Whether a context covers all that was committed here before this batch. */
-  coversAll (context: Context): boolean {
+  coversAll (context: ReadonlyVersionVector): boolean {
     if (context === this.#context) return this.#contextCoversAll
     const { vector, survivors } = this.#state
     this.#context = context
-    return (this.#contextCoversAll = survivors.empty && vector.size <= logsComparedMax && isCoveredBy(context, vector))
+    return (this.#contextCoversAll = survivors.empty && vector.size <= logsComparedMax && context.dominates(vector))
   }
 
-  /** @param read what the key holds, if that has been looked up */
-  #mergeEntry (entry: Entry, context: Context, read: { record: Buffer | undefined } | undefined): void {
+  /** What stands at the key of the batch, as far as it matters. */
+  #held (entry: Entry, context: ReadonlyVersionVector, read: { record: Buffer | undefined } | undefined): SiblingSet {
+    if (read !== undefined) return this.#decode(read.record)
+    return this.#replaces(entry, context) ? noSiblings : this.#decode(this.#readVersion())
+  }
+
+  /** @param read what the key holds, if it has been looked up, or need not be */
+  #mergeEntry (entry: Entry, context: ReadonlyVersionVector, read: { record: Buffer | undefined } | undefined): void {
     const batch = this.#batch
     batch.setKey(entry.key)
     const keyText = batch.keyText
     const known = this.#keys.get(keyText)
-    const ours = known?.siblings ?? (read === undefined && this.#replaces(entry, context) ? noSiblings : this.#decode(read === undefined ? this.#readVersion() : read.record))
+    const ours = known?.siblings ?? this.#held(entry, context, read)
     const merged = this.#withoutCollected(mergeSiblings(ours, batch, entry.siblings, context))
     if (merged === ours) return
 
@@ -341,11 +347,6 @@ export class Merger {
     }
     pairs.sort((a, b) => a.sequence - b.sequence)
   }
-}
-
-function isCoveredBy (context: Context, vector: ReadonlyVersionVector): boolean {
-  for (const { log, sequence } of vector) if (!context.covers(log, sequence)) return false
-  return true
 }
 
 /** A dot and, as a part of some bytes, its key. */

@@ -83,7 +83,7 @@ export class Writer {
   readonly #state: ReplicaState
   readonly #options: WriterOptions
   /** What has to keep the order in which it was handed in. */
-  #ordered = new Fifo<QueuedTransaction | QueuedJob>()
+  readonly #ordered = new Fifo<QueuedTransaction | QueuedJob>()
   readonly #jobs: Array<QueuedJob | QueuedSeries> = []
   /** Empty ones, to be used again. */
   #engineBatches: EngineBatch[] = []

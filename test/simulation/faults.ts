@@ -101,7 +101,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['core/siblings.ts', '!theirContext.covers(dot.log, dot.sequence))', "(dot.type === 'put' && theirs.length > 0) || !theirContext.covers(dot.log, dot.sequence))"]
   ],
   'a version takes the place of what its writer had not seen': [
-    ['storage/merge.ts', 'isCoveredBy(context, vector))', 'isCoveredBy(context, vector) || vector.size > 0)']
+    ['storage/merge.ts', '&& context.dominates(vector))', '&& (context.dominates(vector) || vector.size > 0))']
   ],
   'a delete leaves a put that has lost': [
     ['storage/local.ts', "if (type === 'del' && !holdsPut(siblings)) return false", "if (type === 'del' && siblings.at(-1)?.type !== 'put') return false"]

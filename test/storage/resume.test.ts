@@ -218,14 +218,20 @@ test('a catch-up does not go on with a source that has collected what the receiv
   await offered.close()
 })
 
-test('what any of its sources had collected is collected at the end of a delivery', async () => {
+/** Two that have the same, of which the first one has collected a delete; and one that has nothing. */
+async function groupWithCollected (count: number): Promise<{ first: TestReplica, second: TestReplica, target: TestReplica }> {
   const [first, second, target] = [await openReplica(), await openReplica(), await openReplica()]
-  for (let index = 0; index < keyCount; index++) await first.put(keyOf(index), value)
+  for (let index = 0; index < count; index++) await first.put(keyOf(index), value)
   await first.del(keyOf(1))
   await exchange(first, second)
   await first.store.housekeeping.collect()
   assert.is(first.store.collected.size, 1)
   assert.is(second.store.collected.size, 0)
+  return { first, second, target }
+}
+
+test('what any of its sources had collected is collected at the end of a delivery', async () => {
+  const { first, second, target } = await groupWithCollected(keyCount)
   await pullSome(target, first, 6)
   assert.ok((await pull(target, second)).resumes)
   assert.ok(target.store.collected.dominates(first.store.collected))
@@ -234,12 +240,7 @@ test('what any of its sources had collected is collected at the end of a deliver
 
 for (const [what, count] of [['fits one batch after all', keyCount / 2], ['is applied in many', keyCount]] as const) {
   test(`a tombstone that had come, and that the source which goes on has collected, does not stay, in a delivery that ${what}`, async () => {
-    const [first, second, target] = [await openReplica(), await openReplica(), await openReplica()]
-    for (let index = 0; index < count; index++) await first.put(keyOf(index), value)
-    await first.del(keyOf(1))
-    await exchange(first, second)
-    await first.store.housekeeping.collect()
-    assert.is(first.store.collected.size, 1)
+    const { first, second, target } = await groupWithCollected(count)
     await pullSome(target, second, 6, 'transfer')
     assert.ok((await pull(target, first)).resumes)
     assert.equal(await target.versions(keyOf(1)), [])

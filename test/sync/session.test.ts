@@ -318,12 +318,18 @@ test('a unit waits for what it comes after, which makes the receiver want if nob
   assertEqual(ends)
 })
 
-test('what nobody promised is wanted at once', () => {
+/** A pair of which one has said that a third one's log comes to it directly. */
+function pairWithThird () {
   const ends = pair().greet()
   const third = new FakeReplica(3)
   ends.b.local.directLogs = new Set([third.log])
   ends.b.handle({ type: 'directs' })
   ends.settle()
+  return { ends, third }
+}
+
+test('what nobody promised is wanted at once', () => {
+  const { ends, third } = pairWithThird()
   ends.b.local.directLogs = new Set() // the link broke, and the sender does not know yet
   ends.a.local.commit([{ log: third.log, sequence: 1, hlc: 1024 }])
   ends.a.write()
@@ -333,11 +339,7 @@ test('what nobody promised is wanted at once', () => {
 })
 
 test('what waits for what never comes leaves room for the delivery that brings it', () => {
-  const ends = pair().greet()
-  const third = new FakeReplica(3)
-  ends.b.local.directLogs = new Set([third.log])
-  ends.b.handle({ type: 'directs' })
-  ends.settle()
+  const { ends, third } = pairWithThird()
   ends.a.local.commit([{ log: third.log, sequence: 1, hlc: 1024 }])
   for (let writes = 0; writes < 5; writes++) ends.a.write(creditWindowBytes / 4)
   ends.pass(4000)
@@ -347,12 +349,8 @@ test('what waits for what never comes leaves room for the delivery that brings i
 })
 
 test('what was dropped for a delivery that is not needed in the end is known of the peer', () => {
-  const ends = pair().greet()
-  const third = new FakeReplica(3)
+  const { ends, third } = pairWithThird()
   const fourth = new FakeReplica(4)
-  ends.b.local.directLogs = new Set([third.log])
-  ends.b.handle({ type: 'directs' })
-  ends.settle()
   ends.b.local.directLogs = new Set()
   ends.a.local.commit([{ log: third.log, sequence: 1, hlc: 1024 }])
   const dropped = ends.a.write(10, fourth.log)
@@ -373,11 +371,7 @@ test('what was dropped for a delivery that is not needed in the end is known of 
 })
 
 test('what was passed over is named while all is silent, so that it is not missed for ever', () => {
-  const ends = pair().greet()
-  const third = new FakeReplica(3)
-  ends.b.local.directLogs = new Set([third.log])
-  ends.b.handle({ type: 'directs' })
-  ends.settle()
+  const { ends, third } = pairWithThird()
   ends.a.local.commit([{ log: third.log, sequence: 1, hlc: 1024 }])
   ends.a.handle({ type: 'changed' })
   ends.b.local.directLogs = new Set()
