@@ -198,6 +198,9 @@ export const timerMaxMs = 2 ** 31 - 1
 /** How often a `peers` function is asked again. */
 export const peersIntervalMs = 10_000
 
+/** One that has not answered for so long is asked again all the same: what it asks may be gone for ever. */
+export const peersTimeoutMs = 60_000
+
 /** How often the interfaces of this machine are looked at. */
 export const discoveryPollMs = 2000
 

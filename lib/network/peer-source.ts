@@ -1,13 +1,13 @@
 /**
  * The option `peers`, whatever its form, as a stream of addresses.
  *
- * An array or a record is known at once and does not change. A function is asked again and again, and each answer
- * replaces the one before. An async iterable adds what it yields. What a function or an iterable gives later is
+ * An array or a record is known at once and does not change. A function is asked again and again, also if it does not
+ * answer, and each answer replaces the one before. An async iterable adds what it yields. What a function or an iterable gives later is
  * the world's doing: it is reported with REPLICATION_PEERS and never fatal, and the good addresses of an answer
  * are used beside the bad ones.
  */
 import { ReplicationError, toReplicationError } from '../errors.ts'
-import { peersIntervalMs } from '../limits.ts'
+import { peersIntervalMs, peersTimeoutMs } from '../limits.ts'
 import type { PeerSet, PeersOption } from '../options.ts'
 import type { Address, ErrorListener, System, Timer } from '../types.ts'
 import { formatAddress, parseAddress } from './addresses.ts'
@@ -24,7 +24,11 @@ export interface PeerSourceOptions {
 export class PeerSource {
   readonly #peers: PeersOption
   readonly #options: PeerSourceOptions
+  /** Runs out when the function is to be asked again, or has been asked for too long. */
   #timer: Timer | undefined
+  /** How often the function was asked, and what its last answer was to. */
+  #asked = 0
+  #answered = 0
   #iterator: AsyncIterator<string | readonly string[]> | undefined
   #stopped = false
   #stop: () => void = () => {}
@@ -36,7 +40,7 @@ export class PeerSource {
   }
 
   /**
-   * Begins. Resolves when the first answer is known: of a function when it has answered or failed, of an iterable
+   * Begins. Resolves when the first answer is known: of a function when it has answered, failed, or let pass its time, of an iterable
    * at once. Never rejects.
    */
   async start (): Promise<void> {
@@ -64,13 +68,25 @@ export class PeerSource {
   }
 
   async #ask (peers: () => PeerSet | Promise<PeerSet>): Promise<void> {
+    const { system } = this.#options
+    const late = new Promise<'late'>((resolve) => { this.#timer = system.setTimer(() => { resolve('late') }, peersTimeoutMs) })
+    if (await Promise.race([this.#answer(peers), late]) === 'late') this.#report(new Error(`no answer within ${peersTimeoutMs} ms`))
+    if (this.#stopped) return
+    system.clearTimer(this.#timer)
+    this.#timer = system.setTimer(() => { this.#ask(peers).catch(() => {}) }, peersIntervalMs)
+  }
+
+  /** An answer that comes late counts too, unless a later question has been answered. */
+  async #answer (peers: () => PeerSet | Promise<PeerSet>): Promise<void> {
+    const number = ++this.#asked
     try {
-      this.#give(await peers(), true)
+      const set = await peers()
+      if (number < this.#answered) return
+      this.#answered = number
+      this.#give(set, true)
     } catch (error) {
       this.#report(error)
     }
-    if (this.#stopped) return
-    this.#timer = this.#options.system.setTimer(() => { this.#ask(peers).catch(() => {}) }, peersIntervalMs)
   }
 
   async #follow (peers: AsyncIterable<string | readonly string[]>): Promise<void> {

@@ -1,7 +1,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { ReplicationError } from '../../lib/errors.ts'
-import { peersIntervalMs } from '../../lib/limits.ts'
+import { peersIntervalMs, peersTimeoutMs } from '../../lib/limits.ts'
 import { formatAddress } from '../../lib/network/addresses.ts'
 import { PeerSource } from '../../lib/network/peer-source.ts'
 import type { PeersOption } from '../../lib/options.ts'
@@ -88,6 +88,33 @@ test('a function that is slow is not asked again before it has answered, and sta
   assert.ok(started)
   assert.equal(given, ['=a:1'])
   source.stop()
+})
+
+test('a function that does not answer is reported and asked again, and an answer that comes late counts unless there is a later one', async () => {
+  const answers: Array<(peers: string[]) => void> = []
+  const { source, system, given, errors } = watch(async () => await new Promise((resolve) => { answers.push(resolve) }))
+  let started = false
+  source.start().then(() => { started = true }, assert.unreachable)
+  await system.advance(peersTimeoutMs - 1)
+  assert.equal([started, errors.length], [false, 0])
+  await system.advance(1)
+  assert.ok(started)
+  assert.equal(errors.map(({ code }) => code), ['REPLICATION_PEERS'])
+  assert.match(errors[0]?.message ?? '', 'no answer')
+  for (let asked = 1; asked < 3; asked++) {
+    assert.is(answers.length, asked)
+    await system.advance(peersIntervalMs)
+    assert.is(answers.length, asked + 1)
+    await system.advance(peersTimeoutMs)
+  }
+  for (const [number, expected] of [[1, ['=b:2']], [0, ['=b:2']], [2, ['=b:2', '=c:3']]] as const) {
+    answers[number]!([`${'abc'[number]}:${number + 1}`])
+    await system.settle()
+    assert.equal(given, expected)
+  }
+  assert.is(errors.length, 3)
+  source.stop()
+  assert.is(system.timers, 0)
 })
 
 test('a function that throws, rejects or gives garbage is reported and asked again', async () => {
