@@ -169,15 +169,17 @@ async function importFile (db: ReplicatedLevel, path: string, progress: Progress
   const { size } = await stat(path).catch((error) => { throw new CommandError(error.message) })
   let done = 0
   let written = 0
-  let count = 0
+  let lines = 0
+  let entries = 0
   let batch: Array<{ type: 'put', key: string, value: string }> = []
   const input = createReadStream(path)
   input.on('error', () => {}) // readline ends, and the for loop below throws
   for await (const line of createInterface({ input, crlfDelay: Infinity })) {
-    count++
+    lines++
     done += Buffer.byteLength(line) + 1
     if (line.trim() === '') continue
-    batch.push({ type: 'put', ...parseLine(line, count) })
+    entries++
+    batch.push({ type: 'put', ...parseLine(line, lines) })
     if (batch.length < importBatch && done - written < importBytes) continue
     await db.batch(batch)
     batch = []
@@ -186,7 +188,7 @@ async function importFile (db: ReplicatedLevel, path: string, progress: Progress
   }
   if (batch.length > 0) await db.batch(batch)
   progress(size, size, 'import')
-  return count
+  return entries
 }
 
 function parseLine (line: string, number: number): { key: string, value: string } {

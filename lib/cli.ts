@@ -156,8 +156,9 @@ async function runLine (db: ReplicatedLevel, line: string, screen: Screen): Prom
     return true
   } catch (thrown) {
     const error = thrown as Error & { code?: string }
-    const prefix = error instanceof CommandError ? '' : `${error.code ?? 'error'}: `
-    screen.notice(prefix + error.message, { error: error.message, code: error.code, command: line })
+    const code = error.code ?? 'error'
+    const isPlain = error instanceof CommandError || error.message.startsWith(`${code}: `) // as Node.js says it
+    screen.notice(isPlain ? error.message : `${code}: ${error.message}`, { error: error.message, code: error.code, command: line })
     return false
   }
 }

@@ -95,6 +95,17 @@ test('a file is imported however large its values are, and text may hold any lin
   assert.is(code, 0)
 })
 
+test('empty lines of an imported file are no entries, and a file that cannot be read is told once', async () => {
+  const directory = newDirectory()
+  const file = join(directory, 'entries.ndjson')
+  await mkdir(directory, { recursive: true })
+  await writeFile(file, '{"key":"a","value":"1"}\n\n   \n{"key":"b","value":"2"}\n')
+  const { code, stdout, stderr } = await script(`import ${file}\nimport ${directory}\n`, join(directory, 'db'), '--port', '0')
+  assert.is(stdout, '2 entries\n')
+  assert.match(stderr, /^EISDIR: illegal operation/m)
+  assert.is(code, 1)
+})
+
 test('with a group they find each other, and with --no-discovery nobody, until a --peer is named', async () => {
   const group = `cli-${randomBytes(4).toString('hex')}`
   const open = async (...args: string[]): Promise<{ run: Run, address: string }> => {
