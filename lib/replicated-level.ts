@@ -9,6 +9,7 @@ import { ClassicLevel, type StartEndOptions } from 'classic-level'
 import { bytesEncodings } from './encodings.ts'
 import { ReplicationError, toReplicationError } from './errors.ts'
 import { completeOptions, type CompleteOptions, type ReplicatedLevelOptions } from './options.ts'
+import { checkedPeers } from './network/peer-source.ts'
 import type { PeerStatus } from './network/peer-status.ts'
 import { Replicator } from './network/replicator.ts'
 import { deriveGroupKeys } from './network/secret.ts'
@@ -106,10 +107,11 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
       throw new ReplicationError("The first argument 'location' has to be a non-empty string", { code: 'REPLICATION_INVALID_OPTION' })
     }
     const complete = completeOptions(options)
+    const peers = checkedPeers(complete.peers)
     super(manifest, options)
     this.#location = location
     this.#surroundings = surroundings
-    this.#options = complete
+    this.#options = { ...complete, peers }
     this.#encodings = bytesEncodings(options.keyEncoding, options.valueEncoding)
     this.replication = new Replication<K, V>(complete.group, {
       encode: (key) => Buffer.from(this.keyEncoding().encode(key) as string),

@@ -20,6 +20,15 @@ export interface PeerSourceOptions {
   onError: ErrorListener
 }
 
+/**
+ * The option `peers`, of which a later change has no effect.
+ *
+ * @throws `REPLICATION_INVALID_OPTION` if it has none of the forms, or is a set with a bad address
+ */
+export function checkedPeers (peers: PeersOption): PeersOption {
+  return isFunction(peers) || isAsyncIterable(peers) ? peers : addressesOf(peers).map(formatAddress)
+}
+
 /** Watches the option `peers` between `start()` and `stop()`. */
 export class PeerSource {
   readonly #peers: PeersOption
@@ -33,9 +42,9 @@ export class PeerSource {
   #stopped = false
   #stop: () => void = () => {}
 
-  /** Throws REPLICATION_INVALID_OPTION if `peers` has none of the forms, or is a set with a bad address. */
+  /** @throws what {@link checkedPeers} throws */
   constructor (peers: PeersOption, options: PeerSourceOptions) {
-    this.#peers = isFunction(peers) || isAsyncIterable(peers) ? peers : addressesOf(peers).map(formatAddress)
+    this.#peers = checkedPeers(peers)
     this.#options = options
   }
 
