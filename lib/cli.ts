@@ -121,7 +121,11 @@ function announce (db: ReplicatedLevel, screen: Screen): void {
   db.on('listening', (address) => { screen.notice(`listening on ${place(address.host, address.port)}`, { event: 'listening', ...address }) })
   db.on('connect', (host, port) => { screen.notice(`connected with ${place(host, port)}`, { event: 'connect', host, port }) })
   db.on('connection', (host, port) => { screen.notice(`connection from ${place(host, port)}`, { event: 'connection', host, port }) })
-  db.on('disconnect', (host, port, error) => { screen.notice(`disconnected from ${place(host, port)}${error === undefined ? '' : `: ${error.message}`}`, { event: 'disconnect', host, port, error: error?.message }) })
+  db.on('disconnect', (host, port, error) => {
+    const from = place(host, port)
+    const reason = error?.message.replace(`${from}: `, '')
+    screen.notice(reason === undefined ? `disconnected from ${from}` : `disconnected from ${from}: ${reason}`, { event: 'disconnect', host, port, error: error?.message })
+  })
   db.on('error', (error) => { screen.notice(`${error.code}: ${error.message}`, { event: 'error', code: error.code, message: error.message }) })
 }
 

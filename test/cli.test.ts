@@ -24,7 +24,7 @@ interface Run {
 
 /** What is still there when a test fails would keep this process alive. */
 const alive = new Set<ReturnType<typeof spawn>>()
-process.once('exit', () => { for (const child of alive) child.kill() })
+test.after(() => { for (const child of alive) child.kill() })
 
 function start (...args: string[]): Run {
   const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), cli, ...args])
@@ -141,6 +141,7 @@ test('two of them replicate; SIGTERM closes one, and it opens again', async () =
   await eventually(() => b.stdout === 'in sync\na\n', { timeoutMs: 20_000, message: 'b has it' })
   b.signal('SIGTERM')
   assert.is(await b.code, 0)
+  await eventually(() => /^disconnected from 127\.0\.0\.1:\d+: The peer left: The database was closed$/m.test(a.stderr))
   a.end()
   assert.is(await a.code, 0)
   assert.is((await script('get from\n', second, '--port', '0')).stdout, 'a\n')
