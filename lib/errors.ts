@@ -61,9 +61,13 @@ export class ReplicationError extends Error {
   }
 }
 
-/** What a background task threw, as an error that has a code. */
+/** What a background task threw, as an error that has a code. Never throws. */
 export function toReplicationError (error: unknown, code: ReplicationErrorCode = 'REPLICATION_INTERNAL'): ReplicationError {
-  if (error instanceof ReplicationError) return error
-  const message = error instanceof Error ? error.message : String(error)
-  return new ReplicationError(message, { code, cause: error })
+  try {
+    if (error instanceof ReplicationError) return error
+    const message = error instanceof Error ? error.message : String(error)
+    return new ReplicationError(message, { code, cause: error })
+  } catch {
+    return new ReplicationError('Something was thrown that cannot be shown', { code, cause: error })
+  }
 }

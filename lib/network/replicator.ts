@@ -209,7 +209,7 @@ export class Replicator {
       this.#handshakes.add(stream)
       protectStream(stream, protection, system)
         .finally(() => { this.#handshakes.delete(stream) })
-        .then((connection) => { this.mesh.add(connection, 'inbound', connection.remote) }, (error) => { if (!this.#closed) onError(error) })
+        .then((connection) => { this.mesh.add(connection, 'inbound', connection.remote) }, (error) => { if (!this.#closed) onError(toReplicationError(error, 'REPLICATION_DISCONNECTED')) })
     }
     return stream.duplex
   }

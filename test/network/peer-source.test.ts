@@ -130,6 +130,14 @@ test('a function that throws, rejects or gives garbage is reported and asked aga
   source.stop()
 })
 
+test('a function that throws what cannot be shown is reported and asked again', async () => {
+  const { source, system, errors } = watch(() => { throw Object.create(null) })
+  await source.start()
+  await system.advance(peersIntervalMs)
+  assert.equal(errors.map(({ code }) => code), Array(2).fill('REPLICATION_PEERS'))
+  source.stop()
+})
+
 test('the good addresses of an answer are used beside the bad ones', async () => {
   const { source, given, errors } = watch(() => ['a:1', 'b:0', 'c:3'])
   await source.start()

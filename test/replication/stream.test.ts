@@ -32,6 +32,20 @@ test('two databases of one process, piped into each other', async () => {
   await piped
 })
 
+for (const [name, options] of [['', {}], [', with a secret', { secret: 'correct horse battery staple' }]] as const) {
+  test(`a stream that fails is told with a code${name}`, async () => {
+    const db = await openDatabase({ port: false, ...options })
+    let ended = false
+    db.on('error', () => { ended = true })
+    const { source, sink } = db.replication.stream()
+    await sink((async function * (): AsyncGenerator<Uint8Array> { throw new Error('the wire was cut') })())
+    for await (const _bytes of source) { /* until it ends */ }
+    if ('secret' in options) await eventually(() => ended)
+    for (const { code, message } of db.errors) assert.equal([code, message], ['REPLICATION_DISCONNECTED', 'the wire was cut'])
+    assert.equal(db.replication.peers(), [])
+  })
+}
+
 test('who writes to a stream is held back while nobody reads, and lets others have their turn', async () => {
   const stream = new StreamConnection()
   let given = 0
