@@ -290,9 +290,9 @@ export class Mesh implements LinkOwner {
 
   greeted (link: Link, hello: Hello): void {
     this.#lobby.leave(link)
-    if (this.#formerNonces.get(hello.replica) === hello.nonce) return link.end(new ReplicationError(`There are two replicas with the id ${hello.replica}`, { code: 'REPLICATION_ID_TAKEN' }))
     for (const other of this.#links) {
       if (other === link || other.session.peer?.replica !== hello.replica) continue
+      if (this.#formerNonces.get(hello.replica) === hello.nonce) return link.end(new ReplicationError(`There are two replicas with the id ${hello.replica}`, { code: 'REPLICATION_ID_TAKEN' }))
       if (other.session.peer.nonce !== hello.nonce) this.#noteOpenedAnew(other.session.peer)
       const loser = this.#loser(other, link, hello)
       loser.end(new ReplicationError('Another link to the same replica stays', { code: 'REPLICATION_DUPLICATE_LINK' }))
@@ -312,7 +312,7 @@ export class Mesh implements LinkOwner {
     return (newer.direction === 'outbound') === keepOutbound ? older : newer
   }
 
-  /** Should it come back, there are two of them, whose links would end each other's for ever. */
+  /** Should it come back while the other is linked, there are two of them, whose links would end each other's for ever. */
   #noteOpenedAnew ({ replica, nonce }: Hello): void {
     this.#formerNonces.delete(replica)
     this.#formerNonces.set(replica, nonce)

@@ -60,6 +60,26 @@ for (const where of ['ours', 'of another'] as const) {
   })
 }
 
+test('a copy that finds out what it is after it has pushed the original out of its link: the original comes back as who it is', async () => {
+  const system = new VirtualSystem({ seed: 1 })
+  const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 5) } })
+  const original = await openReplica({ system })
+  await original.put('first', 'x')
+  original.store.told.tell()
+  const copy = await snapshotOf(original, { system })
+  const { replica, ownLog } = original.store
+  const third = await run(system, network, 'c', await openReplica({ system }), [])
+  const a = await run(system, network, 'a', original, ['c:9000'])
+  await original.put('of-the-original', 'x')
+  await system.advance(1000)
+  for (const key of ['of-the-copy', 'too', 'as-well']) await copy.put(key, 'x')
+  const b = await run(system, network, 'b', copy, ['c:9000'])
+  await system.advance(20_000)
+  assert.equal(b.codes, ['REPLICATION_LOG_REPLACED'])
+  assert.equal([original.store.replica, original.store.ownLog, a.codes], [replica, ownLog, []])
+  for (const { replica } of [third, a, b]) assert.equal(Object.keys(await replica.data()).sort(), ['as-well', 'first', 'of-the-copy', 'of-the-original', 'too'])
+})
+
 for (const meet of [true, false]) {
   test(`a snapshot of a machine that is started elsewhere has a log of its own and the id of the original: one of them takes another, ${meet ? 'when they meet' : 'when a third one is linked with both'}`, async () => {
     const system = new VirtualSystem({ seed: 1 })
