@@ -20,7 +20,7 @@ import { Replication, type OpenReplica } from './replication.ts'
 import type { RangeOptions } from './storage/clear.ts'
 import type { Bytes, Engine } from './storage/engine.ts'
 import { backUp } from './storage/backup.ts'
-import { Reopener } from './storage/disk.ts'
+import { Reopener, syncFullLogs } from './storage/disk.ts'
 import { IdentityFile, removeIdentityFile } from './storage/identity.ts'
 import { DataIterator, type IteratorSource } from './storage/iterator.ts'
 import { dataPrefix, inKeyspace, keyspace } from './storage/keyspaces.ts'
@@ -160,6 +160,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
       encodings: this.#encodings,
       onError,
       reopen: async (look) => { await this.#reopener!.reopen(look) },
+      syncFullLogs: async () => { await syncFullLogs(this.#location) },
       onCommit: changed,
       onApplying: changed,
       reports: () => this.listenerCount('replicate') > 0 || this.listenerCount('conflict') > 0,

@@ -4,6 +4,8 @@
  * LevelDB cannot be trusted with another write after one has failed: what it wrote in part stays in its log, and what
  * comes after it would be lost at the next open. Closing and opening mends that. But a database that was closed and
  * finds no room cannot be read either: so it stays as it is until there is room for what an open writes.
+ *
+ * And making durable what LevelDB leaves to chance.
  */
 import { open, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -28,6 +30,26 @@ export async function assertRoom (directory: string): Promise<void> {
   } finally {
     await file.close()
     await rm(path, { force: true })
+  }
+}
+
+/**
+ * Syncs the write-ahead logs that are full. LevelDB goes on in a new one without that, so that a write with `sync` leaves
+ * what came before it to chance until a table holds it: only then is the full log removed.
+ */
+export async function syncFullLogs (directory: string): Promise<void> {
+  const logs = (await readdir(directory)).filter((name) => /^\d+\.log$/.test(name)).sort((a, b) => parseInt(a) - parseInt(b))
+  for (const name of logs.slice(0, -1)) {
+    try {
+      const file = await open(join(directory, name), 'r+')
+      try {
+        await file.datasync()
+      } finally {
+        await file.close()
+      }
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    }
   }
 }
 

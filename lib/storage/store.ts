@@ -53,6 +53,8 @@ export interface StoreOptions {
   readonly onError: ErrorListener
   /** Closes and opens the engine again after a failed write, when there is hope, until `look` succeeds; undefined if that needs nothing. */
   readonly reopen?: Reopen | undefined
+  /** Makes durable what a synced write leaves to chance; undefined if that is nothing. */
+  readonly syncFullLogs?: () => Promise<void>
   /** A batch has been committed. */
   readonly onCommit: (unit: Unit, local: boolean) => void
   /** An apply phase begins or ends, or the repair of a hole has ended. */
@@ -235,11 +237,15 @@ export class Store {
   /** Makes everything committed so far durable, and returns its vector. */
   async flush (): Promise<ReadonlyVersionVector> {
     let vector = this.#state.vector.clone()
+    let { replica } = this
     await this.#saveMembers((batch) => {
+      replica = this.replica
       vector = this.#state.vector.clone()
       if (this.#state.leaving !== undefined) vector.rewind(this.#state.leaving) // what is beyond goes on under another name
       batch.sync = true
     })
+    await this.#options.syncFullLogs?.()
+    if (this.replica !== replica) return await this.flush() // a log is left, and something else stands in it from now on
     this.#durable.join(vector)
     this.members.acknowledge(this.replica, vector)
     this.housekeeping.changed()

@@ -1,12 +1,13 @@
 /**
  * After a write that failed: whether it is there or not, the store and its disk say the same, and go on.
  */
-import { mkdir } from 'node:fs/promises'
+import { mkdir, open, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { MemoryLevel } from 'memory-level'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { VersionVector } from '../../lib/core/version-vector.ts'
-import { Reopener } from '../../lib/storage/disk.ts'
+import { Reopener, syncFullLogs } from '../../lib/storage/disk.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
 import { keyspace, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
 import { system } from '../../lib/system.ts'
@@ -177,6 +178,28 @@ test('what came of a delivery, and whose write to the stage fails and is there, 
   assert.is(replica.store.intake.resumePoint, undefined)
   await exchange(replica, peer)
   await checkEqual([replica.engine, peer.engine])
+})
+
+test('of the write-ahead logs the full ones are synced, and that one has gone meanwhile is no fault', async () => {
+  const directory = newDirectory()
+  await mkdir(directory)
+  for (const name of ['000009.log', '000010.log', '000011.log', '000012.ldb', 'LOG', 'notes.log']) await writeFile(join(directory, name), name)
+  const file = await open(join(directory, 'LOG'))
+  const handles = Object.getPrototypeOf(file) as { datasync: typeof file.datasync }
+  await file.close()
+  const { datasync } = handles
+  const synced: string[] = []
+  handles.datasync = async function (this: typeof file) {
+    synced.push((await this.readFile()).toString())
+    await datasync.call(this)
+    await rm(join(directory, '000010.log'), { force: true })
+  }
+  try {
+    await syncFullLogs(directory)
+  } finally {
+    handles.datasync = datasync
+  }
+  assert.equal(synced, ['000009.log'])
 })
 
 test.run()

@@ -378,6 +378,18 @@ test('what members hold durably only grows, and is there after reopen', async ()
   assert.is(again.store.members.acknowledged('nobody').size, 0)
 })
 
+test('nothing counts as durable before the full write-ahead logs are synced, too', async () => {
+  let sync: () => void = () => {}
+  const replica = await openReplica({ syncFullLogs: async () => { await new Promise<void>((resolve) => { sync = resolve }) } })
+  await replica.put('a', '1')
+  const flushing = replica.store.flush()
+  await replica.system.settle()
+  assert.not(replica.store.durable.dominates(replica.store.vector))
+  sync()
+  await flushing
+  assert.ok(replica.store.durable.dominates(replica.store.vector))
+})
+
 test('flush() makes durable what was committed, and says so', async () => {
   const replica = await openReplica()
   await replica.put('a', '1')
