@@ -7,7 +7,7 @@
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { ReplicationError } from '../errors.ts'
 import { innerBatchBytesMax } from '../limits.ts'
-import type { Engine } from './engine.ts'
+import { writeOut, type Engine } from './engine.ts'
 import { IdentityFile } from './identity.ts'
 import { meta } from './keyspaces.ts'
 
@@ -53,6 +53,7 @@ async function copyInto (target: Engine, engine: Engine, snapshot: ReturnType<En
       if (bytes >= innerBatchBytesMax) await write(false)
     }
     await write(true)
+    await writeOut(target) // a full write-ahead log is left unsynced, and what was lost of it would not be missed
   } finally {
     await target.close()
   }

@@ -232,6 +232,7 @@ export class Store {
   /** @param sync whether all of it is on disk when this resolves */
   async clear (options: RangeOptions, sync = false): Promise<void> {
     await clearRange(this.#state, this.#writer, options, sync, () => this.#options.system.nowMs())
+    if (sync) await this.#options.syncFullLogs?.()
   }
 
   /** Makes everything committed so far durable, and returns its vector. */

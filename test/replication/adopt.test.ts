@@ -1,7 +1,7 @@
 /**
  * Taking a plain database in, and copying an open one.
  */
-import { cpSync } from 'node:fs'
+import { cpSync, readdirSync, statSync } from 'node:fs'
 import { cp, mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'uvu'
@@ -145,6 +145,15 @@ test('a backup is of one moment, holds conflicts too, and is another replica whe
   copy.replication.connect(addressOf(db))
   await equal(db, copy, peer)
   assert.is((await rejection(db.replication.backup(location))).code, 'REPLICATION_PATH_NOT_EMPTY')
+})
+
+test('no write-ahead log of a backup holds anything: one that was not synced could lose it unnoticed', async () => {
+  const db = await openDatabase()
+  await db.batch(Array.from({ length: 100 }, (_, index) => ({ type: 'put', key: `key-${index}`, value: 'x'.repeat(60_000) })))
+  const directory = newDirectory()
+  await db.replication.backup(directory)
+  const logs = readdirSync(directory).filter((name) => name.endsWith('.log'))
+  assert.equal(logs.map((name) => statSync(join(directory, name)).size), logs.map(() => 0))
 })
 
 test.run()

@@ -390,6 +390,15 @@ test('nothing counts as durable before the full write-ahead logs are synced, too
   assert.ok(replica.store.durable.dominates(replica.store.vector))
 })
 
+test('a clear() that is to be on disk syncs the full write-ahead logs, too', async () => {
+  let synced = 0
+  const { store } = await openReplica({ syncFullLogs: async () => { synced++ } })
+  await store.clear({}, false)
+  assert.is(synced, 0)
+  await store.clear({}, true)
+  assert.is(synced, 1)
+})
+
 test('flush() makes durable what was committed, and says so', async () => {
   const replica = await openReplica()
   await replica.put('a', '1')
