@@ -25,8 +25,9 @@ export async function backUp (engine: Engine, directory: string, openTarget: (di
   try {
     await mkdir(directory, { recursive: true })
     if ((await readdir(directory)).length > 0) throw new ReplicationError(`${directory} is not empty`, { code: 'REPLICATION_PATH_NOT_EMPTY' })
+    const target = await openTarget(directory) // or another backup is at work there: its files are not ours to be removed
     try {
-      await copyInto(await openTarget(directory), engine, snapshot)
+      await copyInto(target, engine, snapshot)
       await new IdentityFile(directory).layDown()
     } catch (error) {
       await rm(directory, { recursive: true, force: true })

@@ -147,6 +147,20 @@ test('a backup is of one moment, holds conflicts too, and is another replica whe
   assert.is((await rejection(db.replication.backup(location))).code, 'REPLICATION_PATH_NOT_EMPTY')
 })
 
+test('of two backups at once into one directory one is made', async () => {
+  const db = new ReplicatedLevel(newDirectory(), { port: false })
+  await db.put('key', 'value')
+  for (let round = 0; round < 10; round++) {
+    const directory = newDirectory()
+    const results = await Promise.allSettled([db.replication.backup(directory), db.replication.backup(directory)])
+    assert.equal(results.map(({ status }) => status).sort(), ['fulfilled', 'rejected'])
+    const copy = new ReplicatedLevel(directory, { port: false })
+    assert.is(await copy.get('key'), 'value')
+    await copy.close()
+  }
+  await db.close()
+})
+
 test('no write-ahead log of a backup holds anything: one that was not synced could lose it unnoticed', async () => {
   const db = await openDatabase()
   await db.batch(Array.from({ length: 100 }, (_, index) => ({ type: 'put', key: `key-${index}`, value: 'x'.repeat(60_000) })))
