@@ -15,8 +15,8 @@ export interface Operations {
   deletes: number
 }
 
-/** What had been written and forgotten when a sweep began. */
-export interface SweptOperations extends Readonly<Operations> {
+/** What had been written and forgotten when a sweep began; of it, what has not been counted out since. */
+export interface SweptOperations extends Operations {
   readonly forgotten: number
 }
 
@@ -29,6 +29,8 @@ export class LogTally {
   forgotten = 0
   /** Of the whole log; undefined until a sweep has seen what was there when the database was opened. */
   sample: LogSample | undefined
+  /** Of the sweep under way, or the last one. */
+  #begun: SweptOperations = { all: 0, deletes: 0, forgotten: 0 }
 
   /**
    * @param stored what {@link encode} has returned
@@ -65,18 +67,15 @@ export class LogTally {
   /** Tombstones have been collected, whose log records are garbage from now on. */
   collected (tombstones: number): void {
     this.forgotten += tombstones
-    let left = tombstones
-    for (const operations of [this.live, this.written]) {
-      const gone = Math.min(left, operations.deletes)
-      operations.all -= gone
-      operations.deletes -= gone
-      left -= gone
-    }
+    const goneLive = countOut(this.live, tombstones)
+    const gone = countOut(this.written, tombstones - goneLive)
+    countOut(this.#begun, gone) // lest the end of the sweep should count it out again
   }
 
   /** A sweep begins; what is returned is for {@link swept}. */
   begin (): SweptOperations {
-    return { ...this.written, forgotten: this.forgotten }
+    this.#begun = { ...this.written, forgotten: this.forgotten }
+    return this.#begun
   }
 
   /** A sweep has ended. */
@@ -92,4 +91,12 @@ export class LogTally {
     for (const { all, deletes } of [this.live, this.written]) writer.varint(all).varint(deletes)
     return writer.varint(this.forgotten).take()
   }
+}
+
+/** Takes so many deletes out, as far as there are; returns how many. */
+function countOut (operations: Operations, deletes: number): number {
+  const gone = Math.min(deletes, operations.deletes)
+  operations.all -= gone
+  operations.deletes -= gone
+  return gone
 }
