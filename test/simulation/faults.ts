@@ -75,7 +75,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/collector.ts', 'return this.#changed && this.#options.state.tally.tombstonesMax > 0 && !this.#options.applying()', 'return this.#changed && this.#options.applying()']
   ],
   'what is not on the medium is acknowledged as durable': [
-    ['storage/store.ts', 'batch.sync = true\n    })\n    this.#durable.join(vector)', '})\n    this.#durable.join(vector)']
+    ['storage/store.ts', 'batch.sync = true\n    })\n    await this.#options.syncFullLogs?.()', '})\n    await this.#options.syncFullLogs?.()']
   ],
   'a write is acknowledged before it is committed': [
     ['storage/writer.ts', 'await this.#commit(transactions, filled)', 'for (const { resolve } of transactions) resolve()\n      await this.#commit(transactions, filled)']
