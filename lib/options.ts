@@ -1,5 +1,6 @@
 /**
- * The options of a `ReplicatedLevel`: checked and completed once, here, and frozen.
+ * The options of a `ReplicatedLevel`: checked and completed once, here, and frozen. Only `peers` is checked by what reads
+ * its addresses.
  */
 import { inspect } from 'node:util'
 import type { DatabaseOptions } from 'classic-level'
@@ -126,8 +127,6 @@ export function completeOptions (options: ReplicatedLevelOptions<any, any>): Com
   }
   const { port } = options
   if (port !== undefined && port !== false && !isInteger(port, 0, 65535)) throw invalid('port', port, 'an integer from 0 to 65535, or false')
-  const peers = options.peers ?? []
-  if (typeof peers !== 'function' && (typeof peers !== 'object' || peers === null)) throw invalid('peers', peers, 'a list, a record, a function or an async iterable')
   const resolver = options.resolver ?? lastWriterWins
   if (typeof resolver !== 'function') throw invalid('resolver', resolver, 'a function')
   const { transactionBytesMax = transactionBytesDefault, initialSyncMs = 1000, memberTtlMs = memberTtlDefaultMs } = options
@@ -139,7 +138,7 @@ export function completeOptions (options: ReplicatedLevelOptions<any, any>): Com
     host,
     port: port ?? portDefault,
     portIsPreference: port === undefined,
-    peers,
+    peers: options.peers ?? [],
     secret,
     tls,
     discovery: completeDiscovery(options.discovery ?? options.group !== undefined, !isProtected && (!insecure || isLoopback(host))),

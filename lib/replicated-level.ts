@@ -111,7 +111,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     super(manifest, options)
     this.#location = location
     this.#surroundings = surroundings
-    this.#options = { ...complete, peers }
+    this.#options = Object.freeze({ ...complete, peers })
     this.#encodings = bytesEncodings(options.keyEncoding, options.valueEncoding)
     this.replication = new Replication<K, V>(complete.group, {
       encode: (key) => Buffer.from(this.keyEncoding().encode(key) as string),

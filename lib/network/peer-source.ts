@@ -42,9 +42,9 @@ export class PeerSource {
   #stopped = false
   #stop: () => void = () => {}
 
-  /** @throws what {@link checkedPeers} throws */
+  /** @param peers what {@link checkedPeers} has returned */
   constructor (peers: PeersOption, options: PeerSourceOptions) {
-    this.#peers = checkedPeers(peers)
+    this.#peers = peers
     this.#options = options
   }
 

@@ -1,11 +1,9 @@
 /**
- * Opening a database again after a failed write.
+ * What LevelDB leaves to its user after a failed write, and before a loss of power.
  *
  * LevelDB cannot be trusted with another write after one has failed: what it wrote in part stays in its log, and what
  * comes after it would be lost at the next open. Closing and opening mends that. But a database that was closed and
  * finds no room cannot be read either: so it stays as it is until there is room for what an open writes.
- *
- * And making durable what LevelDB leaves to chance.
  */
 import { open, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'

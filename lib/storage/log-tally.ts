@@ -15,11 +15,6 @@ export interface Operations {
   deletes: number
 }
 
-/** What had been written and forgotten when a sweep began; of it, what has not been counted out since. */
-export interface SweptOperations extends Operations {
-  readonly forgotten: number
-}
-
 export class LogTally {
   /** Operations that the last sweep found to be live. */
   readonly live: Operations = { all: 0, deletes: 0 }
@@ -29,8 +24,8 @@ export class LogTally {
   forgotten = 0
   /** Of the whole log; undefined until a sweep has seen what was there when the database was opened. */
   sample: LogSample | undefined
-  /** Of the sweep under way, or the last one. */
-  #begun: SweptOperations = { all: 0, deletes: 0, forgotten: 0 }
+  /** What had been written and forgotten when the last sweep began; of it, what has not been counted out since. */
+  #begun = { all: 0, deletes: 0, forgotten: 0 }
 
   /**
    * @param stored what {@link encode} has returned
@@ -72,18 +67,17 @@ export class LogTally {
     countOut(this.#begun, gone) // lest the end of the sweep should count it out again
   }
 
-  /** A sweep begins; what is returned is for {@link swept}. */
-  begin (): SweptOperations {
+  /** A sweep begins. */
+  begin (): void {
     this.#begun = { ...this.written, forgotten: this.forgotten }
-    return this.#begun
   }
 
-  /** A sweep has ended. */
-  swept (live: Operations, before: SweptOperations): void {
+  /** The sweep that has begun has ended. */
+  swept (live: Operations): void {
     Object.assign(this.live, live)
-    this.written.all = Math.max(0, this.written.all - before.all)
-    this.written.deletes = Math.max(0, this.written.deletes - before.deletes)
-    this.forgotten -= before.forgotten
+    this.written.all = Math.max(0, this.written.all - this.#begun.all)
+    this.written.deletes = Math.max(0, this.written.deletes - this.#begun.deletes)
+    this.forgotten -= this.#begun.forgotten
   }
 
   encode (): Buffer {

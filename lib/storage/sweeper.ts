@@ -93,7 +93,7 @@ export class Sweeper {
   /** Walks the whole log. Returns how many records have been removed. */
   async sweep (): Promise<number> {
     const { state, writer, stopped } = this.#options
-    const before = state.tally.begin()
+    state.tally.begin()
     const live: Operations = { all: 0, deletes: 0 }
     const sample = new LogSample()
     let removed = 0
@@ -123,7 +123,7 @@ export class Sweeper {
     }
     this.#dueWritten = sweepOperationsMin
     await writer.run((batch) => {
-      state.tally.swept(live, before)
+      state.tally.swept(live)
       batch.putRaw(meta.tally, state.tally.encode())
       return true
     })
