@@ -162,6 +162,10 @@ export const strangersPerHostMax = 32
 
 export const handshakeTimeoutMs = 5000
 export const dialTimeoutMs = 5000
+
+/** For so long the addresses of a name are taken from the last answer, and so long it is known which was tried first. */
+export const nameFreshMs = 10_000
+export const nameKeptMs = 300_000
 export const heartbeatIntervalMs = 2000
 export const heartbeatTimeoutMs = 7000
 

@@ -17,6 +17,7 @@ import { ReplicationError, toReplicationError } from '../errors.ts'
 import type { Address, System } from '../types.ts'
 import { canonicalHost, formatAddress } from './addresses.ts'
 import { Lobby } from './lobby.ts'
+import { Names, type NameResolver } from './names.ts'
 import type { Protection } from './tls.ts'
 import type { Bytes, Connection, DialOptions, Listener, Transport } from './transport.ts'
 
@@ -38,11 +39,13 @@ const burstBytes = 2 * 1024 * 1024
 export class TcpTransport implements Transport {
   readonly #system: System
   readonly #protection: Protection | undefined
+  readonly #names: Names
 
   /** With a `protection`, both ends of each connection have been authenticated when it is handed on. */
-  constructor ({ system, protection }: { system: System, protection?: Protection | undefined }) {
+  constructor ({ system, protection, resolver }: { system: System, protection?: Protection | undefined, resolver?: NameResolver }) {
     this.#system = system
     this.#protection = protection
+    this.#names = new Names(system, resolver)
   }
 
   async dial (address: Address, options: DialOptions): Promise<Connection> {
@@ -68,7 +71,7 @@ export class TcpTransport implements Transport {
     return await new Promise((resolve, reject) => {
       let socket: Socket
       try {
-        socket = connect({ host: address.host, port: address.port, noDelay: true, allowHalfOpen: true })
+        socket = connect({ host: address.host, port: address.port, lookup: this.#names.lookup, noDelay: true, allowHalfOpen: true })
       } catch (error) {
         reject(dialFailed(address, (error as Error).message, error))
         return
