@@ -114,7 +114,10 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     this.#options = Object.freeze({ ...complete, peers })
     this.#encodings = bytesEncodings(options.keyEncoding, options.valueEncoding)
     this.replication = new Replication<K, V>(complete.group, {
-      encode: (key) => Buffer.from(this.keyEncoding().encode(key) as string),
+      encode: (key) => {
+        if (key === undefined || key === null) throw new ReplicationError('Key cannot be null or undefined', { code: 'LEVEL_INVALID_KEY' })
+        return Buffer.from(this.keyEncoding().encode(key) as string)
+      },
       decode: this.#encodings.decodeKey
     }, () => this.#replica)
   }

@@ -138,7 +138,11 @@ export class Replication<K = string, V = string> {
     await this.#replica.replicator.mesh.synced(timeoutMs)
   }
 
-  /** All concurrent versions of a key, the visible one first. Empty if it was never written, or long deleted. */
+  /**
+   * All concurrent versions of a key, the visible one first. Empty if it was never written, or long deleted.
+   *
+   * @throws `LEVEL_INVALID_KEY` if it is undefined or null
+   */
   async versions (key: K): Promise<Array<Version<K, V>>> {
     return await this.#replica.store.versions(this.#keys.encode(key)) as Array<Version<K, V>>
   }

@@ -136,4 +136,13 @@ for (const [name, bad] of Object.entries(options)) {
   })
 }
 
+test('versions of no key: refused with the code that a read of it has', async () => {
+  const db = await openDatabase()
+  for (const key of [undefined, null] as unknown as string[]) {
+    for (const read of [() => db.replication.versions(key), () => db.get(key)]) {
+      await read().then(() => assert.unreachable(), ({ code }) => { assert.is(code, 'LEVEL_INVALID_KEY') })
+    }
+  }
+})
+
 test.run()
