@@ -176,7 +176,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
         const target = new ClassicLevel<Buffer, Buffer>(directory, { keyEncoding: 'buffer', valueEncoding: 'buffer' })
         await target.open({ errorIfExists: true })
         return target as unknown as Engine
-      })
+      }, () => { store.told.tell() })
     }
     this.#replica = { store, replicator, backUp: backUpInto }
     await replicator.open()

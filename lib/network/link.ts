@@ -8,6 +8,7 @@ import { pushable, type Pushable } from 'it-pushable'
 import { encodeFrames, FrameReader } from '../codec/frames.ts'
 import { decodeFrame, type Hello, type Peer } from '../codec/message.ts'
 import { formatLogId } from '../core/ids.ts'
+import type { Advance } from '../core/version-vector.ts'
 import { ReplicationError, toReplicationError } from '../errors.ts'
 import { frameBytesMax, outputBytesMax, outputStallMs } from '../limits.ts'
 import { logReplaced } from '../sync/conversation.ts'
@@ -43,8 +44,8 @@ export interface LinkOwner {
   /** Makes everything durable, and tells all links. */
   flush (): Promise<void>
   warn (error: ReplicationError): void
-  /** Our log is somebody else's, too. */
-  logContradicted (): Promise<void>
+  /** Our log is somebody else's, too; with an entry, if that one is not ours. */
+  logContradicted (entry?: Advance): Promise<void>
   ended (link: Link, error: ReplicationError | undefined): void
 }
 
@@ -187,7 +188,7 @@ export class Link {
         await this.#owner.flush()
         this.handle({ type: 'flushed' })
       })
-      case 'log-contradicted': return this.#try(async () => { await this.#owner.logContradicted() })
+      case 'log-contradicted': return this.#try(async () => { await this.#owner.logContradicted(effect.entry) })
     }
   }
 

@@ -8,10 +8,11 @@
  */
 import type { Hello, Peer } from '../codec/message.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
-import type { ReadonlyVersionVector } from '../core/version-vector.ts'
+import type { Advance, ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError, toReplicationError } from '../errors.ts'
 import { acknowledgeDelayMs, changesPace, linksMax, linksPerHostMax, newcomersPace, repairMs, strangersMax } from '../limits.ts'
 import type { Store } from '../storage/store.ts'
+import { logReplaced } from '../sync/conversation.ts'
 import type { Effect, LocalReplica } from '../sync/events.ts'
 import type { Address, ErrorListener, System, Timer } from '../types.ts'
 import { Link, type Direction, type LinkOwner } from './link.ts'
@@ -371,8 +372,11 @@ export class Mesh implements LinkOwner {
     this.#options.onError(error)
   }
 
-  async logContradicted (): Promise<void> {
-    if (this.#closed || this.#leaving) return
+  async logContradicted (entry?: Advance): Promise<void> {
+    const { told, ownLog, replica } = this.store
+    const isOurs = entry !== undefined && await told.contradiction([entry]) !== ownLog
+    if (isOurs || this.#closed || this.#leaving) return
+    if (entry !== undefined) this.#options.onError(logReplaced(replica))
     this.#leaving = true
     const links = [...this.#links]
     for (const link of links) link.end(new ReplicationError('This replica has another identity from now on', { code: 'REPLICATION_DISCONNECTED' }))

@@ -18,9 +18,10 @@ const left = new Set([meta.identity, meta.cleanClose].map((key) => key.toString(
 
 /**
  * @param openTarget opens a database in the directory, which has been made.
+ * @param leaves is told when data of our log is to leave with the copy, by which peers may hear of it
  * @throws `REPLICATION_PATH_NOT_EMPTY`
  */
-export async function backUp (engine: Engine, directory: string, openTarget: (directory: string) => Promise<Engine>): Promise<void> {
+export async function backUp (engine: Engine, directory: string, openTarget: (directory: string) => Promise<Engine>, leaves: () => void): Promise<void> {
   const snapshot = engine.snapshot()
   try {
     await mkdir(directory, { recursive: true })
@@ -28,6 +29,7 @@ export async function backUp (engine: Engine, directory: string, openTarget: (di
     const target = await openTarget(directory) // or another backup is at work there: its files are not ours to be removed
     try {
       await copyInto(target, engine, snapshot)
+      leaves()
       await new IdentityFile(directory).layDown()
     } catch (error) {
       await rm(directory, { recursive: true, force: true })

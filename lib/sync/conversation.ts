@@ -48,7 +48,7 @@ export class Conversation {
   /**
    * Takes in what the peer says that it has: all that names logs passes here first.
    *
-   * @throws `REPLICATION_LOG_REPLACED` if it knows more of our own log than we do, or something else, `REPLICATION_TOO_MANY_LOGS`
+   * @throws `REPLICATION_TOO_MANY_LOGS`, and what {@link compare} throws
    */
   learn (advances: readonly Advance[]): void {
     const { local, peerKnows } = this
@@ -66,16 +66,17 @@ export class Conversation {
   }
 
   /**
-   * What anybody is said to have of our own log must be of our own making.
+   * What anybody is said to have of our own log must be of our own making. What a copy of this directory has brought there is,
+   * though we have not sent it: that takes a look at the log records, and another greeting.
    *
-   * @throws `REPLICATION_LOG_REPLACED`
+   * @throws `REPLICATION_DISCONNECTED`
    */
   compare (advances: readonly Advance[]): void {
     const { local } = this
     const entry = advances.find(({ log }) => log === local.log)
     if (entry === undefined || isOurs(entry, local.vector.get(entry.log), local.told)) return
-    this.emit({ type: 'log-contradicted' })
-    throw logReplaced(local.replica)
+    this.emit({ type: 'log-contradicted', entry })
+    throw new ReplicationError('The peer knows more of the log of this replica than it has sent', { code: 'REPLICATION_DISCONNECTED' })
   }
 
   /** What has been emitted since the last call. */

@@ -101,8 +101,8 @@ export type Effect =
   /** The peer asks to be told once everything is durable. */
   | { readonly type: 'flush' }
   | { readonly type: 'acknowledged', readonly members: ReadonlyArray<AcknowledgedMember & { readonly sighted: boolean }> }
-  /** This replica's own log is in other hands, too. */
-  | { readonly type: 'log-contradicted' }
+  /** This replica's own log is in other hands, too; with an entry, if that one is not of its own making, which its log records may tell. */
+  | { readonly type: 'log-contradicted', readonly entry?: Advance }
   /** The peer knows of these replicas. */
   | { readonly type: 'told-peers', readonly peers: readonly Peer[] }
   | { readonly type: 'warn', readonly error: ReplicationError }

@@ -9,6 +9,7 @@ import * as assert from 'uvu/assert'
 import { ClassicLevel } from 'classic-level'
 import { ReplicatedLevel } from '../../lib/index.ts'
 import { newDirectory } from '../support/directory.ts'
+import { eventually } from '../support/eventually.ts'
 import { damageLog } from '../support/log-mutator.ts'
 import { rejection } from '../support/rejection.ts'
 import { addressOf, closeAll, equal, openDatabase } from '../support/replicas.ts'
@@ -145,6 +146,41 @@ test('a backup is of one moment, holds conflicts too, and is another replica whe
   copy.replication.connect(addressOf(db))
   await equal(db, copy, peer)
   assert.is((await rejection(db.replication.backup(location))).code, 'REPLICATION_PATH_NOT_EMPTY')
+})
+
+/** A newcomer that is connected with both at once, and hears of one by the other. */
+async function meetNewcomer (original: ReplicatedLevel, copy: ReplicatedLevel): Promise<void> {
+  const newcomer = await openDatabase()
+  for (const db of [copy, original]) newcomer.replication.connect(addressOf(db))
+  await equal(original, copy, newcomer)
+  for await (const { key } of newcomer.replication.conflicts()) assert.unreachable(key)
+}
+
+test('what a copy brings to a peer of the log of the original, which has not sent it to anybody, is no reason to give that log up', async () => {
+  const location = newDirectory()
+  const before = await openDatabase({}, location)
+  for (let index = 0; index < 50; index++) await before.put(`key-${index}`, 'value')
+  const { log } = before.replication.status()
+  await before.close()
+  const copied = newDirectory()
+  cpSync(location, copied, { recursive: true })
+  const original = await openDatabase({}, location)
+  await original.put('later', 'value')
+  await meetNewcomer(original, await openDatabase({}, copied))
+  assert.equal([original.replication.status().log, original.errors], [log, []])
+})
+
+test('nor what a backup brings, though the log records that tell have been swept', async () => {
+  const original = await openDatabase()
+  const write = async (): Promise<void> => { await Promise.all(Array.from({ length: 1200 }, async (_, index) => { await original.put('key', String(index)) })) }
+  const { log } = original.replication.status()
+  await write()
+  const location = newDirectory()
+  await original.replication.backup(location)
+  await write()
+  await eventually(() => original.replication.status().operations.written < 1000, { message: 'the log is swept' })
+  await meetNewcomer(original, await openDatabase({}, location))
+  assert.equal([original.replication.status().log, original.errors], [log, []])
 })
 
 test('of two backups at once into one directory one is made', async () => {
