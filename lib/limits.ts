@@ -224,6 +224,9 @@ export const metMax = 256
 export const metAttemptsMax = 200
 export const metRetryMs = 60_000
 
+/** How long an address that was our own is left alone, at most. */
+export const selfRetryMs = 60_000
+
 /** Whoever has so many links looks for no more by itself. */
 export const linksWantedMax = 64
 

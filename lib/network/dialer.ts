@@ -14,14 +14,15 @@
  *
  * Addresses that the user gave are tried for ever. One that was merely heard of, a *suggestion*, is forgotten after a
  * few failures, unless a replica was once *met* there: then it is tried for ever too, in time more slowly. Both kinds
- * have a limit; beyond it the one that failed most often gives way.
+ * have a limit; beyond it the one that failed most often gives way. An address that turns out to be our own is left alone for
+ * a while, and tried again: addresses change hands, and a name may stand for others too.
  *
  * What must always hold: at most one dial per address (one that is being aborted counts) and `dialsMax` in all;
- * two dials of an address that stays in the set begin at least `backOffMinMs / 2` apart, whatever the news; an
- * address that is excluded is not dialled; suggestions never keep an address of the user from its turn.
+ * two dials of an address that stays in the set begin at least `backOffMinMs / 2` apart, whatever the news;
+ * suggestions never keep an address of the user from its turn.
  */
 import { type ReplicationError, toReplicationError } from '../errors.ts'
-import { backOffMaxMs, backOffMinMs, dialTimeoutMs, metAttemptsMax, metMax, metRetryMs, suggestionAttemptsMax, suggestionsMax } from '../limits.ts'
+import { backOffMaxMs, backOffMinMs, dialTimeoutMs, metAttemptsMax, metMax, metRetryMs, selfRetryMs, suggestionAttemptsMax, suggestionsMax } from '../limits.ts'
 import { BackOff } from '../sync/back-off.ts'
 import type { Address, System, Timer } from '../types.ts'
 import { formatAddress } from './addresses.ts'
@@ -71,6 +72,8 @@ interface Target extends DialState {
   /** It was heard of; and a replica was linked there. */
   suggested: boolean
   met: boolean
+  /** It was ourselves when it was last dialled. */
+  isSelf: boolean
   /** Good news came while it was dialled: if that fails, it is tried once more soon. */
   encouraged: boolean
   /** When good news of it last counted. */
@@ -91,7 +94,6 @@ interface Target extends DialState {
 export class Dialer {
   readonly #options: DialerOptions
   readonly #targets = new Map<string, Target>()
-  readonly #excluded = new Set<string>()
   /** Taken out by hand: a suggestion does not bring them back. */
   readonly #unwanted = new Set<string>()
   /** Those whose wait is over, in order. */
@@ -121,7 +123,7 @@ export class Dialer {
     for (const address of addresses) this.#want(address, 'inSet')
   }
 
-  /** Adds an address that was found in another way; only `remove` and `exclude` take it out again. */
+  /** Adds an address that was found in another way; only `remove` takes it out again. */
   add (address: Address): void {
     this.#want(address, 'added')
   }
@@ -129,7 +131,7 @@ export class Dialer {
   /** An address that was heard of: dialled soon, a few times. If it is known, this is good news of it. */
   suggest (address: Address): void {
     const key = formatAddress(address)
-    if (this.#closed || this.#excluded.has(key) || this.#unwanted.has(key)) return
+    if (this.#closed || this.#unwanted.has(key)) return
     const nowMs = this.#options.system.monotonicMs()
     const known = this.#targets.get(key)
     if (known === undefined) {
@@ -153,7 +155,7 @@ export class Dialer {
    */
   met (address: Address): boolean {
     const key = formatAddress(address)
-    if (this.#closed || this.#excluded.has(key) || this.#unwanted.has(key)) return false
+    if (this.#closed || this.#unwanted.has(key)) return false
     const known = this.#targets.get(key)
     if (known !== undefined && !isSuggestion(known)) return false
     const target = known ?? this.#create(key, address)
@@ -171,21 +173,24 @@ export class Dialer {
     this.#dropUnwanted(target)
   }
 
-  /** It is ourselves: never dial it again. */
+  /** It is ourselves: not to be dialled for a while. */
   exclude (address: Address): void {
-    const key = formatAddress(address)
-    this.#excluded.add(key)
-    const target = this.#targets.get(key)
-    if (target !== undefined) this.#drop(target)
+    const target = this.#targets.get(formatAddress(address))
+    if (target === undefined) return
+    target.isSelf = true
+    this.#markTried(target)
+    if (!isWanted(target) || (isSuggestion(target) && target.attempts >= suggestionAttemptsMax)) return this.#drop(target)
+    this.#wait(target, selfRetryMs * (0.5 + this.#options.system.random() / 2))
   }
 
   /** A link over this address, or to the replica behind it, is greeted: stop dialling it. */
   linked (address: Address): void {
     const key = formatAddress(address)
-    if (this.#closed || this.#excluded.has(key)) return
+    if (this.#closed) return
     const target = this.#targets.get(key) ?? this.#create(key, address)
     this.#halt(target)
     target.state = 'connected'
+    target.isSelf = false
     if (isSuggestion(target) && !target.met) this.#makeRoom(true, metMax)
     target.met = true
     target.attempts = 0
@@ -210,7 +215,7 @@ export class Dialer {
     const nowMs = system.monotonicMs()
     const targets = address === undefined ? [...this.#targets.values()] : only === undefined ? [] : [only]
     for (const target of targets) {
-      if (target.state === 'connected') continue
+      if (target.state === 'connected' || target.isSelf) continue
       target.backOff.reset()
       target.encouraged = target.state === 'dialling'
       if (target.state !== 'waiting' || this.#ready.has(target)) continue
@@ -221,9 +226,9 @@ export class Dialer {
     this.#dialReady()
   }
 
-  /** The addresses that are to be kept connected. */
+  /** The addresses that are to be kept connected, but for our own. */
   states (): DialState[] {
-    return [...this.#targets.values()].filter(isWanted)
+    return [...this.#targets.values()].filter((target) => isWanted(target) && !target.isSelf)
       .map(({ address, state, attempts, lastError }) => ({ address, state, attempts, lastError }))
   }
 
@@ -243,7 +248,7 @@ export class Dialer {
 
   #want (address: Address, reason: 'inSet' | 'added'): void {
     const key = formatAddress(address)
-    if (this.#closed || this.#excluded.has(key)) return
+    if (this.#closed) return
     this.#unwanted.delete(key)
     const known = this.#targets.get(key)
     const target = known ?? this.#create(key, address)
@@ -263,6 +268,7 @@ export class Dialer {
       added: false,
       suggested: false,
       met: false,
+      isSelf: false,
       encouraged: false,
       newsMs: -Infinity,
       tried: false,
@@ -346,6 +352,7 @@ export class Dialer {
 
   #failed (target: Target, error: Error | undefined): void {
     target.lastError = error
+    target.isSelf = false
     this.#markTried(target)
     if (!isWanted(target)) return this.#drop(target)
     if (!isSuggestion(target)) return this.#wait(target, target.backOff.next())

@@ -2,7 +2,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import fc from 'fast-check'
 import type { ReplicationError } from '../../lib/errors.ts'
-import { backOffMaxMs, backOffMinMs, dialTimeoutMs, metAttemptsMax, metMax, metRetryMs, suggestionAttemptsMax, suggestionsMax } from '../../lib/limits.ts'
+import { backOffMaxMs, backOffMinMs, dialTimeoutMs, metAttemptsMax, metMax, metRetryMs, selfRetryMs, suggestionAttemptsMax, suggestionsMax } from '../../lib/limits.ts'
 import { formatAddress } from '../../lib/network/addresses.ts'
 import { Dialer } from '../../lib/network/dialer.ts'
 import type { Connection, DialOptions, Transport } from '../../lib/network/transport.ts'
@@ -244,8 +244,8 @@ test('what is taken out is not dialled again, and its link is left alone', async
   assert.is(system.timers, 0)
 })
 
-test('ourselves: never dialled again, however often it is named', async () => {
-  const { dialer, system, accept, dialsOf } = setUp()
+test('ourselves: left alone for a while, however often it is named, and dialled again: it may be somebody else then', async () => {
+  const { dialer, system, accept, dialsOf, stateOf } = setUp()
   await accept(a)
   dialer.add(a)
   await system.settle()
@@ -253,11 +253,30 @@ test('ourselves: never dialled again, however often it is named', async () => {
   dialer.released(a)
   dialer.add(a)
   dialer.setAddresses([a])
-  dialer.linked(a)
+  dialer.suggest(a)
   dialer.kick(a)
-  await system.advance(60_000)
+  dialer.kick()
+  await system.advance(selfRetryMs / 2 - 1)
   assert.is(dialsOf(a), 1)
   assert.equal(dialer.states(), [])
+  await system.advance(selfRetryMs / 2 + 1)
+  assert.is(dialsOf(a), 2)
+  dialer.linked(a)
+  assert.is(stateOf(a), 'connected')
+  await dialer.close()
+  assert.is(system.timers, 0)
+})
+
+test('a suggestion that is ourselves is forgotten after a few times', async () => {
+  const { dialer, system, accept, dialsOf } = setUp()
+  await accept(a)
+  dialer.suggest(a)
+  for (let dials = 0; dials < suggestionAttemptsMax; dials++) {
+    await system.advance(selfRetryMs)
+    dialer.exclude(a)
+  }
+  assert.is(dialsOf(a), suggestionAttemptsMax)
+  assert.is(system.timers, 0)
 })
 
 test('at most 16 dials are under way, in the order of their coming, and everybody has a turn', async () => {
@@ -470,7 +489,7 @@ test('whatever happens in whatever order: one dial per address, 16 in all, none 
   const addresses = Array.from({ length: 30 }, (_, i) => ({ host: hosts[i % 2] as string, port: 9000 + i }))
   const some = fc.constantFrom(...addresses)
   const step = fc.oneof(
-    fc.record({ act: fc.constantFrom('add', 'remove', 'linked', 'released', 'kick', 'accept', 'suggest', 'met'), address: some }),
+    fc.record({ act: fc.constantFrom('add', 'remove', 'linked', 'released', 'kick', 'accept', 'suggest', 'met', 'exclude'), address: some }),
     fc.record({ act: fc.constant('set'), set: fc.array(some), replace: fc.boolean() }),
     fc.record({ act: fc.constant('partition'), host: fc.constantFrom(...hosts), on: fc.boolean() }),
     fc.record({ act: fc.constant('advance'), ms: fc.integer({ min: 0, max: 4000 }) })
@@ -486,7 +505,7 @@ test('whatever happens in whatever order: one dial per address, 16 in all, none 
       else if (each.act === 'accept') {
         if (!listening.has(formatAddress(each.address))) await accept(each.address)
         listening.add(formatAddress(each.address))
-      } else dialer[each.act as 'add' | 'remove' | 'linked' | 'released' | 'kick' | 'suggest' | 'met'](each.address)
+      } else dialer[each.act as 'add' | 'remove' | 'linked' | 'released' | 'kick' | 'suggest' | 'met' | 'exclude'](each.address)
     }
     assert.is(context.perAddressMax <= 1, true, 'two dials of one address')
     assert.ok(context.underWayMax <= 16)
