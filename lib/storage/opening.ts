@@ -1,9 +1,10 @@
 /**
- * From an engine that is open to the state of a replica: the format checked, the identity renewed, the vector read,
- * and the log kept or begun anew; what LevelDB has lost is found out.
+ * From an engine that is open to the state of a replica: the format and the identity checked, the vector read, and the
+ * log kept or begun anew; what LevelDB has lost is found out.
  *
  * What must hold: nothing is changed in a database that is not a replica's, or of another format; nothing is written
- * under an identity before it is on disk.
+ * under an identity before it is on disk. The identity is renewed last, and the first batch names it at once: whoever ends
+ * in between is taken for a copy.
  */
 import { ByteWriter } from '../codec/bytes.ts'
 import { DotSet } from '../core/dot-set.ts'
@@ -15,7 +16,7 @@ import type { System } from '../types.ts'
 import type { Engine } from './engine.ts'
 import { decodeLeaving } from './leaving.ts'
 import { mendHole, readSurvivors } from './holes.ts'
-import { decodeIdentity, encodeIdentity, judge, type Identity, type IdentityStore, type Verdict } from './identity.ts'
+import { decodeIdentity, encodeIdentity, judge, type IdentityStore, type Verdict } from './identity.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { Journal, loadJournal, readStoredAdvance } from './journal.ts'
 import { formatVersion, meta } from './keyspaces.ts'
@@ -39,8 +40,8 @@ export interface Opening {
   readonly told: Advance
   /** Whether LevelDB has lost the end of its write-ahead log, of which peers had been told. */
   readonly tailLost: boolean
-  /** Adds what the first batch has to say before any other. */
-  save (batch: InnerBatch): void
+  /** Renews the identity, and adds what the first batch has to say before any other. */
+  save (batch: InnerBatch): Promise<void>
 }
 
 /**
@@ -52,13 +53,12 @@ const clockSkipMax = 2 ** 20
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
 /** @throws `REPLICATION_NOT_A_REPLICA`, `REPLICATION_FORMAT_UNKNOWN`, `REPLICATION_CORRUPT` */
-export async function openState (options: OpeningOptions): Promise<Opening> {
-  const { engine, system } = options
+export async function openState ({ engine, identity, system }: OpeningOptions): Promise<Opening> {
   const format = await engine.get(meta.format, buffers) as Buffer | undefined
   const fresh = format === undefined
   if (fresh) await assertEmpty(engine)
   else if (format[0] !== formatVersion) throw new ReplicationError(`The database has format ${format[0] ?? 'none'}, this version reads format ${formatVersion}`, { code: 'REPLICATION_FORMAT_UNKNOWN' })
-  const { verdict, identity } = await renewIdentity(options, fresh)
+  const verdict = fresh ? 'new-replica' : await judgeDirectory(engine, identity)
 
   const journal = await loadJournal(engine)
   const { number, checkpoint, vector, operations, lost, keys } = journal
@@ -70,7 +70,7 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
   const storedReplica = await engine.get(meta.replica, buffers) as Buffer | undefined
   const storedLog = await engine.get(meta.ownLog, buffers) as Buffer | undefined
   const keepsReplica = verdict !== 'new-replica' && storedReplica !== undefined
-  const told = await options.identity.told()
+  const told = await identity.told()
   const isTold = storedLog !== undefined && told?.log === logIdFrom(storedLog)
   const tailLost = isTold && told.sequence > vector.sequenceOf(told.log)
   const keepsLog = verdict === 'same' && isTold && lost === 0 && !tailLost
@@ -115,13 +115,14 @@ export async function openState (options: OpeningOptions): Promise<Opening> {
     told: keepsLog ? told : { log: ownLog, sequence: 0, hlc: 0 },
     tailLost: tailLost && verdict === 'same' && lost === 0,
     hole: lost > 0 ? { lost, since: number - checkpoint } : undefined,
-    save: (batch) => {
+    save: async (batch) => {
+      const renewed = await identity.renew(Buffer.from(system.randomBytes(16)).toString('hex'))
       batch.sync = true
       if (fresh) batch.putRaw(meta.format, Buffer.of(formatVersion))
       batch.putRaw(meta.replica, Buffer.from(state.replica, 'hex'))
       batch.putRaw(meta.ownLog, Buffer.from(state.ownLog, 'latin1'))
       batch.delRaw(meta.cleanClose)
-      batch.putRaw(meta.identity, encodeIdentity(identity))
+      batch.putRaw(meta.identity, encodeIdentity(renewed))
       if (survivors.empty) batch.delRaw(meta.hole)
       else batch.putRaw(meta.hole, Buffer.of(1))
       if (lost === 0) return
@@ -141,12 +142,10 @@ async function assertEmpty (engine: Engine): Promise<void> {
   if (key !== undefined) throw new ReplicationError(`The database is not empty (its first key is ${key.toString('hex')}) and not a replica`, { code: 'REPLICATION_NOT_A_REPLICA' })
 }
 
-async function renewIdentity ({ engine, identity, system }: OpeningOptions, fresh: boolean): Promise<{ verdict: Verdict, identity: Identity }> {
+async function judgeDirectory (engine: Engine, identity: IdentityStore): Promise<Verdict> {
   const remembered = await engine.get(meta.identity, buffers) as Buffer | undefined
   const closedCleanly = await engine.get(meta.cleanClose, buffers) !== undefined
-  const found = await identity.read()
-  const verdict = fresh ? 'new-replica' : judge(remembered === undefined ? undefined : decodeIdentity(remembered), found, closedCleanly)
-  return { verdict, identity: await identity.renew(Buffer.from(system.randomBytes(16)).toString('hex')) }
+  return judge(remembered === undefined ? undefined : decodeIdentity(remembered), await identity.read(), closedCleanly)
 }
 
 /** What is known to have been forgotten. After a hole that is less: no replica has forgotten what it does not know. */

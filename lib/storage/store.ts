@@ -121,7 +121,7 @@ export class Store {
       durable: this.#durable,
       flush: async () => { await this.flush() },
       saveMembers: async () => {
-        await this.#saveMembers(() => {})
+        await this.#saveMembers()
         await this.intake.dropStageInTime()
       },
       applying: () => this.applying || this.repairing || this.leaving,
@@ -156,7 +156,7 @@ export class Store {
     await this.members.load(state.engine)
     this.members.met(state.replica)
     if (hole !== undefined) this.members.rewind(state.replica, state.vector)
-    await this.#saveMembers((batch) => { save(batch) })
+    await this.#saveMembers(save)
     try { this.told.note(told) } catch {} // then the next open begins a new log
     if (fresh) await writeOut(state.engine)
     this.#durable.join(state.vector)
@@ -254,10 +254,10 @@ export class Store {
   }
 
   /** A batch with what is new of the members, and what else has to be in it. */
-  async #saveMembers (fill: (batch: InnerBatch) => void): Promise<void> {
+  async #saveMembers (fill: (batch: InnerBatch) => void | Promise<void> = () => {}): Promise<void> {
     let saved = (): void => {}
-    await this.#writer.run((batch) => {
-      fill(batch)
+    await this.#writer.run(async (batch) => {
+      await fill(batch)
       saved = this.members.save(batch)
       return true
     })
@@ -318,7 +318,7 @@ export class Store {
       state.leaving = undefined
       this.#leavingSaved = false
       this.told.note(this.told.last)
-      await this.#saveMembers(() => {})
+      await this.#saveMembers()
       await intake.dropStage()
     } finally {
       housekeeping.resume()

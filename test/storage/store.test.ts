@@ -16,7 +16,7 @@ import { meta } from '../../lib/storage/keyspaces.ts'
 import { newDirectory } from '../support/directory.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
-import { exchange, newMemory, openReplica, pull, type TestReplica } from '../support/store.ts'
+import { exchange, MemoryIdentity, newMemory, openReplica, pull, type TestReplica } from '../support/store.ts'
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
@@ -209,6 +209,17 @@ test('after an unclean end in another run of the machine: new log, same replica'
   await again.store.close()
   again.identity.bootId = 'a third'
   assert.is((await again.reopened()).store.ownLog, again.store.ownLog, 'a clean close needs no proof')
+})
+
+test('an open that ends before it has written anything leaves the replica what it was', async () => {
+  const replica = await openReplica()
+  await replica.put('a', '1')
+  const { identity } = replica
+  identity.told = async () => { throw new Error('too many open files') }
+  assert.is((await rejection(replica.reopened())).message, 'too many open files')
+  identity.told = MemoryIdentity.prototype.told
+  const again = await replica.reopened()
+  assert.equal([again.store.replica, again.store.ownLog], [replica.store.replica, replica.store.ownLog])
 })
 
 test('a directory that was copied is a new replica with a new log, and both merge', async () => {
