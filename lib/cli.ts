@@ -219,4 +219,6 @@ async function main (): Promise<number> {
 
 // Whoever reads our output may leave early: head(1) does.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => { process.exit(error.code === 'EPIPE' ? 0 : 1) })
+// What replication tells of itself may stay unheard.
+process.stderr.on('error', () => {})
 process.exitCode = await main()

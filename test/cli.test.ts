@@ -19,6 +19,8 @@ interface Run {
   write (text: string): void
   end (): void
   signal (name: NodeJS.Signals): void
+  /** Nobody reads its notices any more. */
+  closeStderr (): void
   readonly code: Promise<number | null>
 }
 
@@ -36,6 +38,7 @@ function start (...args: string[]): Run {
     write: (text) => { child.stdin.write(text) },
     end: () => { child.stdin.end() },
     signal: (name) => { child.kill(name) },
+    closeStderr: () => { child.stderr.destroy() },
     code: new Promise((resolve) => { child.once('close', resolve) })
   }
   child.stdout.on('data', (text) => { run.stdout += String(text) })
@@ -145,6 +148,18 @@ test('two of them replicate; SIGTERM closes one, and it opens again', async () =
   a.end()
   assert.is(await a.code, 0)
   assert.is((await script('get from\n', second, '--port', '0')).stdout, 'a\n')
+})
+
+test('notices that nobody reads any more end nothing', async () => {
+  const run = start(newDirectory(), '--port', '0')
+  await eventually(() => run.stderr.includes('replica '), { timeoutMs: 20_000 })
+  run.closeStderr()
+  run.write('get nothing\nput a 1\n')
+  await eventually(() => run.stdout === 'ok\n')
+  run.write('get nothing\nget a\n')
+  run.end()
+  assert.is(await run.code, 1)
+  assert.is(run.stdout, 'ok\n1\n')
 })
 
 test('a secret is long, and another one each time; help and version answer', async () => {
