@@ -254,8 +254,10 @@ export class Link {
     this.#ended = true
     this.#sendFrames()
     this.#output.end()
-    // A peer that does not read its farewell is not waited for.
-    this.#owner.system.setTimer(() => { this.#connection.close() }, farewellMs)
+    // A peer that does not read its farewell is not waited for. A stream has no socket that would keep the process until then.
+    const { system } = this.#owner
+    const farewell = system.setTimer(() => { this.#connection.close() }, farewellMs, true)
+    void this.#finished.finally(() => { system.clearTimer(farewell) })
     this.#closeSource()
     this.#abandonDelivery()
     this.#afterDeliveries(() => { this.#owner.releaseTurn(this) })

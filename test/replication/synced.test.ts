@@ -122,7 +122,7 @@ test('calls that come together each wait for their own moment', async () => {
 
 test('a process stays while it waits, also if it has no socket', () => {
   const child = fileURLToPath(new URL('../support/waiting-child.ts', import.meta.url))
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', child, newDirectory()], { encoding: 'utf8' })
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', child, newDirectory(), newDirectory()], { encoding: 'utf8' })
   assert.equal([status, stdout.split('\n')], [0, ['open', 'REPLICATION_TIMEOUT', 'closed', '']], stderr)
 })
 
