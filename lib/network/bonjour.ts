@@ -17,11 +17,12 @@ import { networkInterfaces } from 'node:os'
 import { Bonjour } from 'bonjour-service'
 import { ReplicationError } from '../errors.ts'
 import { discoveryAskMaxMs, discoveryAskMinMs, discoveryCheckMs, discoveryPollMs } from '../limits.ts'
+import { isLoopback } from '../options.ts'
 import { BackOff } from '../sync/back-off.ts'
-import type { System, Timer } from '../types.ts'
+import type { Address, System, Timer } from '../types.ts'
 import type { ActiveDiscovery, Discovery, DiscoveryTask } from './discovery.ts'
 import { isIpv6Only, isOnLink, isReachableOver, usableInterfaces, type MachineInterfaces, type NetworkInterface } from './interfaces.ts'
-import { addressesOf, serviceDomain, serviceType, servicesIn, type DnsRecord } from './service-records.ts'
+import { addressesOf, loopbackText, serviceDomain, serviceType, servicesIn, type DnsRecord } from './service-records.ts'
 
 /** RFC 6762, 6: answers of several responders are spread over this time. */
 const answerDelayMs = { min: 20, max: 120 }
@@ -238,7 +239,7 @@ class Instance {
     mdns.on('query', (packet: Packet) => { this.#asked(packet) })
     mdns.on('response', (packet: Packet, sender: RemoteInfo) => { this.#answered(packet, sender) })
     this.#guard(socket)
-    if (task.address !== undefined && isReachableOver(network, task.address)) this.#publish(task.address.port)
+    if (task.address !== undefined && isReachableOver(network, task.address)) this.#publish(task.address)
     this.#askAtMs = nowMs + this.#between(answerDelayMs.min, answerDelayMs.max)
     this.#schedule()
   }
@@ -287,7 +288,7 @@ class Instance {
     })
   }
 
-  #publish (port: number): void {
+  #publish ({ host, port }: Address): void {
     const { salt, digest } = this.#options.task.token.make(port)
     this.#service = this.#bonjour.publish({
       name: this.#name,
@@ -295,7 +296,7 @@ class Instance {
       // One of its own: the machine's name is nobody's business, and another's record of it would be added.
       host: `${this.#name}.local`,
       port,
-      txt: { v: 1, s: salt, d: digest },
+      txt: { v: 1, s: salt, d: digest, ...(isLoopback(host) ? { [loopbackText]: host } : {}) },
       probe: false,
       disableIPv6: true
     })

@@ -13,6 +13,9 @@ import { formatAddress, parseAddress } from './addresses.ts'
 export const serviceType = 'replicatedlevel'
 export const serviceDomain = `_${serviceType}._tcp.local`
 
+/** The text that says on which of this machine's own addresses a service listens, if on none but one of them. */
+export const loopbackText = 'h'
+
 const servicesPerPacketMax = 32
 const addressesPerServiceMax = 4
 const textCharactersMax = 64
@@ -61,9 +64,13 @@ export function servicesIn (records: readonly DnsRecord[]): Service[] {
   })
 }
 
-/** Where to dial a service: at whoever said it, and if that is none of its addresses (a reflector), at those too. */
-export function addressesOf ({ port, addresses }: Service, sender: string): Address[] {
-  const hosts = isLoopback(sender) || addresses.includes(sender) ? [sender] : [sender, ...addresses]
+/**
+ * Where to dial a service: at whoever said it, and if that is none of its addresses (a reflector), at those too. One that is of this
+ * machine, and says at which of its own addresses it listens, there.
+ */
+export function addressesOf ({ port, addresses, text }: Service, sender: string): Address[] {
+  const named = text.get(loopbackText) ?? sender
+  const hosts = isLoopback(sender) ? [isLoopback(named) ? named : sender] : addresses.includes(sender) ? [sender] : [sender, ...addresses]
   return hosts.flatMap((host) => {
     try {
       return [parseAddress(formatAddress({ host, port }))]

@@ -1,7 +1,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import fc from 'fast-check'
-import { addressesOf, serviceDomain, servicesIn, serviceType, type DnsRecord } from '../../lib/network/service-records.ts'
+import { addressesOf, loopbackText, serviceDomain, servicesIn, serviceType, type DnsRecord } from '../../lib/network/service-records.ts'
 import { runs } from '../support/seed.ts'
 
 const text = (...parts: string[]): Buffer[] => parts.map((part) => Buffer.from(part))
@@ -34,6 +34,15 @@ test('it is dialled at its sender, and elsewhere only if the sender is not one o
   assert.equal(addressesOf(service!, '10.0.0.9'), [{ host: '10.0.0.9', port: 9000 }, { host: '10.0.0.2', port: 9000 }])
   assert.equal(addressesOf(service!, '127.0.0.1'), [{ host: '127.0.0.1', port: 9000 }])
   assert.equal(addressesOf({ ...service!, addresses: ['__proto__:1', ''] }, 'x y'), [])
+})
+
+test('one of this machine is dialled at the address of its own that it names; nobody else is sent to our own addresses, nor this one elsewhere', () => {
+  const [service] = servicesIn(records('a'))
+  const naming = (host: string): typeof service & {} => ({ ...service!, text: new Map([...service!.text, [loopbackText, host]]) })
+  assert.equal(addressesOf(naming('::1'), '127.0.0.1'), [{ host: '::1', port: 9000 }])
+  assert.equal(addressesOf(naming('127.0.0.2'), '127.0.0.1'), [{ host: '127.0.0.2', port: 9000 }])
+  assert.equal(addressesOf(naming('192.0.2.1'), '127.0.0.1'), [{ host: '127.0.0.1', port: 9000 }])
+  assert.equal(addressesOf(naming('::1'), '10.0.0.2'), [{ host: '10.0.0.2', port: 9000 }])
 })
 
 test('many services in one packet: a few are taken', () => {

@@ -37,6 +37,11 @@ test('with the same group, and nothing else, replicas of one machine find each o
   assert.equal([...databases, stranger].flatMap(({ errors }) => errors), [])
 })
 
+test('so do replicas that listen on another address of the machine itself', async () => {
+  const options = { group: `shop-${randomBytes(4).toString('hex')}`, discovery: { port: await freeUdpPort(), exchange: false } }
+  await meshed([await openDatabase({ ...options, host: '127.0.0.2' }), await openDatabase({ ...options, host: '127.0.0.3' })])
+})
+
 test('with group and secret too; another secret is not even dialled', async () => {
   const options = { group: 'shop', host: '127.0.0.1', secret: 'x'.repeat(20), discovery: { port: await freeUdpPort(), interfaces: ['127.0.0.1'] } }
   const databases = [await openDatabase(options), await openDatabase(options)]
