@@ -75,7 +75,7 @@ async function build (location: string, building: string, onProgress: NonNullabl
 
 /** False if what an earlier call has taken in has a hole: a loss of power can take away what does not stand at the end. */
 async function goOnBuilding (source: Level, building: string, onProgress: NonNullable<AdoptOptions['onProgress']>, system: System): Promise<boolean> {
-  const identity = new IdentityFile(building)
+  const identity = new IdentityFile(building, system)
   await identity.prepare(true)
   const target: Level = new ClassicLevel(building, buffers)
   await target.open()

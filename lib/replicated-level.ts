@@ -129,7 +129,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
 
   async _open (options: { createIfMissing: boolean, multithreading?: boolean }): Promise<void> {
     if (options.multithreading === true) completeOptions({ multithreading: true })
-    const identity = new IdentityFile(this.#location)
+    const identity = new IdentityFile(this.#location, this.#surroundings.system)
     await identity.prepare(options.createIfMissing)
     const level = new ClassicLevel<Buffer, Buffer>(this.#location, { keyEncoding: 'buffer', valueEncoding: 'buffer' })
     try {

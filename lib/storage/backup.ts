@@ -8,7 +8,7 @@ import { mkdir, readdir, rm } from 'node:fs/promises'
 import { ReplicationError } from '../errors.ts'
 import { innerBatchBytesMax } from '../limits.ts'
 import { writeOut, type Engine } from './engine.ts'
-import { IdentityFile } from './identity.ts'
+import { layDownIdentity } from './identity.ts'
 import { meta } from './keyspaces.ts'
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
@@ -30,7 +30,7 @@ export async function backUp (engine: Engine, directory: string, openTarget: (di
     try {
       await copyInto(target, engine, snapshot)
       leaves()
-      await new IdentityFile(directory).layDown()
+      await layDownIdentity(directory)
     } catch (error) {
       await rm(directory, { recursive: true, force: true })
       throw error

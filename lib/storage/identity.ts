@@ -15,11 +15,13 @@
  */
 import { closeSync, constants, fsyncSync, openSync, writeSync } from 'node:fs'
 import { mkdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises'
+import { uptime } from 'node:os'
 import { join, resolve } from 'node:path'
 import { ByteReader, ByteWriter } from '../codec/bytes.ts'
 import { logIdFrom } from '../core/ids.ts'
 import type { Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
+import type { System } from '../types.ts'
 import { roomFileName } from './disk.ts'
 import { dotBytes, readSequence, writeDot } from './keyspaces.ts'
 
@@ -30,13 +32,17 @@ export const adoptingSuffix = '.adopting'
 /** A dot, and its time. */
 const toldBytes = dotBytes + 7
 const bootIdFile = '/proc/sys/kernel/random/boot_id'
+/** What a boot id begins with that is the second in which the machine was started. */
+const startedAt = '@'
+/** That second moves when the clock is set; two runs of a machine do not begin so close to each other. */
+const startToleranceSeconds = 10
 
 export interface Identity {
   readonly nonce: string
   readonly inode: string
   readonly birthTime: string
   readonly changeTime: string
-  /** Which run of the machine it was written in; empty where there is no telling. */
+  /** Which run of the machine it was written in. */
   readonly bootId: string
 }
 
@@ -63,18 +69,25 @@ export function judge (remembered: Identity | undefined, found: Identity | undef
   if (remembered === undefined || found === undefined) return 'new-replica'
   if (remembered.nonce !== found.nonce || remembered.inode !== found.inode || remembered.birthTime !== found.birthTime) return 'new-replica'
   if (remembered.changeTime !== found.changeTime) return 'new-log'
-  if (!closedCleanly && (remembered.bootId === '' || remembered.bootId !== found.bootId)) return 'new-log'
+  if (!closedCleanly && !isSameRun(remembered.bootId, found.bootId)) return 'new-log'
   return 'same'
+}
+
+function isSameRun (one: string, other: string): boolean {
+  if (!one.startsWith(startedAt) || !other.startsWith(startedAt)) return one === other && one !== ''
+  return Math.abs(Number(one.slice(startedAt.length)) - Number(other.slice(startedAt.length))) <= startToleranceSeconds
 }
 
 export class IdentityFile implements IdentityStore {
   readonly #directory: string
   readonly #path: string
+  readonly #system: Pick<System, 'nowMs'>
   #toldFile: number | undefined
 
-  constructor (directory: string) {
+  constructor (directory: string, system: Pick<System, 'nowMs'>) {
     this.#directory = directory
     this.#path = join(directory, identityFileName)
+    this.#system = system
   }
 
   /**
@@ -91,17 +104,12 @@ export class IdentityFile implements IdentityStore {
     }
     if (!createIfMissing) return
     await mkdir(this.#directory, { recursive: true })
-    await this.layDown()
-  }
-
-  /** From now on the directory counts as a replica's. */
-  async layDown (): Promise<void> {
-    await writeFile(this.#path, '', { flag: 'a', flush: true })
+    await layDownIdentity(this.#directory)
   }
 
   async read (): Promise<Identity | undefined> {
     try {
-      const [nonce, { ino, birthtimeNs, ctimeNs }, bootId] = await Promise.all([readFile(this.#path, 'utf8'), stat(this.#path, { bigint: true }), readBootId()])
+      const [nonce, { ino, birthtimeNs, ctimeNs }, bootId] = await Promise.all([readFile(this.#path, 'utf8'), stat(this.#path, { bigint: true }), readBootId(this.#system.nowMs())])
       return { nonce: nonce.trim(), inode: String(ino), birthTime: String(birthtimeNs), changeTime: String(ctimeNs), bootId }
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
@@ -162,6 +170,11 @@ export class IdentityFile implements IdentityStore {
   }
 }
 
+/** From now on the directory counts as a replica's. */
+export async function layDownIdentity (directory: string): Promise<void> {
+  await writeFile(join(directory, identityFileName), '', { flag: 'a', flush: true })
+}
+
 /** Removes what {@link IdentityFile} laid down, the directory included if nothing else is left in it. */
 export async function removeIdentityFile (directory: string): Promise<void> {
   if (!await exists(join(directory, identityFileName))) return
@@ -200,10 +213,11 @@ export async function exists (path: string): Promise<boolean> {
   }
 }
 
-async function readBootId (): Promise<string> {
+/** Which run of the machine this is: by Linux's boot id, elsewhere by when the machine was started. */
+export async function readBootId (nowMs: number, file = bootIdFile): Promise<string> {
   try {
-    return (await readFile(bootIdFile, 'utf8')).trim()
+    return (await readFile(file, 'utf8')).trim()
   } catch {
-    return ''
+    return `${startedAt}${Math.round(nowMs / 1000 - uptime())}`
   }
 }

@@ -46,7 +46,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/inner-batch.ts', 'if (entry.log === this.#state.ownLog && entry.sequence > this.#state.ownSequence) this.#state.replaceLog()', '']
   ],
   'the log goes on after a power loss': [
-    ['storage/identity.ts', "remembered.bootId !== found.bootId)) return 'new-log'", "remembered.bootId !== found.bootId)) return 'same'"]
+    ['storage/identity.ts', "found.bootId)) return 'new-log'", "found.bootId)) return 'same'"]
   ],
   'a tombstone is collected by its age alone': [
     ['storage/collector.ts', 'return members.frontier(durable, state.vector)', 'return new VersionVector(durable)']

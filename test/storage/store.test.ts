@@ -3,6 +3,7 @@
  */
 import { existsSync } from 'node:fs'
 import { chmod, copyFile, cp, mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { uptime } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -10,13 +11,14 @@ import { ClassicLevel } from 'classic-level'
 import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { ReplicatedLevel } from '../../lib/index.ts'
 import { checkpointInterval, journalSlots } from '../../lib/limits.ts'
-import { decodeIdentity, encodeIdentity, IdentityFile, judge, type Identity } from '../../lib/storage/identity.ts'
+import { decodeIdentity, encodeIdentity, IdentityFile, judge, readBootId, type Identity } from '../../lib/storage/identity.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
 import { meta } from '../../lib/storage/keyspaces.ts'
 import { newDirectory } from '../support/directory.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
 import { exchange, MemoryIdentity, newMemory, openReplica, pull, type TestReplica } from '../support/store.ts'
+import { VirtualSystem } from '../support/virtual-system.ts'
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
@@ -26,7 +28,7 @@ function openLevel (location: string): ClassicLevel<Buffer, Buffer> {
 
 /** A store over a directory, with its identity file. */
 async function openDirectory (location: string): Promise<TestReplica> {
-  const identity = new IdentityFile(location)
+  const identity = new IdentityFile(location, new VirtualSystem())
   await identity.prepare(true)
   const level = openLevel(location)
   return await openReplica({ engine: level as unknown as Engine, identity })
@@ -287,7 +289,7 @@ test('a directory that has lost its identity file is not taken for a plain Level
   const location = newDirectory()
   await mkdir(location)
   await writeFile(join(location, 'CURRENT'), '')
-  assert.is((await rejection(new IdentityFile(location).prepare(true))).code, 'REPLICATION_NOT_A_REPLICA')
+  assert.is((await rejection(new IdentityFile(location, new VirtualSystem()).prepare(true))).code, 'REPLICATION_NOT_A_REPLICA')
 })
 
 const identity: Identity = { nonce: 'n', inode: '1', birthTime: '2', changeTime: '3', bootId: 'b' }
@@ -305,9 +307,19 @@ test('every part of an identity is judged', () => {
   assert.equal(decodeIdentity(encodeIdentity(identity)), identity)
 })
 
+test('where there is no boot id, a run of the machine is known by its beginning, though the clock is set by some seconds', async () => {
+  const nowMs = Date.now()
+  const started = await readBootId(nowMs, join(newDirectory(), 'none'))
+  const reading = (later: number): Identity => ({ ...identity, bootId: started.replace(/\d+/, (seconds) => String(Number(seconds) + later)) })
+  assert.ok(Math.abs(Number(started.slice(1)) - (nowMs / 1000 - uptime())) < 2, started)
+  for (const later of [-10, 0, 10]) assert.is(judge(reading(0), reading(later), false), 'same')
+  for (const later of [-11, 11]) assert.is(judge(reading(0), reading(later), false), 'new-log')
+  assert.is(judge(reading(0), identity, false), 'new-log')
+})
+
 test('an identity file gives what it renewed, and a new one at each open', async () => {
   const location = newDirectory()
-  const file = new IdentityFile(location)
+  const file = new IdentityFile(location, new VirtualSystem())
   await file.prepare(true)
   const first = await file.renew('one')
   assert.equal(await file.read(), first)
@@ -322,22 +334,22 @@ test('a file beside LevelDB says up to where peers have been told, and a log of 
   let replica = await openDirectory(location)
   await replica.put('a', '1')
   const log = replica.store.ownLog
-  assert.equal(await new IdentityFile(location).told(), { log, sequence: 0, hlc: 0 })
+  assert.equal(await new IdentityFile(location, new VirtualSystem()).told(), { log, sequence: 0, hlc: 0 })
   replica.store.told.tell()
   const first = replica.store.vector.get(log)!
   await replica.put('a', '2')
-  assert.equal(await new IdentityFile(location).told(), first)
+  assert.equal(await new IdentityFile(location, new VirtualSystem()).told(), first)
   const bytes = new ByteWriter().logId(log)
   assert.is((await readFile(join(location, 'REPLICA.told'))).toString('hex'), bytes.view().toString('hex') + '0000000000000001' + first.hlc.toString(16).padStart(14, '0'))
   replica.store.told.tell()
-  assert.equal(await new IdentityFile(location).told(), replica.store.vector.get(log))
+  assert.equal(await new IdentityFile(location, new VirtualSystem()).told(), replica.store.vector.get(log))
   await closeCleanly(replica)
 
   replica = await openDirectory(location)
   assert.is(replica.store.ownLog, log)
   await closeCleanly(replica)
 
-  new IdentityFile(location).tell({ log, sequence: 3, hlc: first.hlc })
+  new IdentityFile(location, new VirtualSystem()).tell({ log, sequence: 3, hlc: first.hlc })
   replica = await openDirectory(location)
   assert.is.not(replica.store.ownLog, log)
   assert.is(replica.errors[0]?.code, 'REPLICATION_LOG_REPLACED')
