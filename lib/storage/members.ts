@@ -23,6 +23,10 @@ import type { Engine } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { meta } from './keyspaces.ts'
 
+/** Parts of a byte of a member's record: it was retired; it was last seen by others, before the first run of this replica. */
+const retiredFlag = 1
+const earlierFlag = 2
+
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
 export interface MembersOptions {
@@ -102,12 +106,13 @@ export class Members {
     if (stored !== undefined) this.#runBeforeMs = this.#savedRunningMs = new ByteReader(stored).varint() * 1000
     for await (const [key, value] of engine.iterator({ ...meta.all('M'), ...buffers })) {
       const reader = new ByteReader(value as Buffer)
-      const seenMs = reader.varint() * 1000
-      const retired = reader.byte() === 1
+      const seconds = reader.varint()
+      const flags = reader.byte()
+      const seenMs = (flags & earlierFlag) === 0 ? seconds * 1000 : -seconds * 1000
       const advances = readAdvances(reader, Infinity)
       const isWhole = advances.length <= logsMax
       const member = new Member(Math.min(seenMs, this.runningMs), new VersionVector(isWhole ? advances : []))
-      member.retired = retired
+      member.retired = (flags & retiredFlag) !== 0
       const replica = (key as Buffer).toString('hex', 2)
       this.#members.set(replica, member)
       this.#entries += member.acknowledged.size
@@ -302,7 +307,7 @@ export class Members {
         continue
       }
       const { seenMs, retired, acknowledged } = member
-      const writer = new ByteWriter().varint(Math.max(0, Math.ceil(seenMs / 1000))).byte(retired ? 1 : 0)
+      const writer = new ByteWriter().varint(Math.abs(Math.ceil(seenMs / 1000))).byte((retired ? retiredFlag : 0) | (seenMs < 0 ? earlierFlag : 0))
       writeAdvances(writer, [...acknowledged])
       batch.putRaw(meta.member(replica), writer.take())
     }

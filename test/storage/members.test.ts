@@ -163,6 +163,14 @@ test('a member that is read from disk is not older than it was', async () => {
   assert.ok(member!.unseenMs <= 1200, `${member!.unseenMs}`)
 })
 
+test('a member that others had not seen for long is not seen by an open', async () => {
+  const replica = await openReplica()
+  replica.store.members.acknowledge(id(1), [], memberTtlMs)
+  await replica.store.close()
+  const { store } = await replica.reopened()
+  assert.ok([...store.members].find(({ replica }) => replica === id(1))!.unseenMs >= memberTtlMs)
+})
+
 test('running time is saved, however often it is', () => {
   const { members, clock } = newMembers()
   let written = 0
