@@ -110,6 +110,8 @@ export class Collector {
     const { writer, applying } = this.#options
     let walked: LoggedTransaction | undefined
     let dropped = 0
+    /** What is left of keys: two deletes of one key may stand in one log, after a hole. */
+    const left = new Map<string, SiblingSet>()
     await writer.run((batch) => {
       if (applying()) return false
       let collected: Advance | undefined
@@ -122,7 +124,8 @@ export class Collector {
         if (alive.length > 0) collected = { log: transaction.log, sequence: transaction.sequence, hlc: transaction.hlc }
         for (const { key, siblings, log, sequence } of alive) {
           batch.setKey(key)
-          const kept = siblings.filter((sibling) => sibling.log !== log || sibling.sequence !== sequence)
+          const kept = (left.get(batch.keyText) ?? siblings).filter((sibling) => sibling.log !== log || sibling.sequence !== sequence)
+          left.set(batch.keyText, kept)
           batch.putVersion(kept)
           if (kept.length > 0) batch.changeUnlogged()
         }

@@ -51,15 +51,17 @@ export async function * survivorsAbove (engine: Engine, vector: ReadonlyVersionV
   }
 }
 
-/** What survived; the clock that it was written by. */
-export async function readSurvivors (engine: Engine, vector: ReadonlyVersionVector): Promise<{ survivors: DotSet, hlc: Hlc }> {
+/** What survived, how much that is, and the clock that it was written by. */
+export async function readSurvivors (engine: Engine, vector: ReadonlyVersionVector): Promise<{ survivors: DotSet, count: number, hlc: Hlc }> {
   const survivors = new DotSet()
+  let count = 0
   let latest: Hlc = 0
   for await (const { log, sequence, hlc } of survivorsAbove(engine, vector)) {
     survivors.add(log, sequence)
+    count++
     latest = observe(latest, hlc)
   }
-  return { survivors, hlc: latest }
+  return { survivors, count, hlc: latest }
 }
 
 /**

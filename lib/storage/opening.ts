@@ -63,10 +63,10 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
   const journal = await loadJournal(engine)
   const { number, checkpoint, vector, operations, lost, keys } = journal
   const repairing = lost > 0 || await engine.get(meta.hole, buffers) !== undefined
-  const { survivors, hlc } = repairing ? await readSurvivors(engine, vector) : { survivors: new DotSet(), hlc: 0 }
+  const { survivors, count, hlc } = repairing ? await readSurvivors(engine, vector) : { survivors: new DotSet(), count: 0, hlc: 0 }
   const mends = lost > 0 ? await mendHole(engine, vector, survivors, keys) : []
 
-  const tally = new LogTally(await engine.get(meta.tally, buffers) as Buffer | undefined, operations)
+  const tally = new LogTally(await engine.get(meta.tally, buffers) as Buffer | undefined, operations + count)
   const storedReplica = await engine.get(meta.replica, buffers) as Buffer | undefined
   const storedLog = await engine.get(meta.ownLog, buffers) as Buffer | undefined
   const keepsReplica = verdict !== 'new-replica' && storedReplica !== undefined
