@@ -140,15 +140,15 @@ async function serve (db: ReplicatedLevel, screen: Screen): Promise<boolean> {
   if (interactive) screen.prompt = lines
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => { lines.close() })
   lines.once('SIGINT', () => { lines.close() })
+  lines.once('close', () => { screen.prompt = undefined }) // which may be before the last command has run
   let succeeded = true
-  lines.prompt()
+  screen.prompt?.prompt()
   for await (const text of lines) {
     const line = text.trim()
     if (line === 'exit') break
     if (line !== '' && !line.startsWith('#') && !await runLine(db, line, screen)) succeeded = false
-    lines.prompt()
+    screen.prompt?.prompt()
   }
-  screen.prompt = undefined
   lines.close()
   return succeeded || interactive
 }

@@ -37,8 +37,8 @@ function start (...args: string[]): Run {
     stderr: '',
     write: (text) => { child.stdin.write(text) },
     end: () => { child.stdin.end() },
-    signal: (name) => { child.kill(name) },
     closeStderr: () => { child.stderr.destroy() },
+    signal: (name) => { child.kill(name) },
     code: new Promise((resolve) => { child.once('close', resolve) })
   }
   child.stdout.on('data', (text) => { run.stdout += String(text) })
@@ -107,6 +107,21 @@ test('empty lines of an imported file are no entries, and a file that cannot be 
   assert.is(stdout, '2 entries\n')
   assert.match(stderr, /^EISDIR: illegal operation/m)
   assert.is(code, 1)
+})
+
+test('a script runs to its end where readline refuses to prompt behind the end of its input, as Node.js 24 does', async () => {
+  const refusing = `import { Interface } from 'node:readline'
+    const { prompt } = Interface.prototype
+    Interface.prototype.prompt = function () {
+      if (this.closed) throw new Error('readline was closed')
+      prompt.call(this)
+    }`
+  process.env.NODE_OPTIONS = `--import=data:text/javascript,${encodeURIComponent(refusing)}`
+  try {
+    assert.is((await script('put a 1\nput b 2\nget b\n', newDirectory(), '--port', '0')).stdout, 'ok\nok\n2\n')
+  } finally {
+    delete process.env.NODE_OPTIONS
+  }
 })
 
 test('with a group they find each other, and with --no-discovery nobody, until a --peer is named', async () => {
