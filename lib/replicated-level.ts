@@ -18,13 +18,14 @@ import { Protection } from './network/tls.ts'
 import type { Transport } from './network/transport.ts'
 import { Replication, type OpenReplica } from './replication.ts'
 import type { RangeOptions } from './storage/clear.ts'
-import type { Bytes, Engine } from './storage/engine.ts'
+import { bytesOf, type Bytes, type Engine } from './storage/engine.ts'
 import { backUp } from './storage/backup.ts'
 import { Reopener, syncFullLogs } from './storage/disk.ts'
 import { IdentityFile, removeIdentityFile } from './storage/identity.ts'
+import { DataBatch } from './storage/chained-batch.ts'
 import { DataIterator, type IteratorSource } from './storage/iterator.ts'
-import { dataPrefix, inKeyspace, keyspace } from './storage/keyspaces.ts'
-import type { Operation } from './storage/local.ts'
+import { dataKey } from './storage/keyspaces.ts'
+import { inBytes, type Operation } from './storage/local.ts'
 import type { MergeReport } from './storage/merge.ts'
 import { DataSnapshot, inSnapshot, readAt, type ReadOptions } from './storage/snapshot.ts'
 import { Store } from './storage/store.ts'
@@ -116,7 +117,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     this.replication = new Replication<K, V>(complete.group, {
       encode: (key) => {
         if (key === undefined || key === null) throw new ReplicationError('Key cannot be null or undefined', { code: 'LEVEL_INVALID_KEY' })
-        return Buffer.from(this.keyEncoding().encode(key) as string)
+        return Buffer.from(bytesOf(this.keyEncoding().encode(key)) as string)
       },
       decode: this.#encodings.decodeKey
     }, () => this.#replica)
@@ -205,45 +206,49 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
   _get (key: Bytes, options: ReadOptions): Promise<Bytes | undefined> {
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._get(key, options))
-    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._get(inData(key), options))
-    return this.#inner._get(inData(key), options)
+    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._get(dataKey(key), options))
+    return this.#inner._get(dataKey(key), options)
   }
 
   _getSync (key: Bytes, options: ReadOptions): Bytes | undefined {
-    return this.#inner._getSync(inData(key), inSnapshot(options))
+    return this.#inner._getSync(dataKey(key), inSnapshot(options))
   }
 
   _getMany (keys: Bytes[], options: ReadOptions): Promise<Array<Bytes | undefined>> {
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._getMany(keys, options))
-    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._getMany(keys.map(inData), options))
-    return this.#inner._getMany(keys.map(inData), options)
+    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._getMany(keys.map(dataKey), options))
+    return this.#inner._getMany(keys.map(dataKey), options)
   }
 
   _has (key: Bytes, options: ReadOptions): Promise<boolean> {
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._has(key, options))
-    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._has(inData(key), options))
-    return this.#inner._has(inData(key), options)
+    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._has(dataKey(key), options))
+    return this.#inner._has(dataKey(key), options)
   }
 
   _hasMany (keys: Bytes[], options: ReadOptions): Promise<boolean[]> {
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._hasMany(keys, options))
-    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._hasMany(keys.map(inData), options))
-    return this.#inner._hasMany(keys.map(inData), options)
+    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._hasMany(keys.map(dataKey), options))
+    return this.#inner._hasMany(keys.map(dataKey), options)
   }
 
   _put (key: Bytes, value: Bytes, options: { sync?: boolean }): Promise<void> {
-    return this.#store!.commit([{ type: 'put', key, value }], options.sync ?? this.#options.sync)
+    return this._batch([{ type: 'put', key, value }], options)
   }
 
   _del (key: Bytes, options: { sync?: boolean }): Promise<void> {
-    return this.#store!.commit([{ type: 'del', key }], options.sync ?? this.#options.sync)
+    return this._batch([{ type: 'del', key }], options)
   }
 
   _batch (operations: Operation[], options: { sync?: boolean }): Promise<void> {
-    return this.#store!.commit(operations, options.sync ?? this.#options.sync)
+    return this.#store!.commit(operations.map(inBytes), options.sync ?? this.#options.sync)
+  }
+
+  _chainedBatch (): DataBatch {
+    return new DataBatch(this as never, (operations, options) => this._batch(operations, options))
   }
 
   async _clear (options: RangeOptions & { sync?: boolean }): Promise<void> {
@@ -279,7 +284,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     if (this.status === 'opening') return await this.deferAsync(async () => await this.#boundsOf(method, start, end, options))
     if (this.status !== 'open') throw new ReplicationError(`Database is not open: cannot call ${method}()`, { code: 'LEVEL_DATABASE_NOT_OPEN' })
     const encoding = this.keyEncoding(options?.keyEncoding as 'utf8')
-    const bound = (key: unknown): Buffer => inKeyspace(keyspace.data, Buffer.from(encoding.encode(key as string) as string))
+    const bound = (key: unknown): Buffer => Buffer.from(dataKey(encoding.encode(key as string)) as string)
     return [bound(start), bound(end)]
   }
 
@@ -328,8 +333,4 @@ async function protect ({ secret, tls, group }: CompleteOptions): Promise<{ prot
   if (secret === undefined) return { protection: tls === undefined ? undefined : Protection.byCertificate(tls), announcementKey: undefined }
   const { connection, announcement } = await deriveGroupKeys(secret, group)
   return { protection: Protection.bySecret(connection), announcementKey: announcement }
-}
-
-function inData (key: Bytes): Bytes {
-  return typeof key === 'string' ? dataPrefix + key : inKeyspace(keyspace.data, key)
 }

@@ -7,7 +7,7 @@
  */
 import { MiB } from '../limits.ts'
 import type { Engine } from './engine.ts'
-import { dataEnd, dataPrefix, inKeyspace, keyspace } from './keyspaces.ts'
+import { dataEnd, dataKey, dataPrefix, inKeyspace, keyspace } from './keyspaces.ts'
 import { addTransaction, newGroup, type Operation } from './local.ts'
 import type { ReplicaState } from './state.ts'
 import type { Writer } from './writer.ts'
@@ -35,13 +35,12 @@ const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 export function inData<T extends RangeOptions> (options: T): T {
   const { gt, gte, lt, lte, ...rest } = options
   const text = options.keyEncoding === 'utf8'
-  const bound = (key: Bound): Bound => typeof key === 'string' ? dataPrefix + key : inKeyspace(keyspace.data, key)
   const range: { gt?: Bound, gte?: Bound, lt?: Bound, lte?: Bound } = {}
-  if (gte !== undefined) range.gte = bound(gte)
-  else if (gt !== undefined) range.gt = bound(gt)
+  if (gte !== undefined) range.gte = dataKey(gte)
+  else if (gt !== undefined) range.gt = dataKey(gt)
   else range.gte = text ? dataPrefix : Buffer.of(keyspace.data)
-  if (lte !== undefined) range.lte = bound(lte)
-  else if (lt !== undefined) range.lt = bound(lt)
+  if (lte !== undefined) range.lte = dataKey(lte)
+  else if (lt !== undefined) range.lt = dataKey(lt)
   else range.lt = text ? dataEnd : Buffer.of(keyspace.data + 1)
   return { ...rest, ...range } as T
 }

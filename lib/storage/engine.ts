@@ -9,6 +9,15 @@ import { AbstractChainedBatch, type AbstractLevel } from 'abstract-level'
 
 export type Bytes = Buffer | Uint8Array | string
 
+/** The bytes of a view: an encoding may hand over one of any kind, such as of numbers that take several. Text as it stands. */
+export function bytesOf (view: Bytes): Bytes {
+  return ArrayBuffer.isView(view) && !(view instanceof Uint8Array) ? viewBytes(view) : view
+}
+
+function viewBytes ({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+  return Buffer.from(buffer, byteOffset, byteLength)
+}
+
 /** A store whose keys and values are Buffers by default. */
 export type Engine = AbstractLevel<Bytes, Buffer, Buffer>
 

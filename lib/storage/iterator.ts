@@ -7,7 +7,7 @@
  */
 import { AbstractIterator, type AbstractLevel } from 'abstract-level'
 import { ReplicationError } from '../errors.ts'
-import { dataPrefix, inKeyspace, keyspace } from './keyspaces.ts'
+import { dataKey } from './keyspaces.ts'
 import { inData, type RangeOptions } from './clear.ts'
 import { inSnapshot } from './snapshot.ts'
 
@@ -83,7 +83,7 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
     this.#page = nothing
     this.#index = 0
     this.#first = true
-    inner._seek(typeof target === 'string' ? dataPrefix + target : inKeyspace(keyspace.data, target), options)
+    inner._seek(dataKey(target), options)
   }
 
   #live (): PrivateIterator {

@@ -6,6 +6,7 @@
  * it does on a plain LevelDB.
  */
 import type { LogId } from '../core/ids.ts'
+import { bytesOf, type Bytes } from './engine.ts'
 
 /** The format that this version writes. */
 export const formatVersion = 1
@@ -35,6 +36,11 @@ export function inKeyspace (space: Keyspace, key: Uint8Array): Buffer {
   bytes[0] = space
   bytes.set(key, 1)
   return bytes
+}
+
+/** A user's key in the data keyspace: text as text. */
+export function dataKey (key: Bytes): Buffer | string {
+  return typeof key === 'string' ? dataPrefix + key : inKeyspace(keyspace.data, bytesOf(key) as Uint8Array)
 }
 
 /** All keys of a keyspace. */

@@ -11,7 +11,7 @@ import { hlcFollowedMax, isPossible, tick, timeMaxMs, type Hlc } from '../core/h
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import { ReplicationError } from '../errors.ts'
 import { logRecordOperationsMax } from '../limits.ts'
-import type { Bytes } from './engine.ts'
+import { bytesOf, type Bytes } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { keyspace } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
@@ -19,6 +19,22 @@ import type { ReplicaState } from './state.ts'
 export type Operation =
   | { readonly type: 'put', readonly key: Bytes, readonly value: Bytes }
   | { readonly type: 'del', readonly key: Bytes, readonly value?: undefined }
+
+/** What waits must not change when the caller reuses a buffer; text cannot. */
+export function copyOperation (operation: Operation): Operation {
+  if (typeof operation.key === 'string' && (operation.type === 'del' || typeof operation.value === 'string')) return operation
+  const key = typeof operation.key === 'string' ? operation.key : Buffer.from(operation.key)
+  if (operation.type === 'del') return { type: 'del', key }
+  return { type: 'put', key, value: typeof operation.value === 'string' ? operation.value : Buffer.from(operation.value) }
+}
+
+/** The same, with its key and value as text or bytes. */
+export function inBytes (operation: Operation): Operation {
+  const key = bytesOf(operation.key)
+  if (operation.type === 'del') return key === operation.key ? operation : { type: 'del', key }
+  const value = bytesOf(operation.value)
+  return key === operation.key && value === operation.value ? operation : { type: 'put', key, value }
+}
 
 /** What a group of transactions has to remember of its own earlier operations. */
 export interface LocalGroup {

@@ -17,7 +17,7 @@ import { Fifo } from './fifo.ts'
 import { InnerBatch } from './inner-batch.ts'
 import type { Unit } from './unit.ts'
 import type { ErrorListener } from '../types.ts'
-import { addTransaction, newGroup, type LocalGroup, type Operation } from './local.ts'
+import { addTransaction, copyOperation, newGroup, type LocalGroup, type Operation } from './local.ts'
 import type { ReplicaState } from './state.ts'
 
 /**
@@ -418,14 +418,6 @@ export class Writer {
 /** What only another open can find out about. */
 function isCorrupt (error: unknown): error is ReplicationError {
   return error instanceof ReplicationError && error.code === 'REPLICATION_CORRUPT'
-}
-
-/** What a queue holds must not change when the caller reuses a buffer; text cannot. */
-function copyOperation (operation: Operation): Operation {
-  if (typeof operation.key === 'string' && (operation.type === 'del' || typeof operation.value === 'string')) return operation
-  const key = typeof operation.key === 'string' ? operation.key : Buffer.from(operation.key)
-  if (operation.type === 'del') return { type: 'del', key }
-  return { type: 'put', key, value: typeof operation.value === 'string' ? operation.value : Buffer.from(operation.value) }
 }
 
 function hasDel ({ operations }: Transaction): boolean {

@@ -122,6 +122,55 @@ test('an operation in a chained batch keeps what it was given', async () => {
   await db.close()
 })
 
+test('a chained batch takes one buffer again and again, and is what was added since it was cleared', async () => {
+  const db = create<Buffer, Buffer>(newDirectory(), { keyEncoding: 'buffer', valueEncoding: 'buffer' })
+  await db.open()
+  await db.batch([{ type: 'put', key: Buffer.of(7), value: Buffer.of(7) }, { type: 'put', key: Buffer.of(8), value: Buffer.of(8) }])
+  const [key, value] = [Buffer.of(9), Buffer.of(9)]
+  const batch = db.batch().put(key, value).clear()
+  for (const each of [1, 2, 3]) {
+    key[0] = each
+    value[0] = 10 * each
+    batch.put(key, value)
+  }
+  key[0] = 7
+  batch.del(key)
+  key[0] = 8
+  await batch.write()
+  assert.equal((await db.iterator().all()).map(([key, value]) => [key[0], value[0]]), [[1, 10], [2, 20], [3, 30], [8, 8]])
+  await db.close()
+})
+
+test('a view of any kind counts for its bytes, as a key, a bound and a value', async () => {
+  const db = create<any, any>(newDirectory(), { keyEncoding: 'view', valueEncoding: 'view' })
+  await db.open()
+  const numbers = (number: number): Uint16Array => Uint16Array.of(1, number, 2)
+  const part = (number: number): DataView => new DataView(numbers(number).buffer, 2, 3)
+  const text = (view: ArrayBufferView | undefined): string => view === undefined ? 'nothing' : Buffer.from(view.buffer, view.byteOffset, view.byteLength).toString('hex')
+  await Promise.all([db.put(numbers(300), numbers(301)), db.put(part(300), part(301)), db.put(numbers(302), part(300)), db.put(part(302), numbers(300))])
+  await db.batch([{ type: 'put', key: numbers(304), value: numbers(305) }, { type: 'del', key: part(302) }])
+  await db.batch().put(part(304), part(305)).del(numbers(302)).write()
+  const expected: ArrayBufferView[][] = [[numbers(300), numbers(301)], [numbers(304), numbers(305)], [part(300), part(301)], [part(304), part(305)]]
+  const entries = async (options: object = {}): Promise<unknown> => (await db.iterator(options).all()).map((entry) => entry.map(text))
+  assert.equal(await entries(), expected.map((entry) => entry.map(text)))
+  assert.equal(await entries({ gt: numbers(300), lte: part(300) }), expected.slice(1, 3).map((entry) => entry.map(text)))
+  const keys = expected.map(([key]) => key)
+  const values = expected.map(([, value]) => text(value))
+  assert.equal((await db.getMany(keys)).map(text), values)
+  assert.equal((await Promise.all(keys.map((key) => db.get(key)))).map(text), values)
+  assert.equal(keys.map((key) => text(db.getSync(key))), values)
+  assert.equal(await db.hasMany([...keys, numbers(302)]), [true, true, true, true, false])
+  assert.is(await db.has(part(300)), true)
+  const iterator = db.iterator()
+  iterator.seek(part(300))
+  assert.equal((await iterator.next())!.map(text), expected[2]!.map(text))
+  await iterator.close()
+  assert.equal((await db.replication.versions(numbers(300))).map(({ valueBytes }) => text(valueBytes)), [text(numbers(301))])
+  await db.clear({ gte: numbers(304) as ArrayBufferView, lt: part(304) as ArrayBufferView })
+  assert.equal(await entries(), [expected[0]!, expected[3]!].map((entry) => entry.map(text)))
+  await db.close()
+})
+
 test('writes to one key keep their order though nobody waits for them', async () => {
   const db = create()
   await db.open()
