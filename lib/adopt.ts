@@ -2,8 +2,9 @@
  * Taking a database of plain Level in: its entries become the first writes of a new replica, in the same place.
  *
  * The replica is built beside it, in `<location>.adopting`, and the two are exchanged when it is complete. The original
- * is only read until then. Whatever stops it, it is resumed behind the last entry that was taken; while the exchange
- * is unfinished the location is not opened as anything else.
+ * is only read until then. Whatever stops it, it is resumed: what was taken is compared with the original, which plain
+ * Level may have changed since, and only the rest is written. While the exchange is unfinished the location is not opened as
+ * anything else.
  */
 import { readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
@@ -37,14 +38,12 @@ export async function adopt (location: string, { onProgress = () => {} }: AdoptO
   const directory = resolve(location) // without a separator at its end
   const building = directory + adoptingSuffix
   const original = directory + originalSuffix
-  if (!await exists(join(building, completeFileName))) {
-    if (await exists(join(directory, identityFileName))) {
-      if (!await exists(join(directory, completeFileName))) throw new ReplicationError(`${location} is a replica already`, { code: 'REPLICATION_INVALID_OPTION' })
-    } else {
-      if (await exists(original)) throw new ReplicationError(`${original} is in the way: the original is put there for a moment`, { code: 'REPLICATION_PATH_NOT_EMPTY' })
-      await build(directory, building, onProgress, system)
-      await writeFile(join(building, completeFileName), '', { flush: true })
-    }
+  if (await exists(join(directory, identityFileName))) {
+    if (!await exists(join(directory, completeFileName))) throw new ReplicationError(`${location} is a replica already`, { code: 'REPLICATION_INVALID_OPTION' })
+  } else if (await exists(directory) || !await exists(join(building, completeFileName))) {
+    if (await exists(original)) throw new ReplicationError(`${original} is in the way: the original is put there for a moment`, { code: 'REPLICATION_PATH_NOT_EMPTY' })
+    await build(directory, building, onProgress, system)
+    await writeFile(join(building, completeFileName), '', { flush: true })
   }
   if (await exists(building)) {
     if (await exists(directory)) await rename(directory, original)
@@ -111,28 +110,39 @@ async function openStore (level: Level, identity: IdentityFile, system: System):
   })
 }
 
+/** Makes the target hold what the source holds: all of it, or what an earlier call has left and what has changed since then. */
 async function copyEntries (source: Level, target: Level, store: Store, onProgress: NonNullable<AdoptOptions['onProgress']>): Promise<void> {
   let total = 0
   for await (const _key of source.keys({ fillCache: false })) total++
-  const [last] = await target.keys({ ...wholeKeyspace(keyspace.data), reverse: true, limit: 1 }).all()
   let entries = 0
-  if (last !== undefined) for await (const _key of source.keys({ lte: last.subarray(1) })) entries++
   onProgress({ entries, total })
   let operations: Operation[] = []
   let bytes = 0
   const write = async (): Promise<void> => {
-    if (operations.length === 0) return
-    await store.commit(operations, false)
-    entries += operations.length
+    if (operations.length > 0) await store.commit(operations, false)
     operations = []
     bytes = 0
     onProgress({ entries, total })
   }
-  for await (const [key, value] of source.iterator({ ...(last === undefined ? {} : { gt: last.subarray(1) }), fillCache: false })) {
-    operations.push({ type: 'put', key, value })
-    bytes += key.length + value.length
-    if (operations.length >= entriesPerBatch || bytes >= bytesPerBatch) await write()
+  const taken = target.iterator({ ...wholeKeyspace(keyspace.data), fillCache: false })
+  let held = await taken.next()
+  const dropWhile = async (isGone: (key: Buffer) => boolean): Promise<void> => {
+    for (; held !== undefined && isGone(held[0].subarray(1)); held = await taken.next()) {
+      operations.push({ type: 'del', key: held[0].subarray(1) })
+      if (operations.length >= entriesPerBatch) await write()
+    }
   }
+  for await (const [key, value] of source.iterator({ fillCache: false })) {
+    await dropWhile((held) => held.compare(key) < 0)
+    const there = held?.[0].subarray(1).equals(key) === true ? held[1] : undefined
+    if (there !== undefined) held = await taken.next()
+    if (there?.equals(value) !== true) {
+      operations.push({ type: 'put', key, value })
+      bytes += key.length + value.length
+    }
+    if (++entries % entriesPerBatch === 0 || bytes >= bytesPerBatch) await write()
+  }
+  await dropWhile(() => true)
   await write()
   await store.flush()
 }

@@ -29,12 +29,13 @@ async function plain (): Promise<{ location: string, entries: Array<[string, str
   return { location, entries }
 }
 
-async function assertAdopted (location: string, entries: Array<[string, string]>): Promise<void> {
+async function assertAdopted (location: string, entries: Array<[string, string]>): Promise<ReplicatedLevel> {
   const db = await openDatabase({}, location)
   assert.equal(await db.iterator().all(), entries)
   const peer = await openDatabase({ peers: [addressOf(db)] })
   await equal(db, peer)
   assert.equal((await readdir(join(location, '..'))).filter((name) => name.startsWith(location.split('/').at(-1)! + '.')), [])
+  return db
 }
 
 test('a plain database becomes a replica in its place, whatever its keys begin with', async () => {
@@ -52,11 +53,29 @@ test('an adoption that is stopped on the way is resumed, and until then the data
   const stop = (): void => { if (++steps === 3) throw new Error('stopped') }
   assert.is((await rejection(ReplicatedLevel.adopt(location, { onProgress: stop }))).message, 'stopped')
   assert.is(((await rejection(new ReplicatedLevel(location, { port: false }).open())) as { cause?: { code?: string } }).cause?.code, 'REPLICATION_ADOPTION_UNFINISHED')
-  let first: number | undefined
-  await ReplicatedLevel.adopt(location, { onProgress: ({ entries }) => { first ??= entries } })
-  assert.is(first, 2000)
-  await assertAdopted(location, entries)
+  await ReplicatedLevel.adopt(location)
+  const db = await assertAdopted(location, entries)
+  assert.equal(Object.values(db.replication.status().vector), [entryCount], 'each entry is written once')
 })
+
+for (const [when, steps] of [['on the way', 3], ['at its end', 4]] as const) {
+  test(`what plain Level changes after an adoption was stopped ${when} is there when it is resumed`, async () => {
+    const { location, entries } = await plain()
+    let step = 0
+    const stop = (): void => { if (++step === steps) throw new Error('stopped') }
+    await rejection(ReplicatedLevel.adopt(location, { onProgress: stop }))
+    if (when === 'at its end') await writeFile(join(`${location}.adopting`, 'ADOPTED'), '')
+    const level = new ClassicLevel(location)
+    await level.put(entries[0]![0], 'changed')
+    await level.put(entries[10]![0] + '-', 'added')
+    await level.del(entries[20]![0])
+    await level.put('\xff', 'behind all others')
+    const now = await level.iterator().all()
+    await level.close()
+    await ReplicatedLevel.adopt(location)
+    await assertAdopted(location, now)
+  })
+}
 
 test('an adoption that has lost what it took in, while the machine was without power, begins anew', async () => {
   const { location, entries } = await plain()
