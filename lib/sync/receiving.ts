@@ -204,6 +204,7 @@ export class Receiving {
     if (this.#unitsApplying > 0 || local.applying) return false
     if (!this.#hasTurn) {
       if (this.#state === 'asked') return false
+      this.#wantsAgain = this.#state === 'waiting' // `again` has overtaken it
       this.#setState('asked')
       this.#conversation.emit({ type: 'request-turn' })
       return false

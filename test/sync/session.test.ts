@@ -483,6 +483,28 @@ test('a peer that fell behind while its delivery waits for its turn is heard', (
   assertEqual(ends)
 })
 
+test('a peer that fell behind is heard by one who thinks that nothing is missing, and has not come to its delivery', () => {
+  const ends = pair()
+  ends.b.local.applying = true
+  ends.b.held.add('request-turn')
+  ends.a.connected(true)
+  ends.b.connected(true)
+  ends.a.write() // after its hello: what answers the hello of b is a delivery
+  ends.settle()
+  assert.is(ends.b.session.receiving, 'live')
+  ends.a.local.feedStart = ends.a.local.feedEnd + 1
+  ends.a.write()
+  ends.settle()
+  assert.is(ends.a.frames('again').length, 1)
+  assert.is(ends.b.session.receiving, 'waiting')
+  ends.b.local.applying = false
+  ends.b.handle({ type: 'changed' })
+  ends.b.release('request-turn')
+  ends.settle()
+  assert.is(ends.a.session.sending, 'live')
+  assertEqual(ends)
+})
+
 test('what was not recorded is a gap for a peer that lacks it, and for no other', () => {
   const ends = pair().greet()
   ends.b.local.write()
