@@ -94,7 +94,7 @@ interface Target extends DialState {
 export class Dialer {
   readonly #options: DialerOptions
   readonly #targets = new Map<string, Target>()
-  /** Taken out by hand: a suggestion does not bring them back. */
+  /** Taken out by hand: neither a suggestion nor a set brings them back. */
   readonly #unwanted = new Set<string>()
   /** Those whose wait is over, in order. */
   readonly #ready = new Set<Target>()
@@ -120,11 +120,12 @@ export class Dialer {
         this.#dropUnwanted(target)
       }
     }
-    for (const address of addresses) this.#want(address, 'inSet')
+    for (const address of addresses) if (!this.#unwanted.has(formatAddress(address))) this.#want(address, 'inSet')
   }
 
   /** Adds an address that was found in another way; only `remove` takes it out again. */
   add (address: Address): void {
+    this.#unwanted.delete(formatAddress(address))
     this.#want(address, 'added')
   }
 
@@ -249,7 +250,6 @@ export class Dialer {
   #want (address: Address, reason: 'inSet' | 'added'): void {
     const key = formatAddress(address)
     if (this.#closed) return
-    this.#unwanted.delete(key)
     const known = this.#targets.get(key)
     const target = known ?? this.#create(key, address)
     target[reason] = true
