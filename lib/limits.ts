@@ -96,7 +96,7 @@ export const outputBytesMax = 16 * MiB
 /** How long a member may be unseen before it is not waited for any more. */
 export const memberTtlDefaultMs = 30 * 24 * 60 * 60 * 1000
 
-/** How often linked replicas tell each other of all members, also if there is no news. */
+/** How often linked replicas tell each other of all members, also if there is no news; at most: more often if members are not waited for so long. */
 export const memberRefreshMs = 60 * 60 * 1000
 
 /** Log ids that a version vector may name; of these, how many may come from others; and from how many on there is a warning. */

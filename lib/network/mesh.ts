@@ -97,6 +97,7 @@ export class Mesh implements LinkOwner {
       get feedEnd () { return store.feed.end },
       unitAt: (number) => store.feed.at(number),
       get members () { return store.members },
+      get memberRefreshMs () { return store.members.refreshMs },
       get directLogs () { return directLogs() }
     }
     this.#tick()

@@ -18,7 +18,7 @@ import { readAdvances, writeAdvances } from '../codec/advances.ts'
 import type { ReplicaId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { logsMax, memberEntriesMax, membersMax, runningTimeSaveMs } from '../limits.ts'
+import { heartbeatIntervalMs, logsMax, memberEntriesMax, memberRefreshMs, membersMax, runningTimeSaveMs } from '../limits.ts'
 import type { Engine } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { meta } from './keyspaces.ts'
@@ -154,9 +154,22 @@ export class Members {
   /** A member is linked now. */
   seen (replica: ReplicaId): void {
     const member = this.#members.get(replica)
-    if (member === undefined) return
-    member.seenMs = this.runningMs
-    if (member.seenMs - member.savedSeenMs > runningTimeSaveMs) this.#markUnsaved(replica)
+    if (member !== undefined) this.#noteSeen(replica, member, this.runningMs)
+  }
+
+  #noteSeen (replica: ReplicaId, member: Member, seenMs: number): void {
+    member.seenMs = seenMs
+    if (seenMs - member.savedSeenMs > Math.min(runningTimeSaveMs, this.#newsMs)) this.#markUnsaved(replica)
+  }
+
+  /** What is heard so often of a member that is there, and over many replicas in between, lets it count. */
+  get #newsMs (): number {
+    return this.#options.memberTtlMs / 16
+  }
+
+  /** How often linked replicas have to be told of all members. */
+  get refreshMs (): number {
+    return Math.min(memberRefreshMs, Math.max(heartbeatIntervalMs, this.#newsMs))
   }
 
   #enter (replica: ReplicaId, seenMs: number): Member {
@@ -227,7 +240,7 @@ export class Members {
     member.acknowledged.join(news)
     this.#entries += added
     const hasNews = known === undefined || news.size > 0
-    if ((hasNews || sighted) && seenMs > member.seenMs) member.seenMs = seenMs
+    if ((hasNews || sighted) && seenMs > member.seenMs) this.#noteSeen(replica, member, seenMs)
     if (hasNews) {
       this.#markUnsaved(replica)
       this.#options.onChange()

@@ -52,6 +52,8 @@ export interface LocalReplica {
   /** The unit with this number; undefined if it is still to come, `'lost'` if it has left the ring. */
   unitAt (number: number): LocalUnit | undefined | 'lost'
   readonly members: Iterable<LocalMember>
+  /** How often peers are told of all members, also if there is no news. */
+  readonly memberRefreshMs: number
   /** Logs that are received live from their owners. */
   readonly directLogs: ReadonlySet<LogId>
 }

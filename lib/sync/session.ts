@@ -10,7 +10,7 @@ import { encodeControl, protocolVersion, type AcknowledgedMember, type ControlMe
 import type { ReplicaId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError, type ReplicationErrorCode } from '../errors.ts'
-import { clockAheadMs, creditWindowBytes, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs, membersMax, membersPerMessageMax } from '../limits.ts'
+import { clockAheadMs, creditWindowBytes, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, membersMax, membersPerMessageMax } from '../limits.ts'
 import { Conversation, logReplaced } from './conversation.ts'
 import type { Effect, LocalReplica, SessionEvent } from './events.ts'
 import { Receiving, type ReceivingState } from './receiving.ts'
@@ -300,7 +300,7 @@ export class Session {
   #acknowledge (): void {
     const { local, nowMs, peer } = this.#conversation
     if (peer === undefined) return
-    const all = nowMs - this.#toldAllMs >= memberRefreshMs
+    const all = nowMs - this.#toldAllMs >= local.memberRefreshMs
     if (all) this.#toldAllMs = nowMs
     let members: AcknowledgedMember[] = []
     let advances = 0
@@ -316,7 +316,7 @@ export class Session {
         members = []
         advances = 0
       }
-      members.push({ replica, unseenSeconds: Math.floor(unseenMs / 1000), vector })
+      members.push({ replica, unseenSeconds: Math.ceil(unseenMs / 1000), vector })
       advances += vector.length
     }
     if (members.length > 0) this.#conversation.send({ type: 'acknowledge', members })
@@ -329,13 +329,13 @@ export class Session {
   }
 
   #tick (timeMs: number): void {
-    const { nowMs, sentMs } = this.#conversation
+    const { nowMs, sentMs, local } = this.#conversation
     if (this.peer === undefined) {
       if (nowMs - this.#startedMs > handshakeTimeoutMs) throw new ReplicationError(`No hello within ${handshakeTimeoutMs} ms`, { code: 'REPLICATION_PEER_SILENT' })
       return
     }
     if (nowMs - this.#receivedMs > heartbeatTimeoutMs) throw new ReplicationError(`Nothing was heard of the peer for ${heartbeatTimeoutMs} ms`, { code: 'REPLICATION_PEER_SILENT' })
-    if (nowMs - this.#toldAllMs >= memberRefreshMs) this.#acknowledge()
+    if (nowMs - this.#toldAllMs >= local.memberRefreshMs) this.#acknowledge()
     this.#receiving.tick()
     this.#sending.tick()
     if (nowMs - sentMs < heartbeatIntervalMs) return

@@ -3,6 +3,7 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import type { Replicator } from '../../lib/network/replicator.ts'
 import { MemoryNetwork } from '../support/memory-transport.ts'
 import { makeReplicator } from '../support/replicator.ts'
 import { openReplica, type TestReplica } from '../support/store.ts'
@@ -39,5 +40,33 @@ test('what every linked replica has been sent, the feed lets go', async () => {
     assert.is(feed.at(feed.end - 1), 'lost')
   }
 })
+
+for (const memberTtlMs of [60_000, 600_000, 3_600_000]) {
+  test(`a replica that is met over others only is waited for as long as it is there, and ${memberTtlMs / 1000} s longer, though nothing is written`, async () => {
+    const system = new VirtualSystem({ seed: 1 })
+    const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 5) } })
+    const replicas: TestReplica[] = []
+    const replicators: Replicator[] = []
+    for (const [index, host] of ['a', 'b', 'c', 'd'].entries()) {
+      const replica = await openReplica({ system, memberTtlMs })
+      const peers = index === 0 ? [] : [`${'abcd'[index - 1]}:9000`]
+      const replicator = makeReplicator({ system, store: replica.store, transport: network.transport(host), host, peers, onError: (error) => { throw error } })
+      await replicator.open()
+      replicas.push(replica)
+      replicators.push(replicator)
+    }
+    const [first, last] = [replicas[0]!, replicas.at(-1)!]
+    const isCounted = ({ store }: TestReplica): boolean => [...store.members].some(({ replica, counted }) => replica === last.store.replica && counted)
+    await system.advance(2 * memberTtlMs)
+    for (const replica of replicas) assert.ok(isCounted(replica))
+    await first.store.flush()
+    assert.ok(isCounted(await first.reopened({ memberTtlMs })), 'also if it has just been opened')
+    await replicators.at(-1)!.close()
+    await system.advance(memberTtlMs / 2)
+    for (const replica of replicas) assert.ok(isCounted(replica))
+    await system.advance(memberTtlMs)
+    for (const replica of replicas.slice(0, -1)) assert.not.ok(isCounted(replica))
+  })
+}
 
 test.run()

@@ -30,8 +30,7 @@ export function chooseSettings (dice: Dice): Settings {
     topology: dice.pick<Topology>(['mesh', 'mesh', 'chain', 'star', 'ring']),
     keys: dice.pick([2, 3, 5, 8, 40]),
     resolver: dice.pick(Object.keys(resolvers) as Array<keyof typeof resolvers>),
-    // Members are told of in whole seconds: what is said too often of one who is away makes him younger.
-    limits: { ...chooseLimits(dice), ...(memberTtlMs < memberTtlDefaultMs ? { runningTimeSaveMs: 2000, memberRefreshMs: 10_000 } : {}) },
+    limits: { ...chooseLimits(dice), ...(memberTtlMs < memberTtlDefaultMs ? { runningTimeSaveMs: 2000 } : {}) },
     network: {
       delayMs: dice.pick([1, 10, 50, 200]),
       fragmentBytes: dice.pick([100, 1000, 65_536]),

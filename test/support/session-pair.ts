@@ -10,6 +10,7 @@ import { writeEntry } from '../../lib/codec/entry.ts'
 import { decodeData, decodeFrame, encodeUnitBody, type DataMessage, type Frame, type ResumePoint } from '../../lib/codec/message.ts'
 import { logIdFrom, type LogId, type ReplicaId } from '../../lib/core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
+import { memberRefreshMs } from '../../lib/limits.ts'
 import type { Effect, LocalMember, LocalReplica, LocalUnit, SessionEvent } from '../../lib/sync/events.ts'
 import { Session } from '../../lib/sync/session.ts'
 import type { Address } from '../../lib/types.ts'
@@ -32,6 +33,7 @@ export class FakeReplica implements LocalReplica {
   toldLess: number | undefined
   readonly acknowledged = new Map<ReplicaId, ReadonlyVersionVector>()
   directLogs: ReadonlySet<LogId> = new Set()
+  readonly memberRefreshMs = memberRefreshMs
   readonly #units: LocalUnit[] = []
   /** Units before this one have left the ring. */
   feedStart = 0
