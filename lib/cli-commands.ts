@@ -43,7 +43,7 @@ export const commands: Readonly<Record<string, Command>> = {
     usage: 'get <key>',
     summary: 'read',
     run: async (db, rest) => {
-      const [key] = takeKey(rest, 'get')
+      const key = onlyKey(rest, 'get')
       const value = await db.get(key)
       if (value === undefined) throw new CommandError(`${JSON.stringify(key)} is not there`)
       return { lines: [value], value: { key, value } }
@@ -53,7 +53,7 @@ export const commands: Readonly<Record<string, Command>> = {
     usage: 'del <key>',
     summary: 'delete',
     run: async (db, rest) => {
-      await db.del(takeKey(rest, 'del')[0])
+      await db.del(onlyKey(rest, 'del'))
       return { lines: ['ok'], value: { ok: true } }
     }
   },
@@ -148,6 +148,13 @@ function takeKey (rest: string, command: string): [key: string, rest: string] {
   if (quoted !== null) return [unquoted(quoted[1]!), quoted[2] ?? '']
   const [, key, value] = /^(\S+)\s*(.*)$/s.exec(rest)!
   return [key!, value!]
+}
+
+/** A key that nothing follows: the first word of one with spaces is another key. */
+function onlyKey (rest: string, command: string): string {
+  const [key, more] = takeKey(rest, command)
+  if (more !== '') throw new CommandError(`${commands[command]!.usage}; a key with spaces is written as a JSON string`)
+  return key
 }
 
 /** A JSON string as its text; anything else as it stands. */

@@ -67,6 +67,13 @@ test('a failed command is told, the rest runs, and the exit status is 1', async 
   assert.is(code, 1)
 })
 
+test('a key with spaces that is no JSON string is refused, and its first word is not deleted', async () => {
+  const { code, stdout, stderr } = await script('put two 1\nput "two words" 2\ndel two words\nget two words\nget "two words" more\nls\ndel "two words"\nls\n', newDirectory(), '--port', '0')
+  assert.is(stdout, 'ok\nok\ntwo 1\n"two words" 2\nok\ntwo 1\n')
+  assert.match(stderr, /^del <key>; a key with spaces is written as a JSON string$/m)
+  assert.is(code, 1)
+})
+
 test('bad usage leaves with 2, and says what is right', async () => {
   for (const args of [[], ['a', 'b'], ['a', '--port', 'x'], ['a', '--fly'], [newDirectory(), '--host', '0.0.0.0'], [newDirectory(), '--port', '0', '--peer', 'nowhere:0']]) {
     const { code, stderr } = await script('', ...args)
