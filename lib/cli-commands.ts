@@ -3,7 +3,7 @@
  */
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
 import { MiB } from './limits.ts'
 import type { PeerStatus, ReplicatedLevel } from './index.ts'
 
@@ -133,6 +133,27 @@ export const commands: Readonly<Record<string, Command>> = {
   }
 }
 
+/**
+ * The lines of a text, until its end or until it is destroyed. readline would cut them at U+2028 and U+2029 as well, from
+ * Node.js 24 on: JSON may hold these.
+ */
+export async function * linesOf (input: Readable): AsyncGenerator<string> {
+  let rest = ''
+  try {
+    for await (const text of input.setEncoding('utf8') as AsyncIterable<string>) {
+      rest += text
+      if (!text.includes('\n')) continue
+      const lines = rest.split(/\r?\n/)
+      rest = lines.pop()!
+      yield * lines
+    }
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error
+    return // what there is of a last line is not all of it
+  }
+  if (rest !== '') yield rest
+}
+
 /** Splits a line into a command and the rest, and runs it. */
 export async function runCommand (db: ReplicatedLevel, line: string, progress: Progress): Promise<Answer> {
   const [, name, rest] = /^(\S+)\s*(.*)$/s.exec(line)!
@@ -179,9 +200,7 @@ async function importFile (db: ReplicatedLevel, path: string, progress: Progress
   let lines = 0
   let entries = 0
   let batch: Array<{ type: 'put', key: string, value: string }> = []
-  const input = createReadStream(path)
-  input.on('error', () => {}) // readline ends, and the for loop below throws
-  for await (const line of createInterface({ input, crlfDelay: Infinity })) {
+  for await (const line of linesOf(createReadStream(path))) {
     lines++
     done += Buffer.byteLength(line) + 1
     if (line.trim() === '') continue

@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createInterface, type Interface } from 'node:readline'
 import { parseArgs } from 'node:util'
-import { CommandError, commands, runCommand, type Progress } from './cli-commands.ts'
+import { CommandError, commands, linesOf, runCommand, type Progress } from './cli-commands.ts'
 import { formatAddress } from './network/addresses.ts'
 import { ReplicatedLevel, type ReplicatedLevelOptions } from './index.ts'
 
@@ -131,26 +131,22 @@ function announce (db: ReplicatedLevel, screen: Screen): void {
 
 /** Runs the commands of standard input; returns whether all of them succeeded. */
 async function serve (db: ReplicatedLevel, screen: Screen): Promise<boolean> {
-  const interactive = process.stdin.isTTY === true
-  const lines = createInterface({
-    input: process.stdin,
-    ...(interactive ? { output: process.stdout, prompt: '> ', completer: complete } : {}),
-    terminal: interactive
-  })
-  if (interactive) screen.prompt = lines
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => { lines.close() })
-  lines.once('SIGINT', () => { lines.close() })
-  lines.once('close', () => { screen.prompt = undefined }) // which may be before the last command has run
+  const prompt = process.stdin.isTTY === true ? createInterface({ input: process.stdin, output: process.stdout, terminal: true, prompt: '> ', completer: complete }) : undefined
+  const stop = (): void => { prompt === undefined ? process.stdin.destroy() : prompt.close() }
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, stop)
+  prompt?.once('SIGINT', stop)
+  prompt?.once('close', () => { screen.prompt = undefined }) // which may be before the last command has run
+  screen.prompt = prompt
   let succeeded = true
   screen.prompt?.prompt()
-  for await (const text of lines) {
+  for await (const text of prompt ?? linesOf(process.stdin)) {
     const line = text.trim()
     if (line === 'exit') break
     if (line !== '' && !line.startsWith('#') && !await runLine(db, line, screen)) succeeded = false
     screen.prompt?.prompt()
   }
-  lines.close()
-  return succeeded || interactive
+  prompt?.close()
+  return succeeded || prompt !== undefined
 }
 
 async function runLine (db: ReplicatedLevel, line: string, screen: Screen): Promise<boolean> {

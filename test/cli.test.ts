@@ -99,7 +99,7 @@ test('a file is imported however large its values are, and text may hold any lin
   const directory = newDirectory()
   await mkdir(directory)
   const file = join(directory, 'entries.ndjson')
-  await writeFile(file, Array.from({ length: 700 }, (_, index) => JSON.stringify({ key: `key-${index}`, value: 'x'.repeat(100_000) })).join('\n'))
+  await writeFile(file, Array.from({ length: 700 }, (_, index) => JSON.stringify({ key: `key-${index}`, value: '\u2028\u2029é'.repeat(20_000) })).join('\r\n'))
   const { code, stdout } = await script(`import ${file}\ncount\nput a one\u2028two\nget a\n`, join(directory, 'db'), '--port', '0')
   assert.equal(stdout.split('\n'), ['700 entries', '700', 'ok', 'one\u2028two', ''])
   assert.is(code, 0)
@@ -114,6 +114,16 @@ test('empty lines of an imported file are no entries, and a file that cannot be 
   assert.is(stdout, '2 entries\n')
   assert.match(stderr, /^EISDIR: illegal operation/m)
   assert.is(code, 1)
+})
+
+test('what there is of a line when SIGTERM comes is not run', async () => {
+  const directory = newDirectory()
+  const run = start(directory, '--port', '0')
+  run.write('put a 1\nput a 2')
+  await eventually(() => run.stdout === 'ok\n', { timeoutMs: 20_000 })
+  run.signal('SIGTERM')
+  assert.is(await run.code, 0)
+  assert.is((await script('get a\n', directory, '--port', '0')).stdout, '1\n')
 })
 
 test('a script runs to its end where readline refuses to prompt behind the end of its input, as Node.js 24 does', async () => {
