@@ -47,6 +47,7 @@ export function inData<T extends RangeOptions> (options: T): T {
 
 export async function clearRange (state: ReplicaState, writer: Writer, options: RangeOptions, sync: boolean, nowMs: () => number): Promise<void> {
   const { engine } = state
+  const range = bytesRange(options) // copies them: the caller may change them before the first turn
   let snapshot: Snapshot | undefined
   let keys: ReturnType<Engine['keys']> | undefined
   let more = true
@@ -55,7 +56,7 @@ export async function clearRange (state: ReplicaState, writer: Writer, options: 
       const group = newGroup(true)
       await writer.runInOrder(async (batch) => {
         snapshot ??= engine.snapshot()
-        keys ??= engine.keys<Buffer>({ ...bytesRange(options), snapshot: options.snapshot ?? snapshot, fillCache: false } as object)
+        keys ??= engine.keys<Buffer>({ ...range, snapshot: options.snapshot ?? snapshot, fillCache: false } as object)
         const page = await nextPage(keys as unknown as KeyPages)
         more = page.more
         const operations = await unchangedSince(engine, snapshot, page.keys)

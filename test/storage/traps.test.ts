@@ -141,6 +141,19 @@ test('a chained batch takes one buffer again and again, and is what was added si
   await db.close()
 })
 
+test('a clear() that waits for its turn keeps the bounds that it was given', async () => {
+  const db = create<Buffer, Buffer>(newDirectory(), { keyEncoding: 'buffer', valueEncoding: 'buffer' })
+  await db.open()
+  await db.batch([1, 2, 3, 4].map((each) => ({ type: 'put', key: Buffer.of(each), value: Buffer.of(each) })))
+  const bounds = { gte: Buffer.of(2), lt: Buffer.of(3) }
+  const writing = [db.put(Buffer.of(0), Buffer.of(0)), db.clear(bounds)]
+  bounds.gte[0] = 0
+  bounds.lt[0] = 9
+  await Promise.all(writing)
+  assert.equal((await db.keys().all()).map((key) => key[0]), [0, 1, 3, 4])
+  await db.close()
+})
+
 test('a view of any kind counts for its bytes, as a key, a bound and a value', async () => {
   const db = create<any, any>(newDirectory(), { keyEncoding: 'view', valueEncoding: 'view' })
   await db.open()
