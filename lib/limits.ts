@@ -40,6 +40,9 @@ export const logReadBytes = 64 * 1024
 /** Keys that a catch-up by the log may hold in memory to sort them. */
 export const logKeysBytesMax = 16 * MiB
 
+/** Ends of our log at earlier opens that are remembered, as long as they have not been sent. */
+export const endsMax = 1000
+
 /** Logs of others whose history is looked up when a peer greets, at most. */
 export const logsComparedMax = 256
 

@@ -75,6 +75,12 @@ export function siblingKey (key: Uint8Array, log: LogId, sequence: number): Buff
   return bytes
 }
 
+function dotOf (log: LogId, sequence: number): Buffer {
+  const bytes = Buffer.allocUnsafe(dotBytes)
+  writeDot(bytes, 0, log, sequence)
+  return bytes
+}
+
 function metaKey (name: string, suffix: Uint8Array = new Uint8Array(0)): Buffer {
   return Buffer.concat([Buffer.of(keyspace.meta), Buffer.from(name), suffix])
 }
@@ -96,7 +102,8 @@ export const meta = {
   vector: (log: LogId) => metaKey('V', Buffer.from(log, 'latin1')),
   collected: (log: LogId) => metaKey('C', Buffer.from(log, 'latin1')),
   member: (replica: string) => metaKey('M', Buffer.from(replica, 'hex')),
+  end: (log: LogId, sequence: number) => metaKey('E', dotOf(log, sequence)),
   journal: (slot: number) => metaKey('J', Buffer.of(slot >> 8, slot & 0xff)),
   /** All entries whose name begins with this letter. */
-  all: (name: 'V' | 'C' | 'M' | 'J') => ({ gte: metaKey(name), lt: metaKey(String.fromCharCode(name.charCodeAt(0) + 1)) })
+  all: (name: 'V' | 'C' | 'E' | 'M' | 'J') => ({ gte: metaKey(name), lt: metaKey(String.fromCharCode(name.charCodeAt(0) + 1)) })
 }

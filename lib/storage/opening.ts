@@ -12,6 +12,7 @@ import { observe, type Hlc } from '../core/hlc.ts'
 import { logIdFrom, replicaIdFrom } from '../core/ids.ts'
 import { VersionVector, type Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
+import { endsMax } from '../limits.ts'
 import type { System } from '../types.ts'
 import type { Engine } from './engine.ts'
 import { decodeLeaving } from './leaving.ts'
@@ -19,7 +20,7 @@ import { mendHole, readSurvivors } from './holes.ts'
 import { decodeIdentity, encodeIdentity, judge, type IdentityStore, type Verdict } from './identity.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { Journal, loadJournal, readStoredAdvance } from './journal.ts'
-import { formatVersion, meta } from './keyspaces.ts'
+import { formatVersion, meta, readSequence } from './keyspaces.ts'
 import { LogTally } from './log-tally.ts'
 import { SiblingKeys } from './sibling-keys.ts'
 import type { ReplicaState } from './state.ts'
@@ -74,6 +75,7 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
   const isTold = storedLog !== undefined && told?.log === logIdFrom(storedLog)
   const tailLost = isTold && told.sequence > vector.sequenceOf(told.log)
   const keepsLog = verdict === 'same' && isTold && lost === 0 && !tailLost
+  const ends = await engine.keys<Buffer>({ ...meta.all('E'), keyEncoding: 'buffer' }).all()
   const collected = await loadCollected(engine, vector)
   const leaving = await engine.get(meta.leaving, buffers) as Buffer | undefined
   const ownLog = keepsLog ? logIdFrom(storedLog) : logIdFrom(system.randomBytes(8))
@@ -123,6 +125,12 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
       batch.putRaw(meta.ownLog, Buffer.from(state.ownLog, 'latin1'))
       batch.delRaw(meta.cleanClose)
       batch.putRaw(meta.identity, encodeIdentity(renewed))
+      const own = keepsLog ? vector.get(ownLog) : undefined
+      // Copies of the directory may end there.
+      if (own !== undefined && own.sequence > told!.sequence) batch.putRaw(meta.end(ownLog, own.sequence), new ByteWriter().hlc(own.hlc).take())
+      for (const [index, key] of ends.entries()) {
+        if (index < ends.length - endsMax || logIdFrom(key.subarray(2, 10)) !== state.ownLog || readSequence(key, 10) <= told!.sequence) batch.delRaw(key)
+      }
       if (survivors.empty) batch.delRaw(meta.hole)
       else batch.putRaw(meta.hole, Buffer.of(1))
       if (lost === 0) return

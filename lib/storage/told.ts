@@ -6,13 +6,14 @@
  * has another time, or a transaction another end, of our log or of any other, as far as log records still tell; what is
  * superseded leaves them.
  */
+import { ByteReader } from '../codec/bytes.ts'
 import { decodeLogRecord } from '../codec/log-record.ts'
 import type { Hlc } from '../core/hlc.ts'
 import type { LogId } from '../core/ids.ts'
 import type { Advance } from '../core/version-vector.ts'
 import { logsComparedMax } from '../limits.ts'
 import type { IdentityStore } from './identity.ts'
-import { logKey, readSequence } from './keyspaces.ts'
+import { logKey, meta, readSequence } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
@@ -68,11 +69,17 @@ export class Told {
   }
 
   async #isOurs (entry: Advance, own: Advance): Promise<boolean> {
-    const time = await this.#timeAt(own, entry.sequence)
+    const time = await this.#timeAt(own, entry.sequence) ?? await this.#timeAtEnd(entry)
     if (entry.sequence <= this.last.sequence) return time === undefined || time === entry.hlc
     if (time !== entry.hlc) return false
     this.note(entry) // it has come there by a copy of this directory
     return true
+  }
+
+  /** When our log ended there, if it did at an open, and that had not been sent then. */
+  async #timeAtEnd ({ log, sequence }: Advance): Promise<Hlc | undefined> {
+    const stored = await this.#state.engine.get(meta.end(log, sequence), buffers) as Buffer | undefined
+    return stored === undefined ? undefined : new ByteReader(stored).hlc()
   }
 
   /** When a transaction of a log was made that ends there, if that can still be told; no time if none does. */

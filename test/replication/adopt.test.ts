@@ -189,18 +189,30 @@ test('what a copy brings to a peer of the log of the original, which has not sen
   assert.equal([original.replication.status().log, original.errors], [log, []])
 })
 
-test('nor what a backup brings, though the log records that tell have been swept', async () => {
-  const original = await openDatabase()
-  const write = async (): Promise<void> => { await Promise.all(Array.from({ length: 1200 }, async (_, index) => { await original.put('key', String(index)) })) }
-  const { log } = original.replication.status()
-  await write()
-  const location = newDirectory()
-  await original.replication.backup(location)
-  await write()
-  await eventually(() => original.replication.status().operations.written < 1000, { message: 'the log is swept' })
-  await meetNewcomer(original, await openDatabase({}, location))
-  assert.equal([original.replication.status().log, original.errors], [log, []])
-})
+for (const what of ['a backup', 'a copy of the closed directory']) {
+  test(`nor what ${what} brings, though the log records that tell have been swept`, async () => {
+    const [location, copied] = [newDirectory(), newDirectory()]
+    let original = await openDatabase({}, location)
+    const write = async (): Promise<void> => { await Promise.all(Array.from({ length: 1200 }, async (_, index) => { await original.put('key', String(index)) })) }
+    const { log } = original.replication.status()
+    await write()
+    if (what === 'a backup') {
+      await original.replication.backup(copied)
+    } else {
+      await original.close()
+      cpSync(location, copied, { recursive: true })
+      for (let open = 0; open < 2; open++) {
+        original = await openDatabase({}, location)
+        await original.put('key', 'value')
+        if (open === 0) await original.close()
+      }
+    }
+    await write()
+    await eventually(() => original.replication.status().operations.written < 1000, { message: 'the log is swept' })
+    await meetNewcomer(original, await openDatabase({}, copied))
+    assert.equal([original.replication.status().log, original.errors], [log, []])
+  })
+}
 
 test('of two backups at once into one directory one is made', async () => {
   const db = new ReplicatedLevel(newDirectory(), { port: false })
