@@ -372,6 +372,9 @@ export class Intake implements DeliveryTarget {
   }
 
   async #goOnApplying (record: ApplyingRecord): Promise<void> {
+    const { state } = this.#options
+    // Some of it can be read before its end, what was deleted and is forgotten too: what is written from now on comes after it.
+    for (const { hlc } of record.vector) state.hlc = observe(state.hlc, hlc)
     // If it fails the phase is not over: half of a delivery is in the state. It goes on at the next open.
     this.#setApplying(true)
     await (this.#phase = this.#applyAfterUnits(record))
@@ -454,11 +457,7 @@ export class Intake implements DeliveryTarget {
     const { state } = this.#options
     const bytes = await state.engine.get(meta.stage, { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer | undefined
     const record = bytes === undefined ? undefined : decodeStageRecord(bytes)
-    if (record?.phase === 'applying') {
-      // Some of it can be read already, so what is written from now on comes after it.
-      for (const { hlc } of record.vector) state.hlc = observe(state.hlc, hlc)
-      return { done: this.#goOnApplying(record) }
-    }
+    if (record?.phase === 'applying') return { done: this.#goOnApplying(record) }
     if (this.#applying) this.#setApplying(false)
     this.#setStaged(record)
     if (record === undefined) this.#swept = this.#sweepStage()

@@ -221,6 +221,27 @@ test('timestamps of writes during a resumed apply phase are above what it brings
   assert.ok(version!.timestamp >= a.system.nowMs())
 })
 
+test('timestamps of writes during an apply phase are above what it brings, from its beginning', async () => {
+  const [a, b] = await apart()
+  a.system.jumpWallClock(1e9)
+  await a.put('zz', 'from the future')
+  const source = await sourceOf(a, b.store.vector.clone(), 'catch-up')
+  const delivery = b.store.intake.begin('catch-up', [...source.vector], [], source.entries)
+  let entries = 0
+  for (let chunk = await source.next(); chunk !== undefined; chunk = await source.next()) {
+    entries += chunk.entries
+    await delivery.add(chunk.bytes)
+  }
+  await source.close()
+  const ending = delivery.end(entries)
+  while (!b.store.applying) await new Promise((resolve) => { setImmediate(resolve) })
+  await b.put('local', '1')
+  assert.ok(b.store.applying, 'written in the apply phase')
+  const [version] = await b.versions('local')
+  assert.ok(version!.timestamp >= a.system.nowMs())
+  await ending
+})
+
 test('a stage that is being swept does not take the next one with it', async () => {
   const memory = newMemory()
   const b = await openReplica({ engine: memory as unknown as Engine, seed: 2 })
