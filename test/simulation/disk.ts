@@ -28,15 +28,17 @@ export interface RawOperation {
 /** Sees every batch at the moment at which it is there. */
 export type BatchObserver = (operations: readonly RawOperation[], before: Tree, after: Tree, sync: boolean) => void
 
+type PrivateIterator = Record<'_next' | '_nextv' | '_all', (...args: unknown[]) => Promise<unknown>>
+
 interface PrivateMemory {
   _get (key: Buffer, options: object): Promise<Buffer | undefined>
   _getSync (key: Buffer, options: object): Buffer | undefined
   _getMany (keys: Buffer[], options: object): Promise<Array<Buffer | undefined>>
   _has (key: Buffer, options: object): Promise<boolean>
   _hasMany (keys: Buffer[], options: object): Promise<boolean[]>
-  _iterator (options: object): unknown
-  _keys (options: object): unknown
-  _values (options: object): unknown
+  _iterator (options: object): PrivateIterator
+  _keys (options: object): PrivateIterator
+  _values (options: object): PrivateIterator
   _snapshot (options: object): Record<symbol, Tree>
 }
 
@@ -160,6 +162,7 @@ export class DiskIdentity implements IdentityStore {
   }
 
   tell (told: Advance): void {
+    if (this.#disk.failures > 0) throw new Error('simulated: the file cannot be written')
     this.#disk.told = told
   }
 
@@ -176,19 +179,22 @@ export class SimulatedLevel extends MemoryLevel<Buffer, Buffer> {
   readonly #scheduler: Scheduler
   readonly #dice: Dice
   readonly #observe: BatchObserver
+  /** Resolves when its process runs. */
+  readonly #running: () => Promise<void>
   readonly #pauseMs: number
   /** How many reads take time too. */
-  readonly #slowReads: number
+  slowReads: number
   dead = false
 
-  constructor (disk: Disk, scheduler: Scheduler, dice: Dice, observe: BatchObserver) {
+  constructor (disk: Disk, scheduler: Scheduler, dice: Dice, observe: BatchObserver, running: () => Promise<void>) {
     super({ keyEncoding: 'buffer', valueEncoding: 'buffer', storeEncoding: 'buffer' })
     this.#disk = disk
     this.#scheduler = scheduler
     this.#dice = dice
     this.#observe = observe
+    this.#running = running
     this.#pauseMs = dice.pick([0.1, 1, 10])
-    this.#slowReads = dice.pick([0, 0.1, 0.5])
+    this.slowReads = dice.pick([0, 0.1, 0.5])
   }
 
   #at<T extends { snapshot?: object }> (options: T): T {
@@ -196,7 +202,7 @@ export class SimulatedLevel extends MemoryLevel<Buffer, Buffer> {
   }
 
   async _get (key: Buffer, options: object): Promise<Buffer | undefined> {
-    return await this.#alive(memory._get.call(this, key, this.#at(options)))
+    return await this.#read(() => memory._get.call(this, key, this.#at(options)))
   }
 
   _getSync (key: Buffer, options: object): Buffer | undefined {
@@ -204,29 +210,44 @@ export class SimulatedLevel extends MemoryLevel<Buffer, Buffer> {
   }
 
   async _getMany (keys: Buffer[], options: object): Promise<Array<Buffer | undefined>> {
-    const values = memory._getMany.call(this, keys, this.#at(options))
-    if (this.#dice.chance(this.#slowReads)) await this.#pause()
-    return await this.#alive(values)
+    return await this.#read(() => memory._getMany.call(this, keys, this.#at(options)))
   }
 
   async _has (key: Buffer, options: object): Promise<boolean> {
-    return await this.#alive(memory._has.call(this, key, this.#at(options)))
+    return await this.#read(() => memory._has.call(this, key, this.#at(options)))
   }
 
   async _hasMany (keys: Buffer[], options: object): Promise<boolean[]> {
-    return await this.#alive(memory._hasMany.call(this, keys, this.#at(options)))
+    return await this.#read(() => memory._hasMany.call(this, keys, this.#at(options)))
   }
 
   _iterator (options: object): unknown {
-    return memory._iterator.call(this, this.#at(options))
+    return this.#slowed(memory._iterator.call(this, this.#at(options)))
   }
 
   _keys (options: object): unknown {
-    return memory._keys.call(this, this.#at(options))
+    return this.#slowed(memory._keys.call(this, this.#at(options)))
   }
 
   _values (options: object): unknown {
-    return memory._values.call(this, this.#at(options))
+    return this.#slowed(memory._values.call(this, this.#at(options)))
+  }
+
+  /** LevelDB's threads may come to a read late, and what they have read may be heard late. */
+  async #read<T> (read: () => Promise<T>): Promise<T> {
+    if (this.#dice.chance(this.slowReads)) await this.#pause()
+    const result = await read()
+    if (this.#dice.chance(this.slowReads)) await this.#pause()
+    return await this.#alive(Promise.resolve(result))
+  }
+
+  /** An iterator reads as of when it was made, however long that takes. */
+  #slowed (iterator: PrivateIterator): PrivateIterator {
+    for (const name of ['_next', '_nextv', '_all'] as const) {
+      const read = iterator[name]
+      iterator[name] = async (...args) => await this.#read(async () => await read.apply(iterator, args))
+    }
+    return iterator
   }
 
   _snapshot (options: object): object {
@@ -268,6 +289,7 @@ export class SimulatedLevel extends MemoryLevel<Buffer, Buffer> {
 
   async #alive<T> (result: Promise<T>): Promise<T> {
     const value = await result
+    await this.#running()
     if (this.dead) await new Promise(() => {})
     return value
   }

@@ -127,6 +127,18 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
   'that the peer fell behind is not heard while its delivery is awaited': [
     ['sync/receiving.ts', "if (this.#state === 'asked' || this.#state === 'delivering') this.#wantsAgain = true", "if (this.#state === 'asked' || this.#state === 'delivering') this.#wantsAgain = false"]
   ],
+  'that the peer fell behind is not heard by one who waits to ask when a delivery comes': [
+    ['sync/receiving.ts', "this.#wantsAgain = this.#state === 'waiting' // `again` has overtaken it", 'this.#wantsAgain = false']
+  ],
+  'what is written in an apply phase may be older than what it has brought': [
+    ['storage/intake.ts', 'for (const { hlc } of record.vector) state.hlc = observe(state.hlc, hlc)', '']
+  ],
+  'in sync is who has asked, whatever the answer': [
+    ['network/mesh.ts', 'if (session.answers < request) return false', 'if (session.answers < request) return true']
+  ],
+  'a delete becomes visible, and nobody is told': [
+    ['storage/merge.ts', 'this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))', 'if (value !== undefined) this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))']
+  ],
   'a checkpoint passes for written by a batch that does not hold it': [
     ['storage/journal.ts', 'this.#checkpoint = this.#written.number\n      if (this.#ready === this.#written) this.#ready = undefined\n    }', 'this.#checkpoint = this.#written.number\n    }\n    this.#ready = undefined']
   ]

@@ -64,11 +64,13 @@ export class Group {
   /** A snapshot of a whole disk goes on beside the disk: nothing shows it, or, on another machine, only that this one was started. */
   twin (machine: Machine): Machine | undefined {
     const name = `x${this.machines.length}`
-    const branch = machine.saved === undefined || this.branched !== undefined ? undefined : this.#branchOf(machine.saved, name)
+    const { dice } = this.world
+    const saved = machine.saved !== undefined && dice.chance(0.5) ? machine.saved : machine.disk.contents
+    const branch = this.branched !== undefined ? undefined : this.#branchOf(saved, name)
     if (branch === undefined) return undefined
     const disk = new Disk()
-    disk.rollBack(machine.saved!)
-    disk.bootId = this.world.dice.chance(0.5) ? machine.disk.bootId : `boot of ${name}`
+    disk.rollBack(saved)
+    disk.bootId = dice.chance(0.5) ? machine.disk.bootId : `boot of ${name}`
     const twin = this.#add(new Machine(this.world, name, this.living.map(({ name }) => name), disk))
     twin.branch = branch
     twin.special = machine.special = machine.hasCopies = true
@@ -98,10 +100,12 @@ export class Group {
     machine.special = true
   }
 
-  /** The whole machine goes back to what it was, as a snapshot of its disk does: nothing shows it. */
+  /** The whole machine goes back to what it was, as a snapshot of its disk does: nothing shows it, but to those who know more of its log. */
   rollBack (machine: Machine): void {
+    machine.branch = this.branched === undefined ? this.#branchOf(machine.saved!, `${machine.name} again ${++this.#copies}`) : undefined
     machine.disk.rollBack(machine.saved!)
-    machine.special = machine.wentBack = true
+    machine.special = true
+    machine.wentBack = machine.branch === undefined
   }
 
   /** A machine is gone for good; those that are left find each other without it. */

@@ -16,7 +16,8 @@ import { DiskIdentity, SimulatedLevel, Disk, type Contents, type RawOperation, t
 import { ProcessSystem, type WallClock } from './scheduler.ts'
 import { checkFeed } from './bounds.ts'
 import { countPayloads } from './payloads.ts'
-import { Transactions, type TextOperation } from './transactions.ts'
+import { checkReport, type ObservedBatch } from './events.ts'
+import { Transactions, type ClearedRange, type TextOperation } from './transactions.ts'
 import { Witness, type Branch } from './witness.ts'
 import type { World } from './world.ts'
 
@@ -30,6 +31,8 @@ class Process {
   readonly witness: Witness
   /** The writes that a power loss cannot take. */
   syncedSeen: bigint
+  /** The last one that has reached the disk. */
+  batch: ObservedBatch | undefined
   store: Store | undefined
   replicator: Replicator | undefined
   /** Whether it accepts writes. */
@@ -82,7 +85,7 @@ export class Machine {
   }
 
   get ready (): boolean {
-    return this.process?.ready === true
+    return this.process?.ready === true && !this.process.system.frozen
   }
 
   /** The writes that it has on its disk. */
@@ -114,7 +117,7 @@ export class Machine {
     const system = new ProcessSystem(world.scheduler, this.clock, this.dice.fork())
     const engine = new SimulatedLevel(this.disk, world.scheduler, this.dice.fork(), (operations, before, after, sync) => {
       world.guard(() => { this.#committed(operations, before, after, sync) })
-    })
+    }, async () => { await system.running() })
     const witness = this.#witness((dots, before) => { transactions.place(dots, before) })
     const transactions: Transactions = new Transactions({ world, name: this.name, disk: this.disk, witness, isSpecial: () => this.special, store: () => process.store! })
     const process = this.process = new Process(system, engine, transactions, witness)
@@ -158,7 +161,7 @@ export class Machine {
       onCommit: changed,
       onApplying: changed,
       reports: () => world.settings.reports,
-      onReport: () => {}
+      onReport: (report) => { world.guard(() => { checkReport(world, name, report, process.batch!) }) }
     })
     if (!process.witness.vector.equals(store.vector)) world.fail('vector', `${name} opens with another vector than is on its disk`)
     countPayloads(store, world, this.name)
@@ -204,12 +207,15 @@ export class Machine {
     const { process, world } = this
     if (process === undefined) return
     process.transactions.batches++
+    if (isInner(operations)) process.batch = { operations, before, after }
     if (world.diskTrace === this.name) for (const operation of operations) world.log(describeRecord(operation))
     if (sync) process.transactions.synced = process.transactions.batches
     const wasApplying = process.witness.applying !== undefined
+    const wasLeaving = process.witness.leaving
     process.witness.observe(operations, before, after)
     if (!wasApplying && process.witness.applying !== undefined) world.onApplying(this.name)
     else if (process.witness.applying === undefined && operations.some(({ type, key }) => type === 'put' && key[0] === keyspace.stage)) world.onStaged(this.name)
+    if (!wasLeaving && process.witness.leaving) world.onLeaving(this.name)
     if (sync) process.syncedSeen = process.witness.seen
     this.liveMax = Math.max(this.liveMax, process.witness.live)
     if (process.store !== undefined) checkFeed(world, this.name, process.store)
@@ -218,12 +224,27 @@ export class Machine {
     if (early !== 0n) world.fail('durable', `${this.name} calls durable what is not synced: ${world.oracle.names(early)}`)
   }
 
+  /** The process stands still, and goes on. */
+  freeze (forMs: number): void {
+    const { world, name, process } = this
+    if (process === undefined) return
+    process.system.freeze()
+    world.network.freeze(name)
+    world.scheduler.after(forMs, () => { if (this.process === process) this.thaw() })
+  }
+
+  thaw (): void {
+    this.process?.system.thaw()
+    this.world.network.thaw(this.name)
+  }
+
   /** The process is gone from one moment to the next. */
   kill ({ told = true }: { told?: boolean } = {}): void {
     const { process } = this
     if (process === undefined) return
     if (process.witness.applying !== undefined) this.world.count('crashes in an apply phase')
     process.system.dead = process.engine.dead = true
+    this.world.network.thaw(this.name)
     this.process = undefined
     this.world.network.vanish(this.name, told)
   }
@@ -271,8 +292,8 @@ export class Machine {
     if (this.process !== undefined && this.mayWrite) this.process.transactions.write(operations, sync)
   }
 
-  clear (from: string, to: string): void {
-    if (this.process !== undefined && this.mayWrite) this.process.transactions.clear(from, to)
+  clear (range: ClearedRange): void {
+    if (this.process !== undefined && this.mayWrite) this.process.transactions.clear(range)
   }
 
   /** Tells the store that a member will not come back, which may be wrong. */
@@ -285,6 +306,13 @@ export class Machine {
     store!.retire(replica).catch(() => { this.world.count('retirements that were not saved') })
   }
 }
+
+/** Whether it is an inner batch, which has a number; LevelDB removes a range in others. */
+function isInner (operations: readonly RawOperation[]): boolean {
+  return operations.some(({ type, key }) => type === 'put' && key[0] === keyspace.meta && key[1] === journalLetter)
+}
+
+const journalLetter = 'J'.charCodeAt(0)
 
 function describeRecord ({ type, key, value }: RawOperation): string {
   const text = key.toString('latin1').replace(/[^ -~]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`)

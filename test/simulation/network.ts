@@ -28,6 +28,8 @@ export class SimulatedNetwork {
   readonly #dice: Dice
   readonly #delayMs: number
   readonly #directions = new Map<string, Direction>()
+  /** Whose processes stand still. */
+  readonly #frozen = new Set<string>()
   parcels = 0
   /** Whether a machine can dial another one just now. */
   allows: (from: string, to: string) => boolean = () => true
@@ -39,7 +41,7 @@ export class SimulatedNetwork {
     this.#memory = new MemoryNetwork({
       ...options,
       system: new ProcessSystem(scheduler, { offsetMs: 0 }, dice),
-      schedule: (deliver, from, to) => { this.#carry(deliver, this.#direction(from, to)) }
+      schedule: (deliver, from, to) => { this.#carry(deliver, this.#direction(from, to), to) }
     })
   }
 
@@ -50,10 +52,10 @@ export class SimulatedNetwork {
     return direction
   }
 
-  #carry (deliver: () => void, direction: Direction): void {
+  #carry (deliver: () => void, direction: Direction, to: string): void {
     this.parcels++
     this.#scheduler.after(direction.delayMs * (0.5 + this.#dice.roll()), () => {
-      if (direction.blocked) direction.held.push(deliver)
+      if (direction.blocked || this.#frozen.has(to)) direction.held.push(deliver)
       else deliver()
     })
   }
@@ -80,8 +82,21 @@ export class SimulatedNetwork {
   setBlocked (from: string, to: string, blocked: boolean): void {
     const direction = this.#direction(from, to)
     direction.blocked = blocked
-    if (blocked) return
-    for (const deliver of direction.held.splice(0)) this.#carry(deliver, direction)
+    if (!blocked) this.#release(direction, to)
+  }
+
+  #release (direction: Direction, to: string): void {
+    for (const deliver of direction.held.splice(0)) this.#carry(deliver, direction, to)
+  }
+
+  /** Nothing reaches a process that stands still. */
+  freeze (host: string): void {
+    this.#frozen.add(host)
+  }
+
+  thaw (host: string): void {
+    this.#frozen.delete(host)
+    for (const [name, direction] of this.#directions) if (name.endsWith(`>${host}`) && !direction.blocked) this.#release(direction, host)
   }
 
   setDelay (from: string, to: string, delayMs: number): void {

@@ -1,17 +1,21 @@
 /**
  * One run: a group lives through faults; then all faults end, and it has to come to rest in a bounded time.
  */
-import { collectionIntervalMs, housekeepingDelayMs, housekeepingPauseMs, memberTtlDefaultMs, sweepOperationsMin } from '../../lib/limits.ts'
+import { collectionIntervalMs, heartbeatIntervalMs, housekeepingDelayMs, housekeepingPauseMs, memberTtlDefaultMs, sweepOperationsMin } from '../../lib/limits.ts'
 import { checkDisk, checkSwept } from './bounds.ts'
 import { Group } from './group.ts'
 import type { Machine } from './machine.ts'
 import { dotOf, type Write } from './oracle.ts'
 import { atRest, checkRest, collectable, isComplete } from './rest.ts'
 import { randomOperations } from './transactions.ts'
+import { checkViews, synchronise } from './views.ts'
 import { World, type TraceOptions } from './world.ts'
 
 /** Nobody is waited for: so long may it take until tombstones are gone, if no disk has failed. */
 const collectionMs = 30_000
+
+/** So long nothing happens any more. */
+const quietMs = 10_000
 
 /** Faults are over: so long may it take, of virtual time, until all are equal and silent. */
 const restMs = 60_000
@@ -39,8 +43,8 @@ export async function simulate (seed: number, options: TraceOptions = {}): Promi
   return { seed, violation: world.violation, hash: world.hash, counts: world.counts, trace: world.trace }
 }
 
-const calm = { write: 40, burst: 4, clear: 1, cut: 6, block: 4, slow: 2, kill: 1, power: 1, tail: 1, restart: 1, disk: 0.5, copy: 1, restore: 0.4, rollback: 0.2, clone: 0.2, twin: 0.4, retire: 0.5, away: 1.5, gone: 0.1, clock: 1 }
-const rough = { write: 25, burst: 3, clear: 1, cut: 14, block: 8, slow: 4, kill: 5, power: 4, tail: 4, restart: 2, disk: 2, copy: 2, restore: 1.5, rollback: 0.8, clone: 0.6, twin: 1, retire: 2, away: 4, gone: 0.3, clock: 2 }
+const calm = { write: 40, burst: 4, clear: 1, synced: 2, freeze: 1, cut: 6, block: 4, slow: 2, kill: 1, power: 1, tail: 1, restart: 1, disk: 0.5, copy: 1, restore: 0.4, rollback: 0.4, clone: 0.2, twin: 0.4, retire: 0.5, away: 1.5, gone: 0.1, clock: 1 }
+const rough = { write: 25, burst: 3, clear: 1, synced: 2, freeze: 1, cut: 14, block: 8, slow: 4, kill: 5, power: 4, tail: 4, restart: 2, disk: 2, copy: 2, restore: 1.5, rollback: 0.8, clone: 0.6, twin: 1, retire: 2, away: 4, gone: 0.3, clock: 2 }
 
 async function live (group: Group): Promise<void> {
   const { world, machines } = group
@@ -53,6 +57,8 @@ async function live (group: Group): Promise<void> {
   world.onDelivering = (name) => { if (dice.chance(cutting)) cutSoon(group, name) }
   world.onStaged = (name) => { hitWhileStaging(group, name) }
   world.onApplying = (name) => { hitWhileApplying(group, machines.find((machine) => machine.name === name)!) }
+  world.onLeaving = (name) => { hitWhileLeaving(group, machines.find((machine) => machine.name === name)!) }
+  world.onOpening = (name) => { hitBetween(group, machines.find((machine) => machine.name === name)!, 0.1) }
   for (let step = 0; step < steps; step++) {
     await world.pass(dice.exponential(pauseMs))
     act(group, dice.weighted(weights))
@@ -80,12 +86,29 @@ function hitWhileStaging ({ world, machines }: Group, name: string): void {
   })
 }
 
+/** It takes a few steps to leave a log: what hits them has to aim. */
+function hitWhileLeaving (group: Group, machine: Machine): void {
+  const { dice, scheduler } = group.world
+  if (!dice.chance(0.4)) return
+  const what = dice.pick(['kill', 'kill', 'power', 'disk'] as const)
+  scheduler.after(dice.exponential(10), () => { if (machine.process?.witness.leaving === true) act(group, what, machine) })
+}
+
 /** An apply phase is short: what hits it has to aim. */
 function hitWhileApplying (group: Group, machine: Machine): void {
   const { dice, scheduler } = group.world
   if (!dice.chance(0.15)) return
   const what = dice.pick(['kill', 'power', 'disk'] as const)
   scheduler.after(dice.exponential(10), () => { if (machine.process?.witness.applying !== undefined) act(group, what, machine) })
+}
+
+/** What is being opened or closed cannot be written to, and can be hit all the same. */
+function hitBetween (group: Group, machine: Machine, chance: number): void {
+  const { dice, scheduler } = group.world
+  const { process } = machine
+  if (process === undefined || !dice.chance(chance)) return
+  const what = dice.pick(['kill', 'kill', 'power', 'tail'] as const)
+  scheduler.after(dice.exponential(dice.pick([3, 30])), () => { if (machine.process === process && !process.ready) act(group, what, machine) })
 }
 
 /** While two write in one log, both keep their disks. */
@@ -103,7 +126,15 @@ function act (group: Group, what: keyof typeof calm, machine: Machine | undefine
     case 'burst':
       for (let count = dice.between(2, 12); count > 0; count--) write(world, machine, dice.between(1, 3))
       return
-    case 'clear': return machine.clear(dice.pick(world.keys), `${dice.pick(world.keys)}~`)
+    case 'clear': return machine.clear({ from: dice.pick(world.keys), to: `${dice.pick(world.keys)}~`, sync: dice.chance(0.3), limit: dice.chance(0.3) ? dice.between(1, 3) : Infinity, reverse: dice.chance(0.3) })
+    case 'synced':
+      synchronise(machine, machines, dice.pick([1000, 10_000])).catch((error) => { world.violation ??= error })
+      return
+    case 'freeze': {
+      const forMs = dice.pick([500, 5000, 30_000])
+      world.log(`${machine.name} stands still for ${forMs} ms`)
+      return machine.freeze(forMs)
+    }
     case 'cut': return world.log(`the connection ${network.cutOne() ?? 'of nobody'} breaks`)
     case 'block': return block(group, machine)
     case 'slow': {
@@ -131,7 +162,7 @@ function act (group: Group, what: keyof typeof calm, machine: Machine | undefine
     case 'restart':
       world.log(`${machine.name} is closed`)
       void machine.stop().then(() => { switchOn(machine, dice.exponential(500)) }, (error) => { world.violation ??= error })
-      return
+      return hitBetween(group, machine, 0.2)
     case 'disk':
       world.faultyDisks = true
       machine.disk.failures = dice.between(1, 3)
@@ -204,7 +235,9 @@ export function switchOn (machine: Machine, afterMs: number): void {
   const { world } = machine
   world.scheduler.after(afterMs, () => {
     if (machine.process !== undefined || machine.away || machine.gone) return
-    machine.start().then(() => {
+    const starting = machine.start()
+    world.onOpening(machine.name)
+    starting.then(() => {
       if (machine.process === undefined) switchOn(machine, 1000)
     }, (error) => { world.violation ??= error })
   })
@@ -214,11 +247,12 @@ async function heal (group: Group): Promise<void> {
   const { world, machines } = group
   const { network } = world
   world.log('all faults end')
-  world.onStaged = world.onApplying = () => {}
+  world.onStaged = world.onApplying = world.onOpening = world.onLeaving = () => {}
   world.onDelivering = () => {}
   network.heal()
   for (const machine of machines) {
     machine.disk.failures = 0
+    machine.thaw()
     machine.away = false
     switchOn(machine, 0)
   }
@@ -231,6 +265,7 @@ async function heal (group: Group): Promise<void> {
   await rest(group, alive)
   if (isComplete(group)) await collect(group, alive)
   await giveSpaceBack(group)
+  await beQuiet(group)
 }
 
 /** Gives the collection of tombstones its time, and no more. */
@@ -252,10 +287,25 @@ async function giveSpaceBack ({ world, living }: Group): Promise<void> {
   const mayBeDue = world.oracle.writes.length > sweepOperationsMin
   if (mayBeDue) await world.pass(2 * housekeepingDelayMs + collectionIntervalMs + (world.faultyDisks ? housekeepingPauseMs : 0))
   for (const machine of living) {
+    machine.process!.engine.slowReads = 0 // who looks at it wants to see one moment
     await checkDisk(machine)
     await world.during(machine.process!.store!.housekeeping.sweep())
     await checkSwept(machine)
   }
+}
+
+/** Where nothing happens nothing is sent but signs of life, no link ends, and all that is told is true. */
+async function beQuiet ({ world, living, machines }: Group): Promise<void> {
+  const late = world.counts['synced: not in time'] ?? 0
+  for (const machine of living) await world.during(synchronise(machine, living, restMs))
+  if ((world.counts['synced: not in time'] ?? 0) > late) world.fail('synced', 'all are at rest, and one is not in sync in time')
+  if (!world.dice.chance(0.3)) return // it takes as long as all the rest
+  await world.pass(4 * heartbeatIntervalMs) // in which is named what was passed over
+  const restless = (): string => ['errors', 'units received', 'event connect', 'event disconnect', 'deliveries begun, catch-up', 'deliveries begun, transfer'].map((what) => `${world.counts[what] ?? 0} ${what}`).join(', ')
+  const before = restless()
+  await world.pass(quietMs)
+  if (restless() !== before) world.fail('restless', `at rest, and then from ${before} to ${restless()}`)
+  for (const machine of living) await checkViews(machine, machines)
 }
 
 export async function rest (group: Group, alive: bigint): Promise<void> {

@@ -91,6 +91,8 @@ const epochMs = Date.UTC(2026, 0, 1)
 /** What one process sees of time and chance; nothing any more once it is dead. */
 export class ProcessSystem implements System {
   dead = false
+  /** What has become due while the process stands still; undefined while it runs. */
+  #held: Array<() => void> | undefined
   readonly #scheduler: Scheduler
   readonly #clock: WallClock
   readonly #dice: Dice
@@ -107,7 +109,33 @@ export class ProcessSystem implements System {
   monotonicMs (): number { return this.#scheduler.elapsedMs - this.#startedMs }
 
   setTimer (callback: () => void, delayMs: number): Timer {
-    return this.#scheduler.after(delayMs, () => { if (!this.dead) callback() })
+    return this.#scheduler.after(delayMs, () => { this.#run(callback) })
+  }
+
+  #run (callback: () => void): void {
+    if (this.dead) return
+    if (this.#held === undefined) callback()
+    else this.#held.push(callback)
+  }
+
+  /** The process stands still, as one does that is stopped by a signal, or whose machine has too much to do. */
+  freeze (): void {
+    this.#held ??= []
+  }
+
+  thaw (): void {
+    const held = this.#held ?? []
+    this.#held = undefined
+    for (const callback of held) this.#scheduler.after(0, () => { this.#run(callback) })
+  }
+
+  get frozen (): boolean {
+    return this.#held !== undefined
+  }
+
+  /** Resolves when the process runs. */
+  async running (): Promise<void> {
+    while (this.#held !== undefined) await new Promise<void>((resolve) => { this.#held!.push(resolve) })
   }
 
   clearTimer (timer: Timer): void {
@@ -116,6 +144,7 @@ export class ProcessSystem implements System {
 
   async yield (): Promise<void> {
     await this.#scheduler.pause(0)
+    await this.running()
   }
 
   randomBytes (size: number): Uint8Array { return this.#dice.bytes(size) }

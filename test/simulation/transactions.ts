@@ -25,11 +25,22 @@ interface Transaction {
   batch: number | undefined
 }
 
-interface Clear {
-  readonly asked: number
+/** Those of a range that are to be deleted: so many at most, from one end or the other. */
+export interface ClearedRange {
   readonly from: string
   readonly to: string
+  readonly sync: boolean
+  readonly limit: number
+  readonly reverse: boolean
+}
+
+interface Clear extends ClearedRange {
+  readonly asked: number
   readonly seen: bigint
+  /** Those that it has deleted. */
+  readonly cleared: Set<string>
+  /** The last batch that it was a part of. */
+  batch: number
 }
 
 export interface TransactionsOptions {
@@ -72,12 +83,13 @@ export class Transactions {
     })
   }
 
-  clear (from: string, to: string): void {
+  clear (range: ClearedRange): void {
     const { world, name, store, witness } = this.#options
-    const clear: Clear = { asked: ++this.#asked, from, to, seen: witness.seen }
+    const clear: Clear = { ...range, asked: ++this.#asked, seen: witness.seen, cleared: new Set(), batch: 0 }
+    const { from, to, sync, limit, reverse } = range
     this.#clears.add(clear)
-    world.log(`${name} clears from ${from} to ${to}`)
-    store().clear({ gte: Buffer.from(from, 'latin1'), lt: Buffer.from(to, 'latin1'), keyEncoding: 'buffer' }).then(() => {
+    world.log(`${name} clears from ${from} to ${to}, ${limit} at most${reverse ? ', the last ones' : ''}${sync ? ', synced' : ''}`)
+    store().clear({ gte: Buffer.from(from, 'latin1'), lt: Buffer.from(to, 'latin1'), keyEncoding: 'buffer', limit: limit === Infinity ? -1 : limit, reverse }, sync).then(() => {
       this.#clears.delete(clear)
       world.guard(() => { this.#cleared(clear) })
     }, () => {
@@ -103,8 +115,11 @@ export class Transactions {
     if (transaction.sync && transaction.batch > this.synced) world.fail('acknowledged-early', `${name} acknowledges ${describe(transaction)} before it is synced`)
   }
 
-  #cleared ({ from, to, seen }: Clear): void {
+  #cleared ({ from, to, seen, sync, limit, cleared, batch }: Clear): void {
     const { world, name, disk, witness } = this.#options
+    if (sync && batch > this.synced) world.fail('acknowledged-early', `${name} has cleared from ${from} to ${to} before that is synced`)
+    if (cleared.size > limit) world.fail('clear', `${name} has cleared ${[...cleared].join(', ')}, more than ${limit}`)
+    if (limit !== Infinity) return
     for (const key of world.oracle.keys) {
       if (key < from || key >= to || dataOf(disk.tree, key) === undefined) continue
       const left = setOf(disk.tree, key).map(({ log, sequence }) => witness.at(log, sequence)!)
@@ -172,10 +187,14 @@ export class Transactions {
   #unasked (dot: OwnDot, before: Tree): TextOperation {
     const { world, name, disk } = this.#options
     const { key } = dot
-    const cleared = [...this.#clears].some(({ from, to }) => key >= from && key < to)
+    const clears = [...this.#clears].filter(({ from, to }) => key >= from && key < to)
     const now = setOf(disk.tree, key)
     const type = now.length === 1 && now[0]!.sequence === dot.sequence ? now[0]!.type : undefined
-    if (cleared && type === 'del' && dataOf(before, key) !== undefined) return { type, key }
+    if (clears.length > 0 && type === 'del' && dataOf(before, key) !== undefined) {
+      if (clears.length === 1) clears[0]!.cleared.add(key)
+      for (const clear of clears) clear.batch = this.batches
+      return { type, key }
+    }
     if (setOf(before, key).length > 1 && type !== undefined) {
       world.count('conflicts settled')
       return type === 'del' ? { type, key } : { type, key, value: dataOf(disk.tree, key)! }

@@ -106,6 +106,10 @@ export class Witness {
     if (this.#leaving !== undefined) this.#forgetSuperseded(tree)
   }
 
+  get leaving (): boolean {
+    return this.#leaving !== undefined
+  }
+
   /** The write that a dot names here. */
   at (log: LogId, sequence: number): Write | undefined {
     return this.#options.oracle.at(this.nameOf(log, sequence), sequence)

@@ -14,8 +14,11 @@ import { Scheduler } from './scheduler.ts'
 import { chooseSettings, type Settings } from './settings.ts'
 import { Violation } from './violation.ts'
 
-/** What must never happen between replicas none of which is malicious. */
-const impossible = new Set(['REPLICATION_PROTOCOL', 'REPLICATION_FRAME_TOO_LARGE', 'REPLICATION_CORRUPT', 'REPLICATION_GROUP_MISMATCH', 'REPLICATION_CLOCK_IMPOSSIBLE'])
+/** What may go wrong between replicas none of which is malicious, and no disk of which fails. */
+const expected = new Set(['REPLICATION_CLOCK_AHEAD', 'REPLICATION_CLOCK_BEHIND', 'REPLICATION_ID_TAKEN', 'REPLICATION_LOG_FORKED', 'REPLICATION_LOG_REPLACED', 'REPLICATION_PEER_SILENT', 'REPLICATION_PEER_STALLED', 'REPLICATION_RESOLVER'])
+/** What is said of a state that may last. */
+const opinions = new Set(['REPLICATION_CLOCK_AHEAD', 'REPLICATION_CLOCK_BEHIND', 'REPLICATION_RESOLVER'])
+const expectedOfDisks = new Set(['LEVEL_IO_ERROR', 'REPLICATION_WRITE_INDETERMINATE', 'REPLICATION_INTERNAL'])
 
 /** A replica, or what is left of it. */
 export interface Replica {
@@ -50,6 +53,10 @@ export class World {
   onStaged: (name: string) => void = () => {}
   /** An apply phase has begun on this machine. */
   onApplying: (name: string) => void = () => {}
+  /** This machine is being opened. */
+  onOpening: (name: string) => void = () => {}
+  /** This machine leaves a log. */
+  onLeaving: (name: string) => void = () => {}
   /** A machine has taken in a part of a delivery. */
   onDelivering: (name: string) => void = () => {}
   /** Batches failed lately, so that errors inside are to be expected. */
@@ -101,9 +108,9 @@ export class World {
   error (name: string, error: ReplicationError): void {
     const { code, message } = error
     this.count(`error ${code}`)
+    if (!opinions.has(code)) this.count('errors')
     this.log(`${name}: ${code} ${message}`)
-    if (impossible.has(code)) this.fail('error', `${name}: ${code} ${message}`)
-    if (code === 'REPLICATION_INTERNAL' && !this.faultyDisks) this.fail('error', `${name}: ${message}: ${String((error.cause as Error | undefined)?.stack)}`)
+    if (!expected.has(code) && !(this.faultyDisks && expectedOfDisks.has(code))) this.fail('error', `${name}: ${code} ${message}: ${String((error.cause as Error | undefined)?.stack)}`)
   }
 
   /** Whether any replica, or copy of one, still has it. */
