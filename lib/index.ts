@@ -25,7 +25,7 @@ export class ReplicatedLevel<K = string, V = string> extends ReplicatedLevelBase
    * @param options classic-level's, and those of replication; see the README.
    * @throws `REPLICATION_INVALID_OPTION`, `LEVEL_NOT_SUPPORTED`
    */
-  constructor (location: string, options?: ReplicatedLevelOptions<K, V>) {
+  constructor (location: string, options?: ReplicatedLevelOptions<K, V> | null) {
     super({ system, transport: (protection) => new TcpTransport({ system, protection }), finder: new BonjourDiscovery({ system }) }, location, options)
   }
 

@@ -103,7 +103,8 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
   #store: Store | undefined
   #replica: OpenReplica | undefined
 
-  constructor (surroundings: Surroundings, location: string, options: ReplicatedLevelOptions<K, V> = {}) {
+  constructor (surroundings: Surroundings, location: string, options?: ReplicatedLevelOptions<K, V> | null) {
+    options ??= {}
     if (typeof location !== 'string' || location === '') {
       throw new ReplicationError("The first argument 'location' has to be a non-empty string", { code: 'REPLICATION_INVALID_OPTION' })
     }

@@ -271,6 +271,11 @@ for (const [attach, change] of [['attachResource', 'add'], ['detachResource', 'd
   }
 }
 
+test('options may be null, as those of every Level', async () => {
+  const db = new ReplicatedLevel(newDirectory(), null)
+  await db.close()
+})
+
 test('multithreading is refused, since a replica has one writer', async () => {
   assert.throws(() => create(newDirectory(), { multithreading: true }), (error: { code?: string }) => error.code === 'LEVEL_NOT_SUPPORTED')
   const db = create()
