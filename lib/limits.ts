@@ -166,6 +166,9 @@ export const strangersPerHostMax = 32
 export const handshakeTimeoutMs = 5000
 export const dialTimeoutMs = 5000
 
+/** A greeting may take longer, as its bytes would over a link of this speed: with vectors of many logs they are many. */
+export const helloBytesPerMsMin = 1
+
 /** For so long the addresses of a name are taken from the last answer, and so long it is known which was tried first. */
 export const nameFreshMs = 10_000
 export const nameKeptMs = 300_000

@@ -286,7 +286,7 @@ export class Link {
       // Not `for await`, which closes the connection when it is left: a farewell may be on its way.
       const chunks = this.#connection.source[Symbol.asyncIterator]()
       for (let next = await chunks.next(); next.done !== true; next = await chunks.next()) {
-        this.session.heard(system.monotonicMs())
+        this.session.heard(system.monotonicMs(), next.value.byteLength)
         for (const frame of reader.read(next.value.subarray())) {
           if (this.#ended) return
           const startMs = system.monotonicMs()

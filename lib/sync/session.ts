@@ -10,7 +10,7 @@ import { encodeControl, protocolVersion, type AcknowledgedMember, type ControlMe
 import type { ReplicaId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError, type ReplicationErrorCode } from '../errors.ts'
-import { clockAheadMs, creditWindowBytes, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, membersMax, membersPerMessageMax } from '../limits.ts'
+import { clockAheadMs, creditWindowBytes, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, helloBytesPerMsMin, logsMax, membersMax, membersPerMessageMax } from '../limits.ts'
 import { Conversation, logReplaced } from './conversation.ts'
 import type { Effect, LocalReplica, SessionEvent } from './events.ts'
 import { Receiving, type ReceivingState } from './receiving.ts'
@@ -33,6 +33,8 @@ export class Session {
   /** When all members were last told of. */
   #toldAllMs: number
   #wantedInHello = false
+  /** Of ours, and what has come of the peer's: they may be long, and the link slow. */
+  #helloBytes = 0
   /** Our hello waits for the peer's. */
   #helloDue: Connected | undefined
   #ended = false
@@ -93,8 +95,9 @@ export class Session {
   }
 
   /** Something has come of the peer, though perhaps no whole frame: slow is not silent. */
-  heard (nowMs: number): void {
+  heard (nowMs: number, bytes = 0): void {
     this.#receivedMs = nowMs
+    if (this.peer === undefined) this.#helloBytes += bytes
   }
 
   /** Tells the session what happened; returns what is to be done, in this order. `nowMs` is monotonic. */
@@ -149,7 +152,7 @@ export class Session {
     const { local } = this.#conversation
     this.#conversation.helloVector = local.vector.clone()
     this.#wantedInHello = want
-    this.#conversation.send({
+    const frame = encodeControl({
       type: 'hello',
       versionMin: protocolVersion,
       versionMax: protocolVersion,
@@ -167,6 +170,8 @@ export class Session {
       vector: [...local.vector],
       collected: [...local.collected]
     })
+    this.#helloBytes += frame.length
+    this.#conversation.sendFrame(frame, false)
   }
 
   #greet (hello: Hello, timeMs: number): void {
@@ -329,18 +334,26 @@ export class Session {
   }
 
   #tick (timeMs: number): void {
-    const { nowMs, sentMs, local } = this.#conversation
+    const { nowMs, local } = this.#conversation
     if (this.peer === undefined) {
-      if (nowMs - this.#startedMs > handshakeTimeoutMs) throw new ReplicationError(`No hello within ${handshakeTimeoutMs} ms`, { code: 'REPLICATION_PEER_SILENT' })
+      const timeoutMs = handshakeTimeoutMs + this.#helloBytes / helloBytesPerMsMin
+      if (nowMs - this.#startedMs > timeoutMs) throw new ReplicationError(`No hello within ${Math.round(timeoutMs)} ms`, { code: 'REPLICATION_PEER_SILENT' })
+      if (this.#helloDue === undefined) this.#beat(timeMs)
       return
     }
     if (nowMs - this.#receivedMs > heartbeatTimeoutMs) throw new ReplicationError(`Nothing was heard of the peer for ${heartbeatTimeoutMs} ms`, { code: 'REPLICATION_PEER_SILENT' })
     if (nowMs - this.#toldAllMs >= local.memberRefreshMs) this.#acknowledge()
     this.#receiving.tick()
     this.#sending.tick()
-    if (nowMs - sentMs < heartbeatIntervalMs) return
-    this.#sending.heartbeat()
+    if (this.#beat(timeMs)) this.#sending.heartbeat()
+  }
+
+  /** Also before the peer has greeted, who may have been greeted long ago. False if something has been sent lately. */
+  #beat (timeMs: number): boolean {
+    const { nowMs, sentMs } = this.#conversation
+    if (nowMs - sentMs < heartbeatIntervalMs) return false
     this.#conversation.send({ type: 'heartbeat', timeMs: wholeMs(timeMs) })
+    return true
   }
 }
 

@@ -81,6 +81,26 @@ test('who does not greet has to go in time', async () => {
   await end()
 })
 
+test('a greeting that is long may take long over a slow link, as long as it comes; who has greeted hears of us meanwhile', async () => {
+  const { system, replicator, guest, hello, codes, end } = await setUp()
+  const slow = await guest('slow')
+  const whole = Buffer.concat(encodeFrames([hello({ replica: id(1), vector: vector(2000) })]))
+  const bytesPerSecond = 3000
+  for (let sent = 0; sent < whole.length; sent += bytesPerSecond) {
+    slow.write(whole.subarray(sent, sent + bytesPerSecond))
+    await system.advance(1000)
+  }
+  assert.ok(system.monotonicMs() > heartbeatTimeoutMs)
+  assert.is(replicator.mesh.linkTo(id(1))?.session.peer?.vector.length, 2000)
+  assert.ok(slow.heard.some(({ type }) => type === 'heartbeat'))
+  const stuck = await guest('stuck')
+  stuck.write(whole.subarray(0, 1000))
+  await system.advance(handshakeTimeoutMs + 2500)
+  assert.is(stuck.farewell, 'REPLICATION_PEER_SILENT')
+  assert.equal(codes().filter((code) => code !== 'REPLICATION_PEER_SILENT'), [])
+  await end()
+})
+
 test('of many who do not greet the oldest gives way, of one host and of all; who has greeted does not count', async () => {
   const { system, replicator, guest, hello, codes, end } = await setUp()
   const member = await guest('member')
