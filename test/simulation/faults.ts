@@ -127,12 +127,6 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
   'that the peer fell behind is not heard while its delivery is awaited': [
     ['sync/receiving.ts', "if (this.#state === 'asked' || this.#state === 'delivering') this.#wantsAgain = true", "if (this.#state === 'asked' || this.#state === 'delivering') this.#wantsAgain = false"]
   ],
-  'that the peer fell behind is not heard by one who waits to ask when a delivery comes': [
-    ['sync/receiving.ts', "this.#wantsAgain = this.#state === 'waiting' // `again` has overtaken it", 'this.#wantsAgain = false']
-  ],
-  'what is written in an apply phase may be older than what it has brought': [
-    ['storage/intake.ts', 'for (const { hlc } of record.vector) state.hlc = observe(state.hlc, hlc)', '']
-  ],
   'in sync is who has asked, whatever the answer': [
     ['network/mesh.ts', 'if (session.answers < request) return false', 'if (session.answers < request) return true']
   ],
