@@ -11,10 +11,8 @@ export type Bytes = Buffer | Uint8Array | string
 
 /** The bytes of a view: an encoding may hand over one of any kind, such as of numbers that take several. Text as it stands. */
 export function bytesOf (view: Bytes): Bytes {
-  return ArrayBuffer.isView(view) && !(view instanceof Uint8Array) ? viewBytes(view) : view
-}
-
-function viewBytes ({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+  if (typeof view === 'string' || view instanceof Uint8Array || !ArrayBuffer.isView(view)) return view
+  const { buffer, byteOffset, byteLength } = view as ArrayBufferView
   return Buffer.from(buffer, byteOffset, byteLength)
 }
 
