@@ -46,6 +46,8 @@ export class Mesh implements LinkOwner {
   readonly local: LocalReplica
   readonly #options: MeshOptions
   readonly #links = new Set<Link>()
+  /** Links that have ended for another one to the same replica, which may be greeted only after that. */
+  readonly #replaced = new WeakSet<Link>()
   /** Inbound links that are not greeted yet. */
   readonly #lobby = new Lobby()
   /** Links in the order in which they asked for their turn; the first has it. */
@@ -192,10 +194,18 @@ export class Mesh implements LinkOwner {
     }, deadline)
   }
 
-  /** Resolves when each link there is now has brought what its peer had, or has ended. */
+  /** Resolves when each link there is now, or another one that has taken its place, has brought what its peer had, or has ended. */
   async caughtUpWithAll (): Promise<void> {
     const links = [...this.#links]
-    await this.#until(() => this.#closed || links.every((link) => !this.#links.has(link) || link.session.receiving === 'live'), Infinity)
+    await this.#until(() => this.#closed || links.every((link) => this.#isOver(link) || this.#heirOf(link)?.session.receiving === 'live'), Infinity)
+  }
+
+  #isOver (link: Link): boolean {
+    return !this.#links.has(link) && !(this.#replaced.has(link) && link.session.peer !== undefined)
+  }
+
+  #heirOf (link: Link): Link | undefined {
+    return this.#links.has(link) ? link : this.linkTo(link.session.peer!.replica)
   }
 
   #isSynced (link: Link, target: ReadonlyVersionVector, requests: Map<Link, number>): boolean {
@@ -399,6 +409,7 @@ export class Mesh implements LinkOwner {
 
   ended (link: Link, error: ReplicationError | undefined): void {
     if (!this.#links.delete(link)) return
+    if (error?.code === 'REPLICATION_DUPLICATE_LINK') this.#replaced.add(link)
     this.#lobby.leave(link)
     this.store.feed.close()
     this.live()

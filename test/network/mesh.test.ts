@@ -4,6 +4,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Replicator } from '../../lib/network/replicator.ts'
+import type { Transport } from '../../lib/network/transport.ts'
 import { MemoryNetwork } from '../support/memory-transport.ts'
 import { makeReplicator } from '../support/replicator.ts'
 import { openReplica, type TestReplica } from '../support/store.ts'
@@ -68,5 +69,31 @@ for (const memberTtlMs of [60_000, 600_000, 3_600_000]) {
     for (const replica of replicas.slice(0, -1)) assert.not.ok(isCounted(replica))
   })
 }
+
+test('an open that reaches a peer has what it had, also if another link takes the place of the one that was dialled, a moment later', async () => {
+  for (let seed = 1; seed <= 5; seed++) {
+    for (let dialledMs = 0; dialledMs <= 20; dialledMs++) {
+      const system = new VirtualSystem({ seed })
+      const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 1 + 9 * system.random()) } })
+      // As where the group has a secret: whoever has dialled greets second.
+      const transport = (host: string): Transport => {
+        const plain = network.transport(host)
+        return { ...plain, dial: async (...given) => Object.assign(await plain.dial(...given), { listensFirst: true }) }
+      }
+      const [a, b] = [await openReplica({ system }), await openReplica({ system })]
+      await a.put('key', 'value')
+      const [first, second] = [a, b].map(({ store }, index) => makeReplicator({ system, store, transport: transport('ab'[index]!), host: 'ab'[index]!, peers: index === 0 ? [] : ['a:9000'], initialSyncMs: 1000 * index, onError: (error) => { throw error } }))
+      await first!.open()
+      const opening = { isOver: false, done: second!.open().then(() => { opening.isOver = true }) }
+      for (let ms = 0; !opening.isOver; ms++) {
+        if (ms === dialledMs) first!.connect({ host: 'b', port: 9000 })
+        await system.advance(1)
+      }
+      await opening.done
+      assert.equal(await b.data(), { key: 'value' }, `seed ${seed}, dialled after ${dialledMs} ms`)
+      await Promise.all([first!.close(), second!.close()])
+    }
+  }
+})
 
 test.run()
