@@ -64,13 +64,11 @@ export class Group {
   /** A snapshot of a whole disk goes on beside the disk: nothing shows it, or, on another machine, only that this one was started. */
   twin (machine: Machine): Machine | undefined {
     const name = `x${this.machines.length}`
-    const { dice } = this.world
-    const saved = machine.saved !== undefined && dice.chance(0.5) ? machine.saved : machine.disk.contents
-    const branch = this.branched !== undefined ? undefined : this.#branchOf(saved, name)
+    const branch = machine.saved === undefined || this.branched !== undefined ? undefined : this.#branchOf(machine.saved, name)
     if (branch === undefined) return undefined
     const disk = new Disk()
-    disk.rollBack(saved)
-    disk.bootId = dice.chance(0.5) ? machine.disk.bootId : `boot of ${name}`
+    disk.rollBack(machine.saved!)
+    disk.bootId = this.world.dice.chance(0.5) ? machine.disk.bootId : `boot of ${name}`
     const twin = this.#add(new Machine(this.world, name, this.living.map(({ name }) => name), disk))
     twin.branch = branch
     twin.special = machine.special = machine.hasCopies = true

@@ -296,9 +296,11 @@ async function giveSpaceBack ({ world, living }: Group): Promise<void> {
 
 /** Where nothing happens nothing is sent but signs of life, no link ends, and all that is told is true. */
 async function beQuiet ({ world, living, machines }: Group): Promise<void> {
-  const late = world.counts['synced: not in time'] ?? 0
-  for (const machine of living) await world.during(synchronise(machine, living, restMs))
-  if ((world.counts['synced: not in time'] ?? 0) > late) world.fail('synced', 'all are at rest, and one is not in sync in time')
+  for (const machine of living) {
+    let inTime = false
+    await world.during(synchronise(machine, living, restMs).then((result) => { inTime = result }))
+    if (!inTime) world.fail('synced', `all are at rest, and ${machine.name} is not in sync in time`)
+  }
   if (!world.dice.chance(0.3)) return // it takes as long as all the rest
   await world.pass(4 * heartbeatIntervalMs) // in which is named what was passed over
   const restless = (): string => ['errors', 'units received', 'event connect', 'event disconnect', 'deliveries begun, catch-up', 'deliveries begun, transfer'].map((what) => `${world.counts[what] ?? 0} ${what}`).join(', ')

@@ -21,8 +21,8 @@ function known ({ process }: Machine): bigint {
   return process!.witness.bitsOf(process!.store!.vector)
 }
 
-/** Waits until all that are linked have what this one has, and the other way round, on the medium. */
-export async function synchronise (machine: Machine, machines: readonly Machine[], timeoutMs: number): Promise<void> {
+/** Waits until all that are linked have what this one has, and the other way round, on the medium. Returns whether that came in time. */
+export async function synchronise (machine: Machine, machines: readonly Machine[], timeoutMs: number): Promise<boolean> {
   const { process, world, name } = machine
   const { oracle } = world
   const ours = known(machine)
@@ -30,9 +30,10 @@ export async function synchronise (machine: Machine, machines: readonly Machine[
   try {
     await process!.replicator!.mesh.synced(timeoutMs)
   } catch {
-    return world.count('synced: not in time')
+    world.count('synced: not in time')
+    return false
   }
-  if (process!.system.dead) return
+  if (process!.system.dead) return true
   world.count('synced')
   for (const peer of linkedWith(machine, machines)) {
     const missing = oracle.lost(ours, peer.process!.syncedSeen)
@@ -40,6 +41,7 @@ export async function synchronise (machine: Machine, machines: readonly Machine[
     const lacking = oracle.lost(theirs.get(peer.process!) ?? 0n, process!.syncedSeen)
     if (lacking !== 0n) world.fail('synced', `${name} is in sync with ${peer.name}, and has not on disk ${oracle.names(lacking)}`)
   }
+  return true
 }
 
 /** What can be asked for at any time, when nothing moves. */
