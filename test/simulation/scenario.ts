@@ -107,7 +107,7 @@ function hitBetween (group: Group, machine: Machine, chance: number): void {
   const { dice, scheduler } = group.world
   const { process } = machine
   if (process === undefined || !dice.chance(chance)) return
-  const what = dice.pick(['kill', 'kill', 'power', 'tail'] as const)
+  const what = dice.pick(['kill', 'kill', 'kill', 'power'] as const)
   scheduler.after(dice.exponential(dice.pick([3, 30])), () => { if (machine.process === process && !process.ready) act(group, what, machine) })
 }
 
