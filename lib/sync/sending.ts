@@ -13,7 +13,7 @@ import { encodeData, encodeUnitBody, encodeUnitHead, isAdvance, type DataMessage
 import type { LogId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { chunkBytes, messageBytesMax, transferStallMs } from '../limits.ts'
+import { chunkBytes, heartbeatIntervalMs, messageBytesMax, transferStallMs } from '../limits.ts'
 import type { Conversation } from './conversation.ts'
 import type { LocalUnit, SessionEvent } from './events.ts'
 import { Outbox } from './outbox.ts'
@@ -37,6 +37,8 @@ export class Sending {
   #sentMs: number
   /** What was passed over since the last unit. */
   #passed = new VersionVector()
+  /** When there last was nothing of the kind. */
+  #namedMs: number
   /** Our vector as the stream has told it. */
   #told = new VersionVector()
   /** What was collected here that the peer has not heard of: to be told before anything else, when there is room. */
@@ -48,7 +50,7 @@ export class Sending {
 
   constructor (conversation: Conversation) {
     this.#conversation = conversation
-    this.#sentMs = conversation.nowMs
+    this.#sentMs = this.#namedMs = conversation.nowMs
   }
 
   get state (): SendingState {
@@ -177,19 +179,17 @@ export class Sending {
   #pushUnit (changes: readonly Advance[], collected: readonly Advance[], body: Buffer): void {
     this.#assertTaken(body.length, 'Writes that belong together')
     this.#outbox.push(encodeUnitHead([...this.#passed]), body)
-    this.#told.join(this.#passed)
+    this.#named()
     this.#told.join(changes)
-    this.#passed = new VersionVector()
     this.#conversation.peerCollected.join(collected)
   }
 
-  /** Names what was passed over, lest the peer should wait for it in vain without knowing. */
-  heartbeat (): void {
-    if (this.#state === 'live' && this.#passed.size > 0 && this.#outbox.pending === 0) this.#advance(false)
-  }
-
   tick (): void {
-    if (this.#state !== 'sending' || this.#outbox.pending === 0 || this.#conversation.nowMs - this.#sentMs <= transferStallMs) return
+    const { nowMs } = this.#conversation
+    if (this.#passed.size === 0) this.#namedMs = nowMs
+    // Whatever else is said: the peer may wait for it in vain without knowing.
+    else if (this.#state === 'live' && this.#outbox.pending === 0 && nowMs - this.#namedMs >= heartbeatIntervalMs) this.#advance(false)
+    if (this.#state !== 'sending' || this.#outbox.pending === 0 || nowMs - this.#sentMs <= transferStallMs) return
     this.#conversation.emit({ type: 'close-source' })
     this.progress = undefined
     this.#outbox.dropUnsent((message) => !isAdvance(message)) // each request gets its answer
@@ -243,8 +243,13 @@ export class Sending {
 
   #advance (acknowledge: boolean): void {
     this.#push({ type: 'advance', vector: [...this.#passed], acknowledge })
+    this.#named()
+  }
+
+  #named (): void {
     this.#told.join(this.#passed)
     this.#passed = new VersionVector()
+    this.#namedMs = this.#conversation.nowMs
   }
 
   #push (message: Exclude<DataMessage, { type: 'unit' }>): void {

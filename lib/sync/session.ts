@@ -345,15 +345,13 @@ export class Session {
     if (nowMs - this.#toldAllMs >= local.memberRefreshMs) this.#acknowledge()
     this.#receiving.tick()
     this.#sending.tick()
-    if (this.#beat(timeMs)) this.#sending.heartbeat()
+    this.#beat(timeMs)
   }
 
-  /** Also before the peer has greeted, who may have been greeted long ago. False if something has been sent lately. */
-  #beat (timeMs: number): boolean {
+  /** Also before the peer has greeted, who may have been greeted long ago. */
+  #beat (timeMs: number): void {
     const { nowMs, sentMs } = this.#conversation
-    if (nowMs - sentMs < heartbeatIntervalMs) return false
-    this.#conversation.send({ type: 'heartbeat', timeMs: wholeMs(timeMs) })
-    return true
+    if (nowMs - sentMs >= heartbeatIntervalMs) this.#conversation.send({ type: 'heartbeat', timeMs: wholeMs(timeMs) })
   }
 }
 

@@ -379,6 +379,27 @@ test('what was passed over is named while all is silent, so that it is not misse
   assertEqual(ends)
 })
 
+test('what was passed over is named in that time also if something else is said all the while', () => {
+  const { ends, third } = pairWithThird()
+  const fourth = new FakeReplica(4)
+  ends.b.local.directLogs = new Set([third.log, fourth.log])
+  ends.b.handle({ type: 'directs' })
+  ends.settle()
+  ends.a.write(10, third.log)
+  ends.b.local.directLogs = new Set([fourth.log]) // the third has gone
+  ends.b.handle({ type: 'directs' })
+  for (let passedMs = 0; passedMs <= heartbeatIntervalMs; passedMs += 500) {
+    for (const end of [ends.a, ends.b]) {
+      end.write(10, fourth.log)
+      end.local.durable.join(end.local.vector)
+      end.handle({ type: 'durable' })
+    }
+    ends.pass(500)
+  }
+  assertEqual(ends)
+  assert.is(ends.b.frames('want').length, 1)
+})
+
 test('a receiver asks when it has its turn, and not before', () => {
   const ends = pair()
   ends.a.local.write()
