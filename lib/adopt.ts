@@ -7,14 +7,14 @@
  * anything else.
  */
 import { readdir, rename, rm, writeFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { ClassicLevel } from 'classic-level'
 import { bytesEncodings } from './encodings.ts'
 import { lastWriterWins } from './core/resolve.ts'
 import { ReplicationError } from './errors.ts'
 import { MiB, memberTtlDefaultMs, transactionBytesCeiling } from './limits.ts'
 import type { Engine } from './storage/engine.ts'
-import { exists, adoptingSuffix, identityFileName, IdentityFile } from './storage/identity.ts'
+import { exists, adoptingSuffix, identityFileName, IdentityFile, placeOf } from './storage/identity.ts'
 import { keyspace, wholeKeyspace } from './storage/keyspaces.ts'
 import type { Operation } from './storage/local.ts'
 import { Store } from './storage/store.ts'
@@ -35,7 +35,7 @@ const bytesPerBatch = MiB
 
 /** @throws `REPLICATION_INVALID_OPTION`, `REPLICATION_PATH_NOT_EMPTY`, what LevelDB throws */
 export async function adopt (location: string, { onProgress = () => {} }: AdoptOptions, system: System): Promise<void> {
-  const directory = resolve(location) // without a separator at its end
+  const directory = await placeOf(location) // and not beside a link that leads there, perhaps to another disk
   const building = directory + adoptingSuffix
   const original = directory + originalSuffix
   if (await exists(join(directory, identityFileName))) {

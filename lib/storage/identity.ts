@@ -14,9 +14,9 @@
  * other is noticed. Where it is missing, the log is not written on.
  */
 import { closeSync, constants, fsyncSync, openSync, writeSync } from 'node:fs'
-import { mkdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, readlink, realpath, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises'
 import { uptime } from 'node:os'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { ByteReader, ByteWriter } from '../codec/bytes.ts'
 import { logIdFrom } from '../core/ids.ts'
 import type { Advance } from '../core/version-vector.ts'
@@ -97,7 +97,7 @@ export class IdentityFile implements IdentityStore {
    * @throws `REPLICATION_NOT_A_REPLICA`, `REPLICATION_ADOPTION_UNFINISHED`
    */
   async prepare (createIfMissing: boolean): Promise<void> {
-    if (await exists(resolve(this.#directory) + adoptingSuffix)) throw new ReplicationError(`The adoption of ${this.#directory} has begun and is not finished`, { code: 'REPLICATION_ADOPTION_UNFINISHED' })
+    if (await exists(await placeOf(this.#directory) + adoptingSuffix)) throw new ReplicationError(`The adoption of ${this.#directory} has begun and is not finished`, { code: 'REPLICATION_ADOPTION_UNFINISHED' })
     if (await exists(join(this.#directory, 'CURRENT'))) {
       if (await exists(this.#path)) return
       throw new ReplicationError(`${this.#directory} holds a LevelDB database that is not a replica (it has no file ${identityFileName}); nothing was changed`, { code: 'REPLICATION_NOT_A_REPLICA' })
@@ -108,13 +108,10 @@ export class IdentityFile implements IdentityStore {
   }
 
   async read (): Promise<Identity | undefined> {
-    try {
-      const [nonce, { ino, birthtimeNs, ctimeNs }, bootId] = await Promise.all([readFile(this.#path, 'utf8'), stat(this.#path, { bigint: true }), readBootId(this.#system.nowMs())])
-      return { nonce: nonce.trim(), inode: String(ino), birthTime: String(birthtimeNs), changeTime: String(ctimeNs), bootId }
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-      throw error
-    }
+    const found = await unlessMissing(Promise.all([readFile(this.#path, 'utf8'), stat(this.#path, { bigint: true }), readBootId(this.#system.nowMs())]))
+    if (found === undefined) return undefined
+    const [nonce, { ino, birthtimeNs, ctimeNs }, bootId] = found
+    return { nonce: nonce.trim(), inode: String(ino), birthTime: String(birthtimeNs), changeTime: String(ctimeNs), bootId }
   }
 
   async renew (nonce: string): Promise<Identity> {
@@ -129,12 +126,8 @@ export class IdentityFile implements IdentityStore {
   }
 
   async told (): Promise<Advance | undefined> {
-    try {
-      return decodeTold(await readFile(this.#toldPath))
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-      throw error
-    }
+    const bytes = await unlessMissing(readFile(this.#toldPath))
+    return bytes === undefined ? undefined : decodeTold(bytes)
   }
 
   tell ({ log, sequence, hlc }: Advance): void {
@@ -202,13 +195,26 @@ function decodeTold (bytes: Buffer): Advance | undefined {
   }
 }
 
+/** Where a directory really is, or is to be: links lead there, also while nothing is there. Without a separator at its end. */
+export async function placeOf (location: string): Promise<string> {
+  const path = resolve(location)
+  const place = await unlessMissing(realpath(path))
+  if (place !== undefined) return place
+  const target = await unlessMissing(readlink(path))
+  return target === undefined ? path : await placeOf(resolve(await realpath(dirname(path)), target))
+}
+
 /** Whether there is a file or directory of that name. */
 export async function exists (path: string): Promise<boolean> {
+  return await unlessMissing(stat(path)) !== undefined
+}
+
+/** What is found at a path; undefined if nothing is there. */
+async function unlessMissing<T> (finding: Promise<T>): Promise<T | undefined> {
   try {
-    await stat(path)
-    return true
+    return await finding
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw error
   }
 }

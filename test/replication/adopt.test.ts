@@ -2,8 +2,8 @@
  * Taking a plain database in, and copying an open one.
  */
 import { cpSync, readdirSync, statSync } from 'node:fs'
-import { cp, mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { cp, lstat, mkdir, readdir, readFile, rename, rm, rmdir, symlink, writeFile } from 'node:fs/promises'
+import { basename, dirname, join, relative } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ClassicLevel } from 'classic-level'
@@ -129,6 +129,24 @@ test('files that are no part of the database stay in its directory', async () =>
   await ReplicatedLevel.adopt(location)
   assert.is(await readFile(join(location, 'photos', 'cat'), 'utf8'), 'meow')
   assert.is(await readFile(join(location, 'notes'), 'utf8'), 'mine')
+  await assertAdopted(location, entries)
+})
+
+test('a database that is reached by a link is adopted where it is, and the link stays', async () => {
+  const { location, entries } = await plain()
+  const link = newDirectory()
+  await symlink(relative(dirname(link), location), link)
+  await writeFile(join(location, 'notes'), 'mine')
+  let steps = 0
+  await rejection(ReplicatedLevel.adopt(link, { onProgress: () => { if (++steps === 4) throw new Error('stopped') } }))
+  assert.not((await readdir(dirname(link))).includes(`${basename(link)}.adopting`), 'nothing is built beside the link')
+  // As a process leaves it that ends between the renames.
+  await writeFile(join(`${location}.adopting`, 'ADOPTED'), '')
+  await rename(location, `${location}.adopted`)
+  assert.is(((await rejection(new ReplicatedLevel(link, { port: false }).open())) as { cause?: { code?: string } }).cause?.code, 'REPLICATION_ADOPTION_UNFINISHED')
+  await ReplicatedLevel.adopt(link + '/')
+  assert.ok((await lstat(link)).isSymbolicLink())
+  assert.is(await readFile(join(link, 'notes'), 'utf8'), 'mine')
   await assertAdopted(location, entries)
 })
 
