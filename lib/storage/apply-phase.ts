@@ -21,8 +21,6 @@ const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 const heldMax = 4096
 /** Chunks for which keys are looked up before it is tried again whether reading along is the better way. */
 const sparseChunks = 16
-/** Keys that are looked up together, which lets other work of the process have its turn between. */
-const keysAtOnce = 512
 
 export class ApplyPhase {
   readonly #engine: Engine
@@ -69,10 +67,11 @@ export class ApplyPhase {
       }
       this.#sparse = sparseChunks
     }
-    if (isRead) await this.#mergeLookedUp(merger, this.#chunk.scan)
-    else this.#mergeUnread(merger, this.#chunk.scan)
-    await merger.writeLog()
+    const { scan } = this.#chunk
+    if (this.#atEntry) await merger.mergeChunk(scan, this.#context)
+    this.#cursor = scan.key
     this.#chunk = undefined
+    await merger.writeLog()
     return true
   }
 
@@ -121,25 +120,6 @@ export class ApplyPhase {
       }
     }
     return false
-  }
-
-  #mergeUnread (merger: Merger, scan: EntryScan): void {
-    while (this.#atEntry) {
-      merger.mergeUnread(scan, this.#context)
-      this.#passEntry(scan)
-    }
-  }
-
-  async #mergeLookedUp (merger: Merger, scan: EntryScan): Promise<void> {
-    while (this.#atEntry) {
-      const keys: Buffer[] = []
-      const ahead = new EntryScan(scan.bytes, scan.start)
-      while (keys.length < keysAtOnce && ahead.next()) keys.push(inKeyspace(keyspace.version, ahead.key))
-      for (const record of await this.#engine.getMany(keys, buffers) as Array<Buffer | undefined>) {
-        merger.mergeScanned(scan, this.#context, record)
-        this.#passEntry(scan)
-      }
-    }
   }
 
   #passEntry (scan: EntryScan): void {

@@ -289,14 +289,21 @@ export class Intake implements DeliveryTarget {
   /** Applies a delivery that fits one inner batch. */
   async applyAtOnce (delivered: Delivered, chunks: readonly Buffer[]): Promise<void> {
     await this.#run(async (merger, batch) => {
+      const { state, collector } = this.#options
       const context = new VersionVector(delivered.vector)
+      const collected = new VersionVector(delivered.collected)
       // What was collected and never known here, others may not know either: they need the whole state too.
-      batch.gap = !this.#options.state.vector.dominates(new VersionVector(delivered.collected))
-      for (const chunk of chunks) await merger.merge(new EncodedEntries(chunk), context)
+      batch.gap = !state.vector.dominates(collected)
+      const adopts = !state.collected.dominates(collected)
+      for (const chunk of chunks) {
+        const scan = new EntryScan(chunk)
+        if (adopts) await merger.merge(new EncodedEntries(chunk), context) // which keeps what is to be looked at again
+        else if (scan.next()) await merger.mergeChunk(scan, context)
+      }
       await merger.writeLog()
       this.#learn(batch, delivered.vector)
       if (this.#staged === undefined) batch.delRaw(meta.stage)
-      await this.#options.collector.adopt(batch, merger, delivered.collected)
+      if (adopts) await collector.adopt(batch, merger, delivered.collected)
       return true
     })
   }

@@ -15,7 +15,7 @@ import type { ReadonlyVersionVector } from '../core/version-vector.ts'
 import { entriesAtOnce, logRecordOperationsMax } from '../limits.ts'
 import { malformed } from '../codec/bytes.ts'
 import type { Entry } from '../codec/entry.ts'
-import type { EntryScan } from '../codec/entry-scan.ts'
+import { EntryScan } from '../codec/entry-scan.ts'
 import { decodeLogRecord } from '../codec/log-record.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { Version } from '../types.ts'
@@ -76,7 +76,7 @@ export class Merger {
   async merge (entries: Iterable<Entry>, context: ReadonlyVersionVector, check: (entry: Entry) => void = () => {}): Promise<void> {
     for (const slice of slices(entries)) {
       const due = slice.filter((entry) => !this.#replaces(entry, context))
-      const records = due.length > 0 ? await this.#readVersions(due) : []
+      const records = due.length > 0 ? await this.#readVersions(due.map(({ key }) => key)) : []
       let read = 0
       for (const entry of slice) {
         check(entry)
@@ -114,8 +114,32 @@ export class Merger {
     else if (!this.#batch.covers(scan.log, scan.sequence)) this.#putAlone(scan, false)
   }
 
-  /** The same, of a key that has not been looked up: that is done if need be. */
-  mergeUnread (scan: EntryScan, context: ReadonlyVersionVector): void {
+  /**
+   * Merges what a scan has before it from the entry on that it stands at: keys that this batch has not changed yet, each
+   * once, taken at one moment of their sender.
+   */
+  async mergeChunk (scan: EntryScan, context: ReadonlyVersionVector): Promise<void> {
+    for (let more = true; more;) {
+      const records = this.coversAll(context) ? undefined : await this.#readAhead(scan)
+      for (let count = 0; more && count < entriesAtOnce; count++) {
+        if (records === undefined) this.#mergeUnread(scan, context)
+        else this.mergeScanned(scan, context, records[count])
+        more = scan.next()
+      }
+      if (more) await this.rest()
+    }
+  }
+
+  /** The version records of as many keys as are merged in a row. */
+  async #readAhead (scan: EntryScan): Promise<Array<Buffer | undefined>> {
+    const keys: Buffer[] = []
+    const ahead = new EntryScan(scan.bytes, scan.start)
+    while (keys.length < entriesAtOnce && ahead.next()) keys.push(ahead.key)
+    return await this.#readVersions(keys)
+  }
+
+  /** Merges the entry that a scan stands at, whose key is looked up if need be. */
+  #mergeUnread (scan: EntryScan, context: ReadonlyVersionVector): void {
     if (this.#isPlain(scan) && this.#isNew(scan, context) && !this.#mayHoldSiblings(scan.key)) this.#putAlone(scan, this.#state.vector.size > 0)
     else this.#mergeEntry(scan.decoded(), context, undefined)
   }
@@ -190,8 +214,8 @@ export class Merger {
     }
   }
 
-  async #readVersions (entries: readonly Entry[]): Promise<Array<Buffer | undefined>> {
-    return await this.#state.engine.getMany(entries.map(({ key }) => inKeyspace(keyspace.version, key)), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Array<Buffer | undefined>
+  async #readVersions (keys: readonly Buffer[]): Promise<Array<Buffer | undefined>> {
+    return await this.#state.engine.getMany(keys.map((key) => inKeyspace(keyspace.version, key)), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Array<Buffer | undefined>
   }
 
   /**
