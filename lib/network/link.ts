@@ -27,7 +27,8 @@ const farewellMs = 500
 /** Handling frames of one peer may take so long in a row. */
 const burstMs = 10
 
-export type Direction = 'outbound' | 'inbound'
+/** Who dialled; of a stream neither did. */
+export type Direction = 'outbound' | 'inbound' | 'stream'
 
 /** What a link tells, and asks of, those who hold all links. */
 export interface LinkOwner {

@@ -4,7 +4,7 @@
  *
  * Duplicates collapse by a rule that both ends compute alike. Of two links in the same direction the newer stays, so
  * that a half-open corpse never wins; so it does if the peer has been opened anew in between. Of two in opposite
- * directions the one stays that the replica with the lower id dialled.
+ * directions the one stays that the replica with the lower id dialled; beside a stream, which nobody dials again, none.
  */
 import type { Hello, Peer } from '../codec/message.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
@@ -118,7 +118,7 @@ export class Mesh implements LinkOwner {
     const link = new Link(this, connection, direction, address)
     this.store.feed.open()
     this.#links.add(link)
-    if (direction === 'inbound') this.#lobby.enter(link, address.host, () => { link.end(tooMany('Too many others have come in and not greeted')) })
+    if (direction !== 'outbound') this.#lobby.enter(link, address.host, () => { link.end(tooMany('Too many others have come in and not greeted')) })
     // A hello has no room for the point from which a delivery can go on.
     const want = this.#turns.length === 0 && this.store.intake.resumePoint === undefined && (this.#wanting === undefined || !this.#links.has(this.#wanting) || this.#wanting.session.peer !== undefined)
     if (want) this.#wanting = link
@@ -320,6 +320,8 @@ export class Mesh implements LinkOwner {
 
   #loser (older: Link, newer: Link, hello: Hello): Link {
     if (older.direction === newer.direction || older.session.peer!.nonce !== hello.nonce) return older
+    if (older.direction === 'stream') return newer
+    if (newer.direction === 'stream') return older
     const keepOutbound = this.store.replica < hello.replica
     return (newer.direction === 'outbound') === keepOutbound ? older : newer
   }

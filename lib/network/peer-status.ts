@@ -42,7 +42,7 @@ function linkStatus (link: Link, store: Store): PeerStatus {
   return {
     id: session.peer?.replica,
     address: link.address,
-    direction: link.direction,
+    direction: link.direction === 'outbound' ? 'outbound' : 'inbound',
     state,
     lag: { inbound: session.peerKnows.operationsBeyond(store.vector), outbound: store.vector.operationsBeyond(session.peerKnows) },
     progress: progress === undefined ? undefined : progress.total === 0 ? 1 : Math.min(1, progress.received / progress.total),

@@ -204,12 +204,12 @@ export class Replicator {
     const stream = new StreamConnection()
     const { protection, system, onError } = this.#options
     if (protection === undefined) {
-      this.mesh.add(stream, 'inbound', stream.remote)
+      this.mesh.add(stream, 'stream', stream.remote)
     } else {
       this.#handshakes.add(stream)
       protectStream(stream, protection, system)
         .finally(() => { this.#handshakes.delete(stream) })
-        .then((connection) => { this.mesh.add(connection, 'inbound', connection.remote) }, (error) => { if (!this.#closed) onError(toReplicationError(error, 'REPLICATION_DISCONNECTED')) })
+        .then((connection) => { this.mesh.add(connection, 'stream', connection.remote) }, (error) => { if (!this.#closed) onError(toReplicationError(error, 'REPLICATION_DISCONNECTED')) })
     }
     return stream.duplex
   }

@@ -14,7 +14,7 @@ import { StreamConnection } from '../../lib/network/stream.ts'
 import { newDirectory } from '../support/directory.ts'
 import { eventually } from '../support/eventually.ts'
 import { portDuplex } from '../support/port-duplex.ts'
-import { closeAll, equal, openDatabase } from '../support/replicas.ts'
+import { addressOf, closeAll, equal, linked, openDatabase, type Events } from '../support/replicas.ts'
 
 const test = suite('stream()')
 test.after.each(closeAll)
@@ -74,6 +74,39 @@ for (const [name, options] of [['', {}], [', with a secret', { secret: 'correct 
     await b.close()
     await piped
   })
+}
+
+for (const lowerDials of [true, false]) {
+  for (const streamFirst of [true, false]) {
+    test(`a stream ${streamFirst ? 'before' : 'after'} a link that the replica with the ${lowerDials ? 'lower' : 'higher'} id dials: it stays, and when it has ended the other comes back`, async () => {
+      const [low, high] = [await openDatabase(), await openDatabase()].sort((a, b) => a.replication.id < b.replication.id ? -1 : 1)
+      const [near, far] = lowerDials ? [low!, high!] : [high!, low!]
+      const links = (): string => [near, far].flatMap((db) => db.replication.peers().map(({ address, state }) => `${address.host} ${state}`)).join(', ')
+      const dial = (): void => { near.replication.connect(addressOf(far)) }
+      let streamsEnded = 0
+      ;(near as Events).on('disconnect', (host) => { if (host === 'stream') streamsEnded++ })
+      if (!streamFirst) {
+        dial()
+        await linked(near, far)
+      }
+      const [left, right] = [near.replication.stream(), far.replication.stream()]
+      const wire = new AbortController()
+      const cut = once(wire.signal, 'abort').then(() => { throw new Error('the wire was cut') })
+      const piped = pipe(left, right, async function * (source) {
+        const bytes = source[Symbol.asyncIterator]()
+        for (let next = await bytes.next(); next.done !== true; next = await Promise.race([bytes.next(), cut])) yield next.value
+      }, left).catch(() => {})
+      await eventually(() => links() === 'stream live, stream live')
+      if (streamFirst) dial()
+      await eventually(() => links() === 'stream live, stream live')
+      await near.put('key', 'value')
+      await near.replication.synced()
+      assert.is(streamsEnded, 0)
+      wire.abort()
+      await piped
+      await eventually(() => links() === '127.0.0.1 live, 127.0.0.1 live')
+    })
+  }
 }
 
 test('a worker, over a MessagePort', async () => {
