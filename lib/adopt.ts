@@ -13,7 +13,7 @@ import { bytesEncodings } from './encodings.ts'
 import { lastWriterWins } from './core/resolve.ts'
 import { ReplicationError } from './errors.ts'
 import { MiB, memberTtlDefaultMs, transactionBytesCeiling } from './limits.ts'
-import type { Engine } from './storage/engine.ts'
+import { buffers, type Engine } from './storage/engine.ts'
 import { exists, adoptingSuffix, identityFileName, IdentityFile, placeOf } from './storage/identity.ts'
 import { keyspace, wholeKeyspace } from './storage/keyspaces.ts'
 import type { Operation } from './storage/local.ts'
@@ -27,7 +27,6 @@ export interface AdoptOptions {
 
 type Level = ClassicLevel<Buffer, Buffer>
 
-const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 const completeFileName = 'ADOPTED'
 const originalSuffix = '.adopted'
 const entriesPerBatch = 1000

@@ -18,7 +18,7 @@ import { Protection } from './network/tls.ts'
 import type { Transport } from './network/transport.ts'
 import { Replication, type OpenReplica } from './replication.ts'
 import type { RangeOptions } from './storage/clear.ts'
-import { bytesOf, type Bytes, type Engine } from './storage/engine.ts'
+import { buffers, bytesOf, type Bytes, type Engine } from './storage/engine.ts'
 import { backUp } from './storage/backup.ts'
 import { Reopener, syncFullLogs } from './storage/disk.ts'
 import { IdentityFile, removeIdentityFile } from './storage/identity.ts'
@@ -133,7 +133,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     if (options.multithreading === true) completeOptions({ multithreading: true })
     const identity = new IdentityFile(this.#location, this.#surroundings.system)
     await identity.prepare(options.createIfMissing)
-    const level = new ClassicLevel<Buffer, Buffer>(this.#location, { keyEncoding: 'buffer', valueEncoding: 'buffer' })
+    const level = new ClassicLevel<Buffer, Buffer>(this.#location, buffers)
     try {
       await level.open({ ...options, passive: false })
     } catch (error) {
@@ -175,7 +175,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     const replicator = new Replicator({ ...this.#options, system, store, transport: transport(protection), protection, announcementKey, finder, onError, emit: (event, ...args) => { this.#emit(event, ...args) } })
     const backUpInto = async (directory: string): Promise<void> => {
       await backUp(level as unknown as Engine, directory, async (directory) => {
-        const target = new ClassicLevel<Buffer, Buffer>(directory, { keyEncoding: 'buffer', valueEncoding: 'buffer' })
+        const target = new ClassicLevel<Buffer, Buffer>(directory, buffers)
         await target.open({ errorIfExists: true })
         return target as unknown as Engine
       }, () => { store.told.tell() })

@@ -2,7 +2,7 @@
  * A sibling set as it stands on disk and on the wire: a count, then for each sibling one byte for its type (0 a
  * delete, 1 a put), log id, timestamp and sequence; in the order of `compareSiblings`.
  */
-import { compareSiblings, type Sibling, type SiblingSet } from '../core/siblings.ts'
+import { compareSiblings, noSiblings, type Sibling, type SiblingSet } from '../core/siblings.ts'
 import { ByteReader, malformed, type ByteWriter } from './bytes.ts'
 
 export function writeSiblings (writer: ByteWriter, siblings: SiblingSet): void {
@@ -31,7 +31,9 @@ export function readSiblings (reader: ByteReader): SiblingSet {
   return siblings
 }
 
-export function decodeSiblings (bytes: Uint8Array): SiblingSet {
+/** A version record; where there is none there are no siblings. */
+export function decodeSiblings (bytes: Uint8Array | undefined): SiblingSet {
+  if (bytes === undefined) return noSiblings
   const reader = new ByteReader(bytes)
   const siblings = readSiblings(reader)
   reader.end()

@@ -9,13 +9,11 @@ import { EntryScan } from '../codec/entry-scan.ts'
 import { noSiblings } from '../core/siblings.ts'
 import { VersionVector } from '../core/version-vector.ts'
 import { applyBatchBytes, MiB } from '../limits.ts'
-import type { Engine } from './engine.ts'
+import { buffers, type Engine } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { inKeyspace, keyspace, wholeKeyspace } from './keyspaces.ts'
 import type { Merger } from './merge.ts'
 import { StageReader, type ApplyingRecord, type StagedChunk } from './stage.ts'
-
-const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
 /** Held versions that are read at once, beside one chunk. */
 const heldMax = 4096

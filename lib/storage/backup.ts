@@ -7,11 +7,9 @@
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { ReplicationError } from '../errors.ts'
 import { innerBatchBytesMax } from '../limits.ts'
-import { writeOut, type Engine } from './engine.ts'
+import { buffers, writeOut, type Engine } from './engine.ts'
 import { layDownIdentity } from './identity.ts'
 import { meta } from './keyspaces.ts'
-
-const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
 /** What a copy must not hold, as binary strings. */
 const left = new Set([meta.identity, meta.cleanClose].map((key) => key.toString('latin1')))

@@ -6,7 +6,7 @@
  * snapshot is taken, so that a small range goes atomically.
  */
 import { MiB } from '../limits.ts'
-import type { Engine } from './engine.ts'
+import { buffers, type Engine } from './engine.ts'
 import { dataEnd, dataKey, dataPrefix, inKeyspace, keyspace } from './keyspaces.ts'
 import { addTransaction, newGroup, type Operation } from './local.ts'
 import type { ReplicaState } from './state.ts'
@@ -29,7 +29,6 @@ export interface RangeOptions {
 
 const keysPerTransaction = 1000
 const bytesPerTransaction = MiB
-const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
 /** The same range in the data keyspace, with the bounds that it lacks. */
 export function inData<T extends RangeOptions> (options: T): T {

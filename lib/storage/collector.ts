@@ -11,12 +11,12 @@
  * and was superseded there, is superseded here too by then.
  */
 import { decodeSiblings } from '../codec/sibling-set.ts'
-import { noSiblings, holdsPut, indexOfDot, type SiblingSet } from '../core/siblings.ts'
+import { holdsPut, indexOfDot, type SiblingSet } from '../core/siblings.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { tombstonesAtOnce, tombstonesPerUnitMax } from '../limits.ts'
 import type { Derivation } from './derive.ts'
-import { writeOut } from './engine.ts'
+import { buffers, writeOut } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { inKeyspace, keyspace } from './keyspaces.ts'
 import type { Members } from './members.ts'
@@ -144,8 +144,7 @@ export class Collector {
     const { engine } = this.#options.state
     const alive: HeldTombstone[] = []
     for (const tombstone of deletes) {
-      const record = engine.getSync(inKeyspace(keyspace.version, tombstone.key), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer | undefined
-      const siblings = record === undefined ? noSiblings : decodeSiblings(record)
+      const siblings = decodeSiblings(engine.getSync(inKeyspace(keyspace.version, tombstone.key), buffers))
       if (indexOfDot(siblings, tombstone) !== -1) alive.push({ ...tombstone, siblings })
     }
     return alive

@@ -19,6 +19,9 @@ export function bytesOf (view: Bytes): Bytes {
 /** A store whose keys and values are Buffers by default. */
 export type Engine = AbstractLevel<Bytes, Buffer, Buffer>
 
+/** To read and write it as such, whatever the encodings are that it was opened with. */
+export const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
+
 /** An atomic write in the making, to be filled, written, and filled again. Keys and values are copied when added. */
 export interface EngineBatch {
   put (key: Buffer, value: Uint8Array | string): void
@@ -90,7 +93,7 @@ class ArrayBatch implements EngineBatch {
   }
 
   async write (sync: boolean): Promise<void> {
-    await this.#engine.batch(this.#operations, { sync, keyEncoding: 'buffer', valueEncoding: 'buffer' } as object)
+    await this.#engine.batch(this.#operations, { ...buffers, sync } as object)
   }
 
   clear (): void {

@@ -15,10 +15,8 @@ import { observe, type Hlc } from '../core/hlc.ts'
 import { logIdFrom, type LogId } from '../core/ids.ts'
 import type { SiblingSet } from '../core/siblings.ts'
 import type { ReadonlyVersionVector } from '../core/version-vector.ts'
-import type { Engine } from './engine.ts'
+import { buffers, type Engine } from './engine.ts'
 import { dotBytes, inKeyspace, keyspace, logKey, readSequence, siblingKey, wholeKeyspace } from './keyspaces.ts'
-
-const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
 /** An operation of a log record that no vector covers. */
 export interface Survivor extends LogOperation {
@@ -77,8 +75,7 @@ export async function mendHole (engine: Engine, vector: ReadonlyVersionVector, s
   for await (const { key } of survivorsAbove(engine, vector)) texts.add(key.toString('latin1'))
   for (const text of texts) {
     const key = Buffer.from(text, 'latin1')
-    const record = await engine.get(inKeyspace(keyspace.version, key), buffers) as Buffer | undefined
-    const siblings = record === undefined ? [] : decodeSiblings(record)
+    const siblings = decodeSiblings(await engine.get(inKeyspace(keyspace.version, key), buffers))
     mends.push(...mendLog(key, siblings, vector, survivors), ...await mendValues(engine, key, siblings))
   }
   return mends

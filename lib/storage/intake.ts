@@ -20,6 +20,7 @@ import { ApplyPhase } from './apply-phase.ts'
 import type { Collector } from './collector.ts'
 import { assertMergeable, Delivery, type Delivered, type DeliveryTarget, type StageableChunk } from './delivery.ts'
 import type { Derivation } from './derive.ts'
+import { buffers } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { keyspace, meta, wholeKeyspace } from './keyspaces.ts'
 import type { Members } from './members.ts'
@@ -462,7 +463,7 @@ export class Intake implements DeliveryTarget {
    */
   async recover (): Promise<{ done: Promise<void> }> {
     const { state } = this.#options
-    const bytes = await state.engine.get(meta.stage, { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer | undefined
+    const bytes = await state.engine.get(meta.stage, buffers)
     const record = bytes === undefined ? undefined : decodeStageRecord(bytes)
     if (record?.phase === 'applying') return { done: this.#goOnApplying(record) }
     if (this.#applying) this.#setApplying(false)

@@ -15,10 +15,9 @@ import { logIdFrom, type LogId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { checkpointInterval, journalSlots, keyBytesMax } from '../limits.ts'
-import { writeOut, type Engine, type EngineBatch } from './engine.ts'
+import { buffers, writeOut, type Engine, type EngineBatch } from './engine.ts'
 import { meta } from './keyspaces.ts'
 
-const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 /** Bytes on their way into the engine's batch, which copies them. */
 const scratch = new ByteWriter(64)
 const scratchKey = meta.journal(0)
@@ -99,7 +98,7 @@ export class Journal {
    */
   async holdsNext (engine: Engine): Promise<boolean | undefined> {
     const numbers = await Promise.all([this.number, this.number + 1].map(async (number) => {
-      const bytes = await engine.get(meta.journal(number % journalSlots), buffers) as Buffer | undefined
+      const bytes = await engine.get(meta.journal(number % journalSlots), buffers)
       return bytes === undefined ? undefined : readRecord(bytes).number
     }))
     return numbers[0] === this.number ? numbers[1] === this.number + 1 : undefined
@@ -216,16 +215,16 @@ export interface LoadedJournal {
  */
 export async function loadJournal (engine: Engine): Promise<LoadedJournal> {
   const vector = new VersionVector()
-  for await (const [key, value] of engine.iterator({ ...meta.all('V'), ...buffers })) vector.advance(readStoredAdvance(key as Buffer, value as Buffer))
-  const stored = await engine.get(meta.checkpoint, buffers) as Buffer | undefined
+  for await (const [key, value] of engine.iterator({ ...meta.all('V'), ...buffers })) vector.advance(readStoredAdvance(key, value))
+  const stored = await engine.get(meta.checkpoint, buffers)
   const checkpoint = stored === undefined ? 0 : new ByteReader(stored).varint()
   let number = checkpoint
   let first = Infinity
   let isWhole = checkpoint === 0
   const records = new Map<number, JournalRecord>()
   const keys: Buffer[] = []
-  for await (const value of engine.values({ ...meta.all('J'), ...buffers })) {
-    const record = readRecord(value as unknown as Buffer)
+  for await (const value of engine.values<Buffer, Buffer>({ ...meta.all('J'), ...buffers })) {
+    const record = readRecord(value)
     first = Math.min(first, record.number)
     isWhole ||= record.number === checkpoint
     if (record.number <= checkpoint) continue

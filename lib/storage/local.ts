@@ -6,12 +6,12 @@
  * have to look first: a `del`, which writes nothing if no sibling is a put, and a write to a key that may have
  * sibling values to be removed.
  */
-import { holdsPut, noSiblings, type SiblingSet } from '../core/siblings.ts'
+import { holdsPut, type SiblingSet } from '../core/siblings.ts'
 import { hlcFollowedMax, isPossible, tick, timeMaxMs, type Hlc } from '../core/hlc.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import { ReplicationError } from '../errors.ts'
 import { logRecordOperationsMax } from '../limits.ts'
-import { bytesOf, type Bytes } from './engine.ts'
+import { buffers, bytesOf, type Bytes } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { keyspace } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
@@ -110,6 +110,5 @@ function prepareKey (state: ReplicaState, batch: InnerBatch, group: LocalGroup, 
 }
 
 function readVersion (state: ReplicaState, batch: InnerBatch): SiblingSet {
-  const record = state.engine.getSync(batch.keyIn(keyspace.version), { keyEncoding: 'buffer', valueEncoding: 'buffer' })
-  return record === undefined ? noSiblings : decodeSiblings(record as Buffer)
+  return decodeSiblings(state.engine.getSync(batch.keyIn(keyspace.version), buffers))
 }

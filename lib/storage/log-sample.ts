@@ -12,7 +12,7 @@ import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { LogId } from '../core/ids.ts'
 import { indexOfDot } from '../core/siblings.ts'
 import { sampledKeyBytesMax, sampledOperationsMax } from '../limits.ts'
-import type { Engine } from './engine.ts'
+import { buffers, type Engine } from './engine.ts'
 import { inKeyspace, keyspace } from './keyspaces.ts'
 
 interface SampledOperation {
@@ -44,8 +44,8 @@ export class LogSample {
   async garbage (engine: Engine): Promise<number | undefined> {
     const operations = [...this.#operations]
     if (operations.length === 0) return undefined
-    const records = await engine.getMany(operations.map(({ key }) => inKeyspace(keyspace.version, key)), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Array<Buffer | undefined>
-    const live = operations.filter((dot, index) => records[index] !== undefined && indexOfDot(decodeSiblings(records[index]), dot) !== -1)
+    const records = await engine.getMany(operations.map(({ key }) => inKeyspace(keyspace.version, key)), buffers)
+    const live = operations.filter((dot, index) => indexOfDot(decodeSiblings(records[index]), dot) !== -1)
     return 1 - live.length / operations.length
   }
 }

@@ -87,7 +87,7 @@ export class LogSource extends SnapshotSource {
     const keys = this.#keys!.slice(this.#index, this.#index + this.#keysAtOnce).map((key) => inKeyspace(keyspace.version, Buffer.from(key, 'latin1')))
     this.#index += keys.length
     // Together, though a value may not be needed: a call to LevelDB's threads takes longer than a look-up.
-    const stored = await this.engine.getMany([...keys, ...keys.map((key) => inKeyspace(keyspace.data, key.subarray(1)))], this.reading) as Array<Buffer | undefined>
+    const stored = await this.engine.getMany([...keys, ...keys.map((key) => inKeyspace(keyspace.data, key.subarray(1)))], this.reading)
     let bytes = 1
     for (const [index, key] of keys.entries()) {
       const record = stored[index]

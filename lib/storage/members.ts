@@ -19,15 +19,13 @@ import type { ReplicaId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { heartbeatIntervalMs, logsMax, memberEntriesMax, memberRefreshMs, membersMax, runningTimeSaveMs } from '../limits.ts'
-import type { Engine } from './engine.ts'
+import { buffers, type Engine } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { meta } from './keyspaces.ts'
 
 /** Parts of a byte of a member's record: it was retired; it was last seen by others, before the first run of this replica. */
 const retiredFlag = 1
 const earlierFlag = 2
-
-const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
 export interface MembersOptions {
   /** This replica itself, which always counts; see {@link Members.become}. */
@@ -102,10 +100,10 @@ export class Members {
   }
 
   async load (engine: Engine): Promise<void> {
-    const stored = await engine.get(meta.runningTime, buffers) as Buffer | undefined
+    const stored = await engine.get(meta.runningTime, buffers)
     if (stored !== undefined) this.#runBeforeMs = this.#savedRunningMs = new ByteReader(stored).varint() * 1000
     for await (const [key, value] of engine.iterator({ ...meta.all('M'), ...buffers })) {
-      const reader = new ByteReader(value as Buffer)
+      const reader = new ByteReader(value)
       const seconds = reader.varint()
       const flags = reader.byte()
       const seenMs = (flags & earlierFlag) === 0 ? seconds * 1000 : -seconds * 1000
@@ -113,7 +111,7 @@ export class Members {
       const isWhole = advances.length <= logsMax
       const member = new Member(Math.min(seenMs, this.runningMs), new VersionVector(isWhole ? advances : []))
       member.retired = (flags & retiredFlag) !== 0
-      const replica = (key as Buffer).toString('hex', 2)
+      const replica = key.toString('hex', 2)
       this.#members.set(replica, member)
       this.#entries += member.acknowledged.size
       if (!isWhole) this.#markUnsaved(replica) // no peer would be told of it

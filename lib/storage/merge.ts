@@ -20,6 +20,7 @@ import { decodeLogRecord } from '../codec/log-record.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { Version } from '../types.ts'
 import type { Derivation, SiblingValues } from './derive.ts'
+import { buffers } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { inKeyspace, keyspace, logKey, siblingKey } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
@@ -183,7 +184,7 @@ export class Merger {
     this.#batch.setKey(key)
     const keyText = this.#batch.keyText
     const known = this.#keys.get(keyText)
-    const ours = known?.siblings ?? this.#decode(this.#readVersion())
+    const ours = known?.siblings ?? this.#readVersion()
     const kept = ours.filter(({ type, log, sequence }) => type === 'put' || !collected.covers(log, sequence))
     if (kept.length === ours.length) return 0
     if (holdsPut(kept)) {
@@ -215,7 +216,7 @@ export class Merger {
   }
 
   async #readVersions (keys: readonly Buffer[]): Promise<Array<Buffer | undefined>> {
-    return await this.#state.engine.getMany(keys.map((key) => inKeyspace(keyspace.version, key)), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Array<Buffer | undefined>
+    return await this.#state.engine.getMany(keys.map((key) => inKeyspace(keyspace.version, key)), buffers)
   }
 
   /**
@@ -245,8 +246,8 @@ export class Merger {
 
   /** What stands at the key of the batch, as far as it matters. */
   #held (entry: Entry, context: ReadonlyVersionVector, read: { record: Buffer | undefined } | undefined): SiblingSet {
-    if (read !== undefined) return this.#decode(read.record)
-    return this.#replaces(entry, context) ? noSiblings : this.#decode(this.#readVersion())
+    if (read !== undefined) return decodeSiblings(read.record)
+    return this.#replaces(entry, context) ? noSiblings : this.#readVersion()
   }
 
   /** @param read what the key holds, if it has been looked up, or need not be */
@@ -328,17 +329,13 @@ export class Merger {
 
   #readValue (key: Buffer, { log, sequence }: Sibling, apart: boolean): Buffer {
     const stored = apart ? siblingKey(key, log, sequence) : inKeyspace(keyspace.data, key)
-    const value = this.#state.engine.getSync(stored, { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer | undefined
+    const value = this.#state.engine.getSync(stored, buffers)
     if (value === undefined) throw new Error(`The value of a version of key ${key.toString('hex')} is missing`)
     return value
   }
 
-  #readVersion (): Buffer | undefined {
-    return this.#state.engine.getSync(this.#batch.keyIn(keyspace.version), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer | undefined
-  }
-
-  #decode (record: Buffer | undefined): SiblingSet {
-    return record === undefined ? noSiblings : decodeSiblings(record)
+  #readVersion (): SiblingSet {
+    return decodeSiblings(this.#state.engine.getSync(this.#batch.keyIn(keyspace.version), buffers))
   }
 
   /** No tombstone that has been collected comes back. */
@@ -364,7 +361,7 @@ export class Merger {
 
   /** What a hole has left of a transaction may stand in the record that is written over. */
   #addSurvivors (log: LogId, first: number, pairs: LogPair[]): void {
-    const stored = this.#state.engine.getSync(logKey(log, first), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer | undefined
+    const stored = this.#state.engine.getSync(logKey(log, first), buffers)
     if (stored === undefined) return
     for (const { sequence, type, key } of decodeLogRecord(first, stored).operations) {
       if (!pairs.some((pair) => pair.sequence === sequence)) pairs.push({ sequence, type, bytes: key, start: 0, end: key.length })

@@ -14,7 +14,7 @@ import { VersionVector, type Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { endsMax } from '../limits.ts'
 import type { System } from '../types.ts'
-import type { Engine } from './engine.ts'
+import { buffers, type Engine } from './engine.ts'
 import { decodeLeaving } from './leaving.ts'
 import { mendHole, readSurvivors } from './holes.ts'
 import { decodeIdentity, encodeIdentity, judge, type IdentityStore, type Verdict } from './identity.ts'
@@ -51,11 +51,9 @@ export interface Opening {
  */
 const clockSkipMax = 2 ** 20
 
-const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
-
 /** @throws `REPLICATION_NOT_A_REPLICA`, `REPLICATION_FORMAT_UNKNOWN`, `REPLICATION_CORRUPT` */
 export async function openState ({ engine, identity, system }: OpeningOptions): Promise<Opening> {
-  const format = await engine.get(meta.format, buffers) as Buffer | undefined
+  const format = await engine.get(meta.format, buffers)
   const fresh = format === undefined
   if (fresh) await assertEmpty(engine)
   else if (format[0] !== formatVersion) throw new ReplicationError(`The database has format ${format[0] ?? 'none'}, this version reads format ${formatVersion}`, { code: 'REPLICATION_FORMAT_UNKNOWN' })
@@ -67,9 +65,9 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
   const { survivors, count, hlc } = repairing ? await readSurvivors(engine, vector) : { survivors: new DotSet(), count: 0, hlc: 0 }
   const mends = lost > 0 ? await mendHole(engine, vector, survivors, keys) : []
 
-  const tally = new LogTally(await engine.get(meta.tally, buffers) as Buffer | undefined, operations + count)
-  const storedReplica = await engine.get(meta.replica, buffers) as Buffer | undefined
-  const storedLog = await engine.get(meta.ownLog, buffers) as Buffer | undefined
+  const tally = new LogTally(await engine.get(meta.tally, buffers), operations + count)
+  const storedReplica = await engine.get(meta.replica, buffers)
+  const storedLog = await engine.get(meta.ownLog, buffers)
   const keepsReplica = verdict !== 'new-replica' && storedReplica !== undefined
   const told = await identity.told()
   const isTold = storedLog !== undefined && told?.log === logIdFrom(storedLog)
@@ -77,7 +75,7 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
   const keepsLog = verdict === 'same' && isTold && lost === 0 && !tailLost
   const ends = await engine.keys<Buffer>({ ...meta.all('E'), keyEncoding: 'buffer' }).all()
   const collected = await loadCollected(engine, vector)
-  const leaving = await engine.get(meta.leaving, buffers) as Buffer | undefined
+  const leaving = await engine.get(meta.leaving, buffers)
   const ownLog = keepsLog ? logIdFrom(storedLog) : logIdFrom(system.randomBytes(8))
   const state: ReplicaState = {
     engine,
@@ -146,12 +144,12 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
 }
 
 async function assertEmpty (engine: Engine): Promise<void> {
-  const [key] = await engine.keys({ limit: 1, keyEncoding: 'buffer' }).all() as unknown as Buffer[]
+  const [key] = await engine.keys<Buffer>({ limit: 1, keyEncoding: 'buffer' }).all()
   if (key !== undefined) throw new ReplicationError(`The database is not empty (its first key is ${key.toString('hex')}) and not a replica`, { code: 'REPLICATION_NOT_A_REPLICA' })
 }
 
 async function judgeDirectory (engine: Engine, identity: IdentityStore): Promise<Verdict> {
-  const remembered = await engine.get(meta.identity, buffers) as Buffer | undefined
+  const remembered = await engine.get(meta.identity, buffers)
   const closedCleanly = await engine.get(meta.cleanClose, buffers) !== undefined
   return judge(remembered === undefined ? undefined : decodeIdentity(remembered), await identity.read(), closedCleanly)
 }
@@ -160,7 +158,7 @@ async function judgeDirectory (engine: Engine, identity: IdentityStore): Promise
 async function loadCollected (engine: Engine, vector: VersionVector): Promise<VersionVector> {
   const collected = new VersionVector()
   for await (const [key, value] of engine.iterator({ ...meta.all('C'), ...buffers })) {
-    const stored = readStoredAdvance(key as Buffer, value as Buffer)
+    const stored = readStoredAdvance(key, value)
     const known = vector.get(stored.log)
     if (known !== undefined) collected.advance(known.sequence < stored.sequence ? known : stored)
   }

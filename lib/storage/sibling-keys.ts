@@ -57,7 +57,7 @@ export class SiblingKeys {
   /** Reads the sibling keyspace, whose size is that of the unsettled conflicts. */
   async load (engine: Engine): Promise<void> {
     for await (const bytes of engine.keys({ ...wholeKeyspace(keyspace.sibling), keyEncoding: 'buffer' })) {
-      this.add((bytes as Buffer).latin1Slice(1, bytes.length - dotBytes))
+      this.add(bytes.latin1Slice(1, bytes.length - dotBytes))
       if (this.#overflown) break
     }
     this.#loaded = true

@@ -14,7 +14,7 @@ import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { LogId } from '../core/ids.ts'
 import type { ReadonlyVersionVector } from '../core/version-vector.ts'
 import { chunkBytes, MiB } from '../limits.ts'
-import type { Engine } from './engine.ts'
+import { buffers, type Engine } from './engine.ts'
 import { siblingKey } from './keyspaces.ts'
 
 type Snapshot = ReturnType<Engine['snapshot']>
@@ -59,7 +59,6 @@ export interface SourceOptions {
   readonly upTo?: Buffer
 }
 
-const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 const pageEntries = 1000
 const pageEntriesAfterJump = 16
 
@@ -164,7 +163,7 @@ export abstract class SnapshotSource implements Source {
     const user = key.subarray(1)
     const siblings = decodeSiblings(record)
     const values = await Promise.all(siblings.map(async ({ type, log, sequence }) => type === 'put' && !this.base.covers(log, sequence)
-      ? await this.engine.get(siblingKey(user, log, sequence), this.reading) as Buffer
+      ? await this.engine.get(siblingKey(user, log, sequence), this.reading)
       : undefined))
     writeEntry(this.#writer, { key: user, siblings, values })
   }

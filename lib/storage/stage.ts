@@ -12,7 +12,7 @@ import { EntryScan } from '../codec/entry-scan.ts'
 import type { DeliveredPart } from '../codec/message.ts'
 import type { Advance } from '../core/version-vector.ts'
 import { chunkBytes } from '../limits.ts'
-import type { Engine } from './engine.ts'
+import { buffers, type Engine } from './engine.ts'
 import { inKeyspace, keyspace } from './keyspaces.ts'
 
 export type DeliveryKind = 'catch-up' | 'transfer'
@@ -89,7 +89,7 @@ export function replacementKey (key: Uint8Array): Buffer {
 const noKey = Buffer.alloc(0)
 const allChunks = { gte: chunkKey(noKey), lt: replacementKey(noKey) }
 const allReplacements = { gte: replacementKey(noKey), lt: Buffer.of(keyspace.stage, replacementLayer[0]! + 1) }
-const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer', fillCache: false } as const
+const reading = { ...buffers, fillCache: false } as const
 
 /** Staged entries, at the first that has not been applied. */
 export interface StagedChunk {
@@ -118,8 +118,8 @@ export class StageReader {
   static async open (engine: Engine, cursor: Buffer | undefined): Promise<StageReader> {
     const { gte } = allChunks
     if (cursor === undefined) return new StageReader(engine, gte, undefined)
-    const [from] = await engine.keys({ gte, lte: chunkKey(cursor), reverse: true, limit: 1, ...buffers } as object).all()
-    return new StageReader(engine, from as Buffer | undefined ?? gte, cursor)
+    const [from] = await engine.keys({ gte, lte: chunkKey(cursor), reverse: true, limit: 1, ...reading } as object).all()
+    return new StageReader(engine, from ?? gte, cursor)
   }
 
   /** The next entries, about as many as make a chunk; undefined at the end. */
@@ -197,7 +197,7 @@ class Ahead {
   #head: Promise<Stored | undefined>
 
   constructor (engine: Engine, range: object) {
-    this.#iterator = engine.iterator<Buffer, Buffer>({ ...range, ...buffers } as object) as never
+    this.#iterator = engine.iterator<Buffer, Buffer>({ ...range, ...reading } as object) as never
     this.#head = this.#read()
   }
 

@@ -17,7 +17,7 @@ import { journalTrimMin, logsMax, logsWarned, operationBytes, transactionBytesDe
 import type { ErrorListener, Resolver, System, Version } from '../types.ts'
 import { clearRange, type RangeOptions } from './clear.ts'
 import { Derivation, type Encodings } from './derive.ts'
-import { writeOut, type Engine } from './engine.ts'
+import { buffers, writeOut, type Engine } from './engine.ts'
 import { Feed } from './feed.ts'
 import { Housekeeping } from './housekeeping.ts'
 import type { IdentityStore } from './identity.ts'
@@ -67,8 +67,6 @@ export interface StoreOptions {
 
 /** Looking a key up costs as much as scanning so many. */
 const scanWorth = 4
-
-const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
 export class Store {
   readonly #options: StoreOptions
@@ -343,9 +341,7 @@ export class Store {
     const { engine } = this.#state
     const snapshot = engine.snapshot()
     try {
-      const record = await engine.get(inKeyspace(keyspace.version, key), { ...buffers, snapshot }) as Buffer | undefined
-      if (record === undefined) return []
-      const siblings = decodeSiblings(record)
+      const siblings = decodeSiblings(await engine.get(inKeyspace(keyspace.version, key), { ...buffers, snapshot }))
       return this.versionsOf(key, siblings, await this.#valuesOf(key, siblings, snapshot))
     } finally {
       await snapshot.close()
@@ -371,10 +367,10 @@ export class Store {
     const snapshot = engine.snapshot()
     try {
       for await (const [key, record] of engine.iterator<Buffer, Buffer>({ ...rangeOfVersions(range), ...buffers, snapshot, fillCache: false } as object)) {
-        if ((record as Buffer)[0] === 1) continue
-        const siblings = decodeSiblings(record as Buffer)
+        if (record[0] === 1) continue
+        const siblings = decodeSiblings(record)
         if (!holdsPut(siblings)) continue
-        const user = (key as Buffer).subarray(1)
+        const user = key.subarray(1)
         yield { key: user, versions: this.versionsOf(user, siblings, await this.#valuesOf(user, siblings, snapshot)) }
         if (--limit === 0) return
       }
@@ -385,7 +381,7 @@ export class Store {
 
   async #valuesOf (key: Buffer, siblings: SiblingSet, snapshot?: ReturnType<Engine['snapshot']>): Promise<Array<Buffer | undefined>> {
     const reading = snapshot === undefined ? buffers : { ...buffers, snapshot }
-    const read = async (stored: Buffer): Promise<Buffer | undefined> => await this.#state.engine.get(stored, reading) as Buffer | undefined
+    const read = async (stored: Buffer): Promise<Buffer | undefined> => await this.#state.engine.get(stored, reading)
     return await Promise.all(siblings.map(async ({ type, log, sequence }) => {
       if (type === 'del') return undefined
       return await read(siblings.length === 1 ? inKeyspace(keyspace.data, key) : siblingKey(key, log, sequence))
@@ -441,7 +437,7 @@ export class Store {
   async #loadSiblings (): Promise<void> {
     const { engine, siblingKeys } = this.#state
     await siblingKeys.load(engine)
-    const stored = await engine.get(meta.resolverVersion, buffers) as Buffer | undefined
+    const stored = await engine.get(meta.resolverVersion, buffers)
     const version = this.#options.resolverVersion
     if ((stored?.toString() ?? '') === version) return
     for await (const { key } of this.conflicts({})) {
@@ -456,8 +452,7 @@ export class Store {
 
   async #foldAgain (key: Buffer): Promise<void> {
     await this.#writer.run(async (batch) => {
-      const record = await this.#state.engine.get(inKeyspace(keyspace.version, key), buffers) as Buffer | undefined
-      const siblings = record === undefined ? [] : decodeSiblings(record)
+      const siblings = decodeSiblings(await this.#state.engine.get(inKeyspace(keyspace.version, key), buffers))
       if (siblings.length < 2) return false
       const outcome = this.#derivation.outcome(key, siblings, await this.#valuesOf(key, siblings))
       batch.setKey(key)

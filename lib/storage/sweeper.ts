@@ -16,7 +16,7 @@ import type { LogId } from '../core/ids.ts'
 import { indexOfDot } from '../core/siblings.ts'
 import type { VersionVector } from '../core/version-vector.ts'
 import { logReadBytes, sweepGarbageMin, sweepOperationsMin } from '../limits.ts'
-import type { Engine } from './engine.ts'
+import { buffers, type Engine } from './engine.ts'
 import { inKeyspace, keyspace, logKey, meta, readSequence } from './keyspaces.ts'
 import { LogSample } from './log-sample.ts'
 import type { Operations } from './log-tally.ts'
@@ -28,7 +28,6 @@ export interface StoredLogRecord extends LogRecord {
   readonly key: Buffer
 }
 
-const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 const recordsPerStep = 500
 /** Records that are read together at first. */
 const pageRecordsMin = 8
@@ -194,10 +193,9 @@ async function garbageOf (engine: Engine, { vector, snapshot }: Moment, log: Log
   const covered = operations.filter(({ sequence }) => vector.covers(log, sequence))
   for (let start = 0; start < covered.length; start += lookUpsAtOnce) {
     const slice = covered.slice(start, start + lookUpsAtOnce)
-    const records = await engine.getMany(slice.map(({ key }) => inKeyspace(keyspace.version, key)), { ...buffers, snapshot }) as Array<Buffer | undefined>
+    const records = await engine.getMany(slice.map(({ key }) => inKeyspace(keyspace.version, key)), { ...buffers, snapshot })
     for (let index = 0; index < slice.length; index++) {
-      const record = records[index]
-      if (record === undefined || indexOfDot(decodeSiblings(record), { log, sequence: slice[index]!.sequence }) === -1) garbage.add(slice[index]!)
+      if (indexOfDot(decodeSiblings(records[index]), { log, sequence: slice[index]!.sequence }) === -1) garbage.add(slice[index]!)
     }
   }
   return garbage

@@ -12,11 +12,10 @@ import type { Hlc } from '../core/hlc.ts'
 import type { LogId } from '../core/ids.ts'
 import type { Advance } from '../core/version-vector.ts'
 import { logsComparedMax } from '../limits.ts'
+import { buffers } from './engine.ts'
 import type { IdentityStore } from './identity.ts'
 import { logKey, meta, readSequence } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
-
-const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
 export class Told {
   readonly #state: ReplicaState
@@ -78,7 +77,7 @@ export class Told {
 
   /** When our log ended there, if it did at an open, and that had not been sent then. */
   async #timeAtEnd ({ log, sequence }: Advance): Promise<Hlc | undefined> {
-    const stored = await this.#state.engine.get(meta.end(log, sequence), buffers) as Buffer | undefined
+    const stored = await this.#state.engine.get(meta.end(log, sequence), buffers)
     return stored === undefined ? undefined : new ByteReader(stored).hlc()
   }
 

@@ -4,12 +4,11 @@
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import { compareSiblings, indexOfDot, type Sibling, type SiblingSet } from '../core/siblings.ts'
 import type { Derivation } from './derive.ts'
+import { buffers } from './engine.ts'
 import type { Survivor } from './holes.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { inKeyspace, keyspace, siblingKey } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
-
-const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
 interface ChangingSet {
   readonly key: Buffer
@@ -59,7 +58,7 @@ async function writeSet ({ engine }: ReplicaState, derivation: Derivation, batch
   }
   const values = await Promise.all(now.map(async (sibling) => {
     const { type, log, sequence } = written.get(sibling) ?? sibling
-    return type === 'put' ? await engine.get(siblingKey(key, log, sequence), buffers) as Buffer : undefined
+    return type === 'put' ? await engine.get(siblingKey(key, log, sequence), buffers) : undefined
   }))
   const outcome = derivation.outcome(key, now, values)
   batch.setKey(key)
@@ -80,8 +79,7 @@ async function readSets ({ engine }: ReplicaState, operations: Survivor[]): Prom
   for (const { key } of operations) {
     const text = key.toString('latin1')
     if (sets.has(text)) continue
-    const record = await engine.get(inKeyspace(keyspace.version, key), buffers) as Buffer | undefined
-    const before = record === undefined ? [] : decodeSiblings(record)
+    const before = decodeSiblings(await engine.get(inKeyspace(keyspace.version, key), buffers))
     sets.set(text, { key, before, now: [...before], written: new Map() })
   }
   return sets

@@ -66,7 +66,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['core/siblings.ts', 'return [...kept, ...added].sort(compareSiblings)', 'return [...kept, ...added]']
   ],
   'an operation that is live is swept from the log': [
-    ['storage/sweeper.ts', 'if (record === undefined || indexOfDot(', 'if (record === undefined || record[0] !== 1 || indexOfDot(']
+    ['storage/sweeper.ts', 'if (indexOfDot(decodeSiblings(records[index])', 'if (records[index]?.[0] !== 1 || indexOfDot(decodeSiblings(records[index])']
   ],
   'the log is never swept': [
     ['storage/sweeper.ts', 'return written.all > Math.max(live.all, this.#dueWritten) || this.#forgottenDue', 'return this.#forgottenDue && written.all + live.all + this.#dueWritten < 0']
