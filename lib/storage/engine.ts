@@ -9,9 +9,15 @@ import { AbstractChainedBatch, type AbstractLevel } from 'abstract-level'
 
 export type Bytes = Buffer | Uint8Array | string
 
-/** The bytes of a view: an encoding may hand over one of any kind, such as of numbers that take several. Text as it stands. */
+const nothing = Buffer.alloc(0)
+
+/**
+ * The bytes of a view: an encoding may hand over one of any kind, such as of numbers that take several. Text as it stands;
+ * what is neither counts as empty, as in classic-level: JSON has no text for undefined or a function.
+ */
 export function bytesOf (view: Bytes): Bytes {
-  if (typeof view === 'string' || view instanceof Uint8Array || !ArrayBuffer.isView(view)) return view
+  if (typeof view === 'string' || view instanceof Uint8Array) return view
+  if (!ArrayBuffer.isView(view)) return nothing
   const { buffer, byteOffset, byteLength } = view as ArrayBufferView
   return Buffer.from(buffer, byteOffset, byteLength)
 }

@@ -184,6 +184,24 @@ test('a view of any kind counts for its bytes, as a key, a bound and a value', a
   await db.close()
 })
 
+test('what an encoding has no text for counts as empty, and a seek to it does not undo an open', async () => {
+  const db = create<unknown, any>(newDirectory(), { keyEncoding: 'json', valueEncoding: 'json' })
+  const iterator = db.iterator()
+  iterator.seek(undefined)
+  const read = db.get('a')
+  await db.open()
+  assert.is(await read, undefined)
+  const none = (): void => {}
+  await Promise.all([db.put('a', none), db.put('b', 2), db.batch().put(none, 3).put('c', none).write()])
+  const entries = async (): Promise<unknown> => await db.iterator({ keyEncoding: 'utf8', valueEncoding: 'utf8' }).all()
+  assert.equal(await entries(), [['', '3'], ['"a"', ''], ['"b"', '2'], ['"c"', '']])
+  assert.equal(await db.getMany([none, 'b']), [3, 2])
+  await iterator.close()
+  await db.batch([{ type: 'del', key: none }, { type: 'del', key: 'a' }, { type: 'del', key: 'c' }])
+  assert.equal(await entries(), [['"b"', '2']])
+  await db.close()
+})
+
 test('writes to one key keep their order though nobody waits for them', async () => {
   const db = create()
   await db.open()
