@@ -22,7 +22,7 @@ import type { System } from './types.ts'
 
 export interface AdoptOptions {
   /** Is told now and then how many entries of how many have been taken in. */
-  readonly onProgress?: (progress: { readonly entries: number, readonly total: number }) => void
+  readonly onProgress?: ((progress: { readonly entries: number, readonly total: number }) => void) | undefined
 }
 
 type Level = ClassicLevel<Buffer, Buffer>

@@ -23,50 +23,50 @@ export interface CertificateOptions {
 
 export interface ReplicationOptions<K = string, V = string> {
   /** Only replicas of one group talk to each other. Default `'default'`; at most 255 bytes. */
-  group?: string
+  group?: string | undefined
   /**
    * Address to listen on. Default all interfaces with `secret` or `tls`, else `'127.0.0.1'`; anything beyond loopback
    * needs one of these, or `insecure: true`.
    */
-  host?: string
+  host?: string | undefined
   /** Port to listen on; `false` to dial only. Default 9000, and any free one if that is taken. */
-  port?: number | false
+  port?: number | false | undefined
   /** Replicas to connect to: a list, a record whose keys are addresses, a function that is asked again, or a feed. */
-  peers?: PeersOption
+  peers?: PeersOption | undefined
   /** The group's shared secret: its replicas authenticate each other and encrypt what they say. 16 characters or more. */
-  secret?: string
+  secret?: string | undefined
   /** The same with certificates of a private authority, in PEM. */
-  tls?: CertificateOptions
+  tls?: CertificateOptions | undefined
   /**
    * Whether replicas of the group find each other by themselves. Default: true if `group` is given. Without encryption
    * on this machine only, unless `insecure` allows to listen beyond it.
    */
-  discovery?: boolean | DiscoveryOptions
+  discovery?: boolean | DiscoveryOptions | undefined
   /** Allows listening beyond loopback without encryption. Default false. */
-  insecure?: boolean
+  insecure?: boolean | undefined
   /** Decides between concurrent versions of a key; pure and synchronous. Default: the later one wins. */
-  resolver?: Resolver<K, V>
+  resolver?: Resolver<K, V> | undefined
   /** Change it together with the resolver. At most 1024 bytes. */
-  resolverVersion?: string
+  resolverVersion?: string | undefined
   /** Whether every write is on disk before it resolves. Default false. */
-  sync?: boolean
+  sync?: boolean | undefined
   /** Largest transaction that is accepted, in bytes of keys and values. Default 64 MiB, at most 512 MiB. */
-  transactionBytesMax?: number
+  transactionBytesMax?: number | undefined
   /** How long `open()` tries to catch up with known peers before it accepts writes. Default 1000. */
-  initialSyncMs?: number
+  initialSyncMs?: number | undefined
   /** How long a replica may be unseen, while this one runs, before deletes are forgotten without it. Default 30 days. */
-  memberTtlMs?: number
+  memberTtlMs?: number | undefined
 }
 
 export interface DiscoveryOptions {
   /** Announce and look by Bonjour (multicast DNS). Default true. */
-  bonjour?: boolean
+  bonjour?: boolean | undefined
   /** Tell linked replicas of each other's addresses. Default true. */
-  exchange?: boolean
+  exchange?: boolean | undefined
   /** Names or IPv4 addresses of the interfaces that Bonjour uses. Default: all. */
-  interfaces?: readonly string[]
+  interfaces?: readonly string[] | undefined
   /** UDP port of multicast DNS; only those with the same find each other. Default 5353. */
-  port?: number
+  port?: number | undefined
 }
 
 /** Options of a `ReplicatedLevel`: classic-level's, and those of replication. */

@@ -70,12 +70,12 @@ export interface MemberStatus {
 
 /** A range of keys, as iterators take it. */
 export interface KeyRange<K> {
-  gt?: K
-  gte?: K
-  lt?: K
-  lte?: K
-  limit?: number
-  reverse?: boolean
+  gt?: K | undefined
+  gte?: K | undefined
+  lt?: K | undefined
+  lte?: K | undefined
+  limit?: number | undefined
+  reverse?: boolean | undefined
 }
 
 export class Replication<K = string, V = string> {
@@ -133,7 +133,7 @@ export class Replication<K = string, V = string> {
    * @param options `timeoutMs`: how long to wait, default 30,000
    * @throws `REPLICATION_TIMEOUT`, `REPLICATION_INVALID_OPTION`
    */
-  async synced ({ timeoutMs = 30_000 }: { timeoutMs?: number } = {}): Promise<void> {
+  async synced ({ timeoutMs = 30_000 }: { timeoutMs?: number | undefined } = {}): Promise<void> {
     if (!(timeoutMs >= 0)) throw new ReplicationError(`The option timeoutMs has to be a number of milliseconds, 0 or more; received ${String(timeoutMs)}`, { code: 'REPLICATION_INVALID_OPTION' })
     await this.#replica.replicator.mesh.synced(timeoutMs)
   }

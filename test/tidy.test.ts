@@ -150,6 +150,12 @@ const complete: Rule = (path, text) => {
     .map(match => match[0])
 }
 
+const optional: Rule = (path, text) => {
+  return [...codeOf(text).matchAll(/^ {2}(?:readonly )?(\w+)\?: .*(?<! \| undefined)$/gm)]
+    .filter(() => /^lib\/(adopt|options|replication)\.ts$/.test(path))
+    .map(match => `${match[1]} may not be undefined`)
+}
+
 const placed: Rule = (path) => {
   const top = path.split('/')[0]!
   return topLevel.includes(top) || topLevelIgnored.test(top) ? [] : [`${top} does not belong at the top level`]
@@ -269,6 +275,12 @@ const rules: Array<{ states: string, rule: Rule, bad: Array<[string, string]>, g
     rule: complete,
     bad: [['test/a.test.ts', "test.only('a', () => {})"], ['test/a.test.ts', "suite.skip('a', () => {})"]],
     good: [['test/a.test.ts', 'const onLinux = linux ? test : test.skip']]
+  },
+  {
+    states: 'options may be given as undefined, as those of every Level: TypeScript can be told to refuse that otherwise',
+    rule: optional,
+    bad: [['lib/options.ts', 'export interface Options {\n  /** Where. */\n  host?: string\n}']],
+    good: [['lib/options.ts', 'export interface Options {\n  host?: string | undefined\n}'], ['lib/core/hlc.ts', 'interface Options {\n  host?: string\n}']]
   },
   {
     states: 'the top level holds only what it must',
