@@ -20,7 +20,7 @@ import { ApplyPhase } from './apply-phase.ts'
 import type { Collector } from './collector.ts'
 import { assertMergeable, Delivery, type Delivered, type DeliveryTarget, type StageableChunk } from './delivery.ts'
 import type { Derivation } from './derive.ts'
-import { buffers } from './engine.ts'
+import { buffers, writeOut } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { keyspace, meta, wholeKeyspace } from './keyspaces.ts'
 import type { Members } from './members.ts'
@@ -316,8 +316,7 @@ export class Intake implements DeliveryTarget {
   async beginStage (): Promise<void> {
     await this.#swept.catch(() => {})
     // Also what a write that failed has left all the same.
-    const [left] = await this.#options.state.engine.keys({ ...wholeKeyspace(keyspace.stage), limit: 1, keyEncoding: 'buffer' }).all()
-    if (this.#staged !== undefined || left !== undefined) await this.dropStage()
+    if (this.#staged !== undefined || await this.#holdsStaged()) await this.dropStage()
   }
 
   async stage ({ chunk, first, last }: StageableChunk, { kind, vector, collected }: Delivered): Promise<void> {
@@ -437,8 +436,20 @@ export class Intake implements DeliveryTarget {
     }
   }
 
+  /**
+   * Removes what is staged, when the disk says that nothing is. If LevelDB lost that from its write-ahead log, and not the
+   * removal, which has no number, an open would go on with a part of a delivery as if it were the whole.
+   */
   async #sweepStage (): Promise<void> {
-    await this.#options.state.engine.clear({ ...wholeKeyspace(keyspace.stage), keyEncoding: 'buffer' })
+    const { engine } = this.#options.state
+    if (!await this.#holdsStaged()) return
+    await writeOut(engine)
+    await engine.clear({ ...wholeKeyspace(keyspace.stage), keyEncoding: 'buffer' })
+  }
+
+  async #holdsStaged (): Promise<boolean> {
+    const keys = await this.#options.state.engine.keys({ ...wholeKeyspace(keyspace.stage), limit: 1, keyEncoding: 'buffer' }).all()
+    return keys.length > 0
   }
 
   /** Drops a stage that was not complete. */

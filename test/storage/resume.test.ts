@@ -9,6 +9,7 @@ import type { VersionVector } from '../../lib/core/version-vector.ts'
 import { chunkBytes, deliveredPartsMax, innerBatchBytesMax, stageKeptMs } from '../../lib/limits.ts'
 import { keyspace, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
+import { LossyMemory } from '../support/lossy-memory.ts'
 import { rejection } from '../support/rejection.ts'
 import { exchange, openReplica, pull, pullSome, sourceOf, type Kind, type TestReplica } from '../support/store.ts'
 
@@ -322,6 +323,25 @@ test('a chunk of large values is bounded, also the first of a catch-up by the lo
   for (let chunk = await offered.next(); chunk !== undefined; chunk = await offered.next()) assert.ok(chunk.bytes.length < 2 * chunkBytes, String(chunk.bytes.length))
   await offered.close()
 })
+
+for (const chunks of [1, 17]) {
+  test(`nothing goes on with a stage of which LevelDB has lost that it was applied, and not that it was swept: after ${chunks} chunks`, async () => {
+    const { source } = await group()
+    const memory = await LossyMemory.open()
+    const target = await openReplica({ engine: memory.asEngine })
+    await pullSome(target, source, chunks)
+    await pull(target, source)
+    assert.is(await staged(target), 0)
+    const swept = memory.logLength - 1
+    const again = await openReplica({ engine: (await memory.reopenedWithout(new Set([swept - 2, swept - 1]))).asEngine, identity: target.identity })
+    while (again.store.applying) await again.system.yield()
+    await pull(again, source)
+    await again.store.endRepair()
+    await exchange(again, source)
+    await checkEqual([source, again].map(({ engine }) => engine))
+    assert.is(Object.keys(await again.data()).length, keyCount + 2)
+  })
+}
 
 test('what a failed write has left in the stage is no part of what is staged after it', async () => {
   const { source, other, target } = await group()

@@ -14,16 +14,23 @@ interface Entry {
   readonly value?: Buffer
 }
 
+type LossyEngine = FaultyMemory & { compactRange?: () => Promise<void>, _clear?: (options: object) => Promise<void> }
+
 export class LossyMemory {
-  readonly engine: FaultyMemory & { compactRange?: () => Promise<void> }
+  readonly engine: LossyEngine
   /** What the tables hold. */
   #tables: Entry[] = []
   /** Batches in the write-ahead log. */
   #log: Entry[][] = []
 
-  private constructor (engine: FaultyMemory) {
+  private constructor (engine: LossyEngine) {
     this.engine = engine
     this.engine.compactRange = async () => { await this.#writeOut() }
+    // LevelDB removes a range in batches, too.
+    engine._clear = async (options) => {
+      const keys = await engine.keys({ ...options, keyEncoding: 'buffer' }).all()
+      await engine.batch(keys.map((key) => ({ type: 'del', key: key as Buffer })), buffers)
+    }
     const write = engine._batch.bind(engine)
     engine._batch = async (operations, options) => {
       await write(operations, options)
