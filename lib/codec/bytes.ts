@@ -131,14 +131,6 @@ export class ByteWriter {
     this.#length += hlcBytes
     return this
   }
-
-  uint64 (value: number): this {
-    this.#reserve(8)
-    this.#buffer.writeUInt32BE(Math.floor(value / two32), this.#length)
-    this.#buffer.writeUInt32BE(value % two32, this.#length + 4)
-    this.#length += 8
-    return this
-  }
 }
 
 export class ByteReader {
@@ -219,13 +211,6 @@ export class ByteReader {
     const hlc = high * two32 + this.#buffer.readUInt32BE(offset + 3)
     if (!isPossible(hlc)) throw new ReplicationError(`A time of ${hlc / 1024} ms since 1970 is beyond the year 2200: some replica's clock is wrong`, { code: 'REPLICATION_CLOCK_IMPOSSIBLE' })
     return hlc
-  }
-
-  uint64 (): number {
-    const offset = this.#take(8)
-    const value = this.#buffer.readUInt32BE(offset) * two32 + this.#buffer.readUInt32BE(offset + 4)
-    if (!Number.isSafeInteger(value)) throw malformed(`A number above 2^53 at ${offset}`)
-    return value
   }
 
   /** Throws unless everything has been read. */

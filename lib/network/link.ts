@@ -38,7 +38,8 @@ export interface LinkOwner {
   greeted (link: Link, hello: Hello): void
   requestTurn (link: Link): void
   releaseTurn (link: Link): void
-  live (link: Link, live: boolean): void
+  /** A link has become live, or is not any more. */
+  liveChanged (): void
   toldPeers (link: Link, peers: readonly Peer[]): void
   acknowledged (members: Extract<Effect, { type: 'acknowledged' }>['members']): void
   caughtUp (link: Link): void
@@ -148,7 +149,7 @@ export class Link {
         return this.#owner.greeted(this, effect.hello)
       case 'request-turn': return this.#afterDeliveries(() => { this.#owner.requestTurn(this) })
       case 'release-turn': return this.#afterDeliveries(() => { this.#owner.releaseTurn(this) })
-      case 'live': return this.#owner.live(this, effect.live)
+      case 'live-changed': return this.#owner.liveChanged()
       case 'caught-up': return this.#owner.caughtUp(this)
       case 'told-peers': return this.#owner.toldPeers(this, effect.peers)
       case 'warn': return this.#owner.warn(effect.error)

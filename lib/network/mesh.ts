@@ -346,7 +346,7 @@ export class Mesh implements LinkOwner {
     if (index === 0) this.#turns[0]?.handle({ type: 'turn' })
   }
 
-  live (): void {
+  liveChanged (): void {
     const logs = new Set<LogId>()
     for (const { session } of this.#links) if (session.receiving === 'live') logs.add(session.peer!.log)
     if (logs.size === this.#directLogs.size && [...logs].every((log) => this.#directLogs.has(log))) return
@@ -414,7 +414,7 @@ export class Mesh implements LinkOwner {
     if (error?.code === 'REPLICATION_DUPLICATE_LINK') this.#replaced.add(link)
     this.#lobby.leave(link)
     this.store.feed.close()
-    this.live()
+    this.liveChanged()
     this.#options.onEnded(link, error)
     this.#wake()
   }

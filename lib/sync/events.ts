@@ -97,7 +97,7 @@ export type Effect =
   | { readonly type: 'abandon-delivery' }
   | { readonly type: 'apply', readonly stream: VersionVector, readonly before: readonly Advance[], readonly changes: readonly Advance[], readonly collected: readonly Advance[], readonly entries: Iterable<Entry>, readonly bytes: number }
   /** The receiving side has become live, or is not any more. */
-  | { readonly type: 'live', readonly live: boolean }
+  | { readonly type: 'live-changed' }
   /** This replica has all that the peer had when it greeted. */
   | { readonly type: 'caught-up' }
   /** The peer asks to be told once everything is durable. */

@@ -176,7 +176,7 @@ export class Receiving {
     const wasLive = this.#state === 'live'
     this.#state = state
     this.#blockedMs = undefined
-    if (wasLive !== (state === 'live')) this.#conversation.emit({ type: 'live', live: state === 'live' })
+    if (wasLive !== (state === 'live')) this.#conversation.emit({ type: 'live-changed' })
   }
 
   #becomeLive (): void {
