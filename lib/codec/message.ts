@@ -57,6 +57,9 @@ export interface AcknowledgedMember {
   readonly vector: readonly Advance[]
 }
 
+/** What the receiver lacks, or the whole state. */
+export type DeliveryKind = 'catch-up' | 'transfer'
+
 /** Of a delivery that was cut short: up to a user key, from where the part before ends, its state at a vector has come. */
 export interface DeliveredPart {
   readonly upTo: Buffer
@@ -65,7 +68,7 @@ export interface DeliveredPart {
 
 /** How far a delivery has come that was cut short. */
 export interface ResumePoint {
-  readonly kind: 'catch-up' | 'transfer'
+  readonly kind: DeliveryKind
   /** At least one, in key order; the vector of the first covers those of all others. */
   readonly parts: readonly DeliveredPart[]
 }
@@ -92,7 +95,7 @@ export type ControlMessage =
 
 export type DataMessage =
   /** A catch-up or state transfer begins, of the state at `vector`; or it goes on from where the asker stands. */
-  | { readonly type: 'begin', readonly kind: 'catch-up' | 'transfer', readonly resumes: boolean, readonly vector: readonly Advance[], readonly collected: readonly Advance[], readonly entries: number }
+  | { readonly type: 'begin', readonly kind: DeliveryKind, readonly resumes: boolean, readonly vector: readonly Advance[], readonly collected: readonly Advance[], readonly entries: number }
   | { readonly type: 'chunk', readonly bytes: Buffer }
   | { readonly type: 'end', readonly entries: number }
   /** One inner batch: what was known before, what it advanced and collected, and the keys it touched. */
@@ -312,7 +315,7 @@ export function decodeData (bytes: Buffer): DataMessage {
     case dataTypes.begin: {
       const flags = reader.byte()
       if (flags > 3) throw malformed(`A delivery of kind ${flags}`)
-      const kind: 'catch-up' | 'transfer' = (flags & 1) === 1 ? 'transfer' : 'catch-up'
+      const kind: DeliveryKind = (flags & 1) === 1 ? 'transfer' : 'catch-up'
       const message = { type: 'begin' as const, kind, resumes: flags >= 2, vector: readAdvances(reader), collected: readAdvances(reader), entries: reader.varint() }
       reader.end()
       return message

@@ -8,10 +8,10 @@
 import { malformed } from '../codec/bytes.ts'
 import { EntryScan } from '../codec/entry-scan.ts'
 import type { Entry } from '../codec/entry.ts'
+import type { DeliveryKind } from '../codec/message.ts'
 import { VersionVector, type Advance, type Context } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { chunkBytes, innerBatchBytesMax } from '../limits.ts'
-import type { DeliveryKind } from './stage.ts'
 
 export interface Progress {
   readonly received: number

@@ -11,7 +11,7 @@
  */
 import { EntryScan } from '../codec/entry-scan.ts'
 import { EncodedEntries, type Entry } from '../codec/entry.ts'
-import type { ResumePoint } from '../codec/message.ts'
+import type { DeliveryKind, ResumePoint } from '../codec/message.ts'
 import { observe } from '../core/hlc.ts'
 import { VersionVector, type Advance, type Context } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
@@ -26,7 +26,7 @@ import { keyspace, meta, wholeKeyspace } from './keyspaces.ts'
 import type { Members } from './members.ts'
 import { Merger, type MergeReport } from './merge.ts'
 import { mayResume } from './resumed-source.ts'
-import { chunkKey, decodeStageRecord, encodeStageRecord, replacementKey, StageReader, type ApplyingRecord, type DeliveryKind, type StagingRecord } from './stage.ts'
+import { chunkKey, decodeStageRecord, encodeStageRecord, replacementKey, StageReader, type ApplyingRecord, type StagingRecord } from './stage.ts'
 import type { ReplicaState } from './state.ts'
 import type { Step, Writer } from './writer.ts'
 

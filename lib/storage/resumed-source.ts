@@ -6,7 +6,7 @@
  * What does not come is as it was: it can only have been superseded by a version that is above `V1`, or by one that is
  * superseded in its turn, or collected; so this source has to know all `V1`, and they what it has collected.
  */
-import type { ResumePoint } from '../codec/message.ts'
+import type { DeliveryKind, ResumePoint } from '../codec/message.ts'
 import { VersionVector, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { LogSource } from './log-source.ts'
 import { ScanSource } from './scan-source.ts'
@@ -21,7 +21,7 @@ export function mayResume ({ parts }: ResumePoint, vector: ReadonlyVersionVector
 }
 
 export class ResumedSource implements Source {
-  readonly kind: 'catch-up' | 'transfer'
+  readonly kind: DeliveryKind
   readonly resumes = true
   readonly vector
   readonly collected

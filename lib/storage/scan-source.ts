@@ -5,6 +5,7 @@
  * Versions and data are both in key order, so that two iterators move forward in step. A stretch that is passed over is
  * jumped over in data.
  */
+import type { DeliveryKind } from '../codec/message.ts'
 import { inKeyspace, keyspace, wholeKeyspace, type Keyspace } from './keyspaces.ts'
 import { SnapshotSource, Values, type Pages, type SourceOptions } from './source.ts'
 
@@ -16,7 +17,7 @@ export class ScanSource extends SnapshotSource {
   readonly #values: Values<Buffer, Buffer>
   #passedOver = 0
 
-  constructor (kind: 'catch-up' | 'transfer', options: SourceOptions) {
+  constructor (kind: DeliveryKind, options: SourceOptions) {
     super(kind, options)
     this.#versions = this.iterate(rangeOf(keyspace.version, options))
     this.#values = new Values(this.iterate(rangeOf(keyspace.data, options)), compareKeys)

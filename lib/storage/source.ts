@@ -10,6 +10,7 @@
  */
 import { ByteReader, ByteWriter } from '../codec/bytes.ts'
 import { writeEntry, writeValue } from '../codec/entry.ts'
+import type { DeliveryKind } from '../codec/message.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { LogId } from '../core/ids.ts'
 import type { ReadonlyVersionVector } from '../core/version-vector.ts'
@@ -25,7 +26,7 @@ export interface Chunk {
 }
 
 export interface Source {
-  readonly kind: 'catch-up' | 'transfer'
+  readonly kind: DeliveryKind
   /** Whether it goes on where the receiver stands. */
   readonly resumes: boolean
   /** The vector of the snapshot: what the receiver knows when it has everything. */
@@ -70,7 +71,7 @@ interface PageIterator<Key, Value> {
 
 /** What all sources share: reading at a snapshot, and packing entries into chunks. */
 export abstract class SnapshotSource implements Source {
-  readonly kind: 'catch-up' | 'transfer'
+  readonly kind: DeliveryKind
   readonly resumes = false
   readonly vector: ReadonlyVersionVector
   readonly collected: ReadonlyVersionVector
@@ -89,7 +90,7 @@ export abstract class SnapshotSource implements Source {
   #logLow = -1
   #logSequence = 0
 
-  constructor (kind: 'catch-up' | 'transfer', options: SourceOptions) {
+  constructor (kind: DeliveryKind, options: SourceOptions) {
     this.kind = kind
     this.engine = options.engine
     this.vector = options.vector

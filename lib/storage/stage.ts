@@ -9,13 +9,11 @@
 import { readAdvances, writeAdvances } from '../codec/advances.ts'
 import { ByteReader, ByteWriter } from '../codec/bytes.ts'
 import { EntryScan } from '../codec/entry-scan.ts'
-import type { DeliveredPart } from '../codec/message.ts'
+import type { DeliveredPart, DeliveryKind } from '../codec/message.ts'
 import type { Advance } from '../core/version-vector.ts'
 import { chunkBytes } from '../limits.ts'
 import { buffers, type Engine } from './engine.ts'
 import { inKeyspace, keyspace } from './keyspaces.ts'
-
-export type DeliveryKind = 'catch-up' | 'transfer'
 
 /** A stage that is not complete. */
 export interface StagingRecord {

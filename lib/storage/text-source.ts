@@ -5,6 +5,7 @@
  * time. What is not text comes out of it with a replacement character in it: from there on, as
  * from the first long value on, a {@link ScanSource} reads bytes.
  */
+import type { DeliveryKind } from '../codec/message.ts'
 import { keyspace, wholeKeyspace } from './keyspaces.ts'
 import { ScanSource } from './scan-source.ts'
 import { SnapshotSource, Values, type Chunk, type Pages, type SourceOptions } from './source.ts'
@@ -22,7 +23,7 @@ export class TextSource extends SnapshotSource {
   #scan: ScanSource | undefined
 
   /** @param options with an empty `base` */
-  constructor (kind: 'catch-up' | 'transfer', options: SourceOptions) {
+  constructor (kind: DeliveryKind, options: SourceOptions) {
     super(kind, options)
     this.#options = options
     this.#versions = this.iterate<string, Buffer>(wholeKeyspace(keyspace.version), { keyEncoding: 'utf8' })

@@ -2,7 +2,7 @@
  * What a session is told, and what it asks for. The session knows neither sockets nor LevelDB; whoever drives it
  * carries the effects out in their order, and reports back.
  */
-import type { AcknowledgedMember, Frame, Hello, Peer, ResumePoint } from '../codec/message.ts'
+import type { AcknowledgedMember, DeliveryKind, Frame, Hello, Peer, ResumePoint } from '../codec/message.ts'
 import type { Entry } from '../codec/entry.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import type { Advance, ReadonlyVersionVector, VersionVector } from '../core/version-vector.ts'
@@ -77,7 +77,7 @@ export type SessionEvent =
   | { readonly type: 'tell-peers', readonly peers: readonly Peer[] }
   /** Somebody waits until the peer has durably what this replica has now. */
   | { readonly type: 'synchronise' }
-  | { readonly type: 'source-opened', readonly kind: 'catch-up' | 'transfer', readonly resumes: boolean, readonly vector: ReadonlyVersionVector, readonly collected: ReadonlyVersionVector, readonly entries: number, readonly feedNumber: number }
+  | { readonly type: 'source-opened', readonly kind: DeliveryKind, readonly resumes: boolean, readonly vector: ReadonlyVersionVector, readonly collected: ReadonlyVersionVector, readonly entries: number, readonly feedNumber: number }
   | { readonly type: 'source-read', readonly chunk: { readonly bytes: Buffer, readonly entries: number } | undefined }
   /** What `begin-delivery`, `deliver`, `end-delivery` or `apply` asked for is done, in their order. */
   | { readonly type: 'done', readonly effect: 'deliver' | 'end-delivery' | 'apply' }
@@ -91,7 +91,7 @@ export type Effect =
   | { readonly type: 'open-source', readonly base: ReadonlyVersionVector, readonly resume: ResumePoint | undefined }
   | { readonly type: 'read-source' }
   | { readonly type: 'close-source' }
-  | { readonly type: 'begin-delivery', readonly kind: 'catch-up' | 'transfer', readonly resumes: boolean, readonly vector: readonly Advance[], readonly collected: readonly Advance[], readonly entries: number }
+  | { readonly type: 'begin-delivery', readonly kind: DeliveryKind, readonly resumes: boolean, readonly vector: readonly Advance[], readonly collected: readonly Advance[], readonly entries: number }
   | { readonly type: 'deliver', readonly bytes: Buffer }
   | { readonly type: 'end-delivery', readonly entries: number }
   | { readonly type: 'abandon-delivery' }
