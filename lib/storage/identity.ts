@@ -5,7 +5,9 @@
  * Each open replaces a small file inside the directory and remembers, in the database, what it was: its nonce, inode
  * and birth time, and its change time. If nonce, inode or birth time differ at the next open, the directory is a copy
  * or was restored: new replica id, new log. If only the change time differs (chown does that), or the machine
- * restarted since an unclean close, the end of the log may be gone: new log, same replica.
+ * restarted since an unclean close, the end of the log may be gone: new log, same replica. So it is if a process ended
+ * between the two, and left a new file that nothing remembers: until then a third file says which one it is, and whose place it
+ * has taken.
  *
  * While the machine runs, a process that is killed loses nothing. A file system may still lose the end of LevelDB's
  * write-ahead log, which nobody could tell from a shorter one. So another small file says up to where data of the log has
@@ -27,6 +29,7 @@ import { dotBytes, readSequence, writeDot } from './keyspaces.ts'
 
 export const identityFileName = 'REPLICA'
 const toldFileName = 'REPLICA.told'
+const followsFileName = 'REPLICA.follows'
 /** Where a plain database is being made a replica: the name of its directory, and this. */
 export const adoptingSuffix = '.adopting'
 /** A dot, and its time. */
@@ -44,6 +47,8 @@ export interface Identity {
   readonly changeTime: string
   /** Which run of the machine it was written in. */
   readonly bootId: string
+  /** The nonce of the one whose place it has taken, until {@link IdentityStore.remembered}. */
+  readonly follows?: string | undefined
 }
 
 export type Verdict = 'same' | 'new-log' | 'new-replica'
@@ -52,8 +57,14 @@ export type Verdict = 'same' | 'new-log' | 'new-replica'
 export interface IdentityStore {
   /** What stands there now; undefined if nothing does. */
   read (): Promise<Identity | undefined>
-  /** Puts a new identity there, durably, and returns what {@link read} would. */
-  renew (nonce: string): Promise<Identity>
+  /**
+   * Puts a new identity there, durably, and returns what {@link read} would.
+   *
+   * @param follows the nonce that is remembered, if what is there is no copy
+   */
+  renew (nonce: string, follows: string | undefined): Promise<Identity>
+  /** What was renewed is remembered. */
+  remembered (): Promise<void>
   /** How far peers have been told of a log. */
   told (): Promise<Advance | undefined>
   /** Remembers that peers are told of a log up to here, before they are. */
@@ -67,6 +78,7 @@ export interface IdentityStore {
 /** Compares what the database remembers with what is there. */
 export function judge (remembered: Identity | undefined, found: Identity | undefined, closedCleanly: boolean): Verdict {
   if (remembered === undefined || found === undefined) return 'new-replica'
+  if (found.follows === remembered.nonce) return 'new-log'
   if (remembered.nonce !== found.nonce || remembered.inode !== found.inode || remembered.birthTime !== found.birthTime) return 'new-replica'
   if (remembered.changeTime !== found.changeTime) return 'new-log'
   if (!closedCleanly && !isSameRun(remembered.bootId, found.bootId)) return 'new-log'
@@ -110,15 +122,28 @@ export class IdentityFile implements IdentityStore {
   async read (): Promise<Identity | undefined> {
     const found = await unlessMissing(Promise.all([readFile(this.#path, 'utf8'), stat(this.#path, { bigint: true }), readBootId(this.#system.nowMs())]))
     if (found === undefined) return undefined
-    const [nonce, { ino, birthtimeNs, ctimeNs }, bootId] = found
-    return { nonce: nonce.trim(), inode: String(ino), birthTime: String(birthtimeNs), changeTime: String(ctimeNs), bootId }
+    const [text, { ino, birthtimeNs, ctimeNs }, bootId] = found
+    const identity = { nonce: text.trim(), inode: String(ino), birthTime: String(birthtimeNs), changeTime: String(ctimeNs), bootId }
+    const [follows, ...renewed] = (await unlessMissing(readFile(this.#followsPath, 'utf8')))?.trim().split(' ') ?? []
+    return renewed.join() === [identity.nonce, identity.inode, identity.birthTime].join() ? { ...identity, follows } : identity
   }
 
-  async renew (nonce: string): Promise<Identity> {
+  async renew (nonce: string, follows: string | undefined): Promise<Identity> {
     const next = `${this.#path}.next`
     await writeFile(next, `${nonce}\n`, { flush: true })
+    const { ino, birthtimeNs } = await stat(next, { bigint: true })
+    if (follows === undefined) await this.remembered()
+    else await writeFile(this.#followsPath, `${follows} ${nonce} ${ino} ${birthtimeNs}\n`)
     await rename(next, this.#path)
     return (await this.read())!
+  }
+
+  async remembered (): Promise<void> {
+    await rm(this.#followsPath, { force: true })
+  }
+
+  get #followsPath (): string {
+    return join(this.#directory, followsFileName)
   }
 
   get #toldPath (): string {
@@ -171,7 +196,7 @@ export async function layDownIdentity (directory: string): Promise<void> {
 /** Removes what {@link IdentityFile} laid down, the directory included if nothing else is left in it. */
 export async function removeIdentityFile (directory: string): Promise<void> {
   if (!await exists(join(directory, identityFileName))) return
-  for (const name of [identityFileName, `${identityFileName}.next`, toldFileName, roomFileName]) await rm(join(directory, name), { force: true })
+  for (const name of [identityFileName, `${identityFileName}.next`, followsFileName, toldFileName, roomFileName]) await rm(join(directory, name), { force: true })
   await rmdir(directory).catch(() => {})
 }
 

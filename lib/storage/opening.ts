@@ -4,7 +4,7 @@
  *
  * What must hold: nothing is changed in a database that is not a replica's, or of another format; nothing is written
  * under an identity before it is on disk. The identity is renewed last, and the first batch names it at once: whoever ends
- * in between is taken for a copy.
+ * in between goes on in a new log.
  */
 import { ByteWriter } from '../codec/bytes.ts'
 import { DotSet } from '../core/dot-set.ts'
@@ -17,7 +17,7 @@ import type { System } from '../types.ts'
 import { buffers, type Engine } from './engine.ts'
 import { decodeLeaving } from './leaving.ts'
 import { mendHole, readSurvivors } from './holes.ts'
-import { decodeIdentity, encodeIdentity, judge, type IdentityStore, type Verdict } from './identity.ts'
+import { decodeIdentity, encodeIdentity, judge, type Identity, type IdentityStore } from './identity.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { Journal, loadJournal, readStoredAdvance } from './journal.ts'
 import { formatVersion, meta, readSequence } from './keyspaces.ts'
@@ -57,7 +57,8 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
   const fresh = format === undefined
   if (fresh) await assertEmpty(engine)
   else if (format[0] !== formatVersion) throw new ReplicationError(`The database has format ${format[0] ?? 'none'}, this version reads format ${formatVersion}`, { code: 'REPLICATION_FORMAT_UNKNOWN' })
-  const verdict = fresh ? 'new-replica' : await judgeDirectory(engine, identity)
+  const remembered = await rememberedIdentity(engine)
+  const verdict = judge(remembered, await identity.read(), await engine.get(meta.cleanClose, buffers) !== undefined)
 
   const journal = await loadJournal(engine)
   const { number, checkpoint, vector, operations, lost, keys } = journal
@@ -116,7 +117,7 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
     tailLost: tailLost && verdict === 'same' && lost === 0,
     hole: lost > 0 ? { lost, since: number - checkpoint } : undefined,
     save: async (batch) => {
-      const renewed = await identity.renew(Buffer.from(system.randomBytes(16)).toString('hex'))
+      const renewed = await identity.renew(Buffer.from(system.randomBytes(16)).toString('hex'), verdict === 'new-replica' ? undefined : remembered?.nonce)
       batch.sync = true
       if (fresh) batch.putRaw(meta.format, Buffer.of(formatVersion))
       batch.putRaw(meta.replica, Buffer.from(state.replica, 'hex'))
@@ -148,10 +149,9 @@ async function assertEmpty (engine: Engine): Promise<void> {
   if (key !== undefined) throw new ReplicationError(`The database is not empty (its first key is ${key.toString('hex')}) and not a replica`, { code: 'REPLICATION_NOT_A_REPLICA' })
 }
 
-async function judgeDirectory (engine: Engine, identity: IdentityStore): Promise<Verdict> {
-  const remembered = await engine.get(meta.identity, buffers)
-  const closedCleanly = await engine.get(meta.cleanClose, buffers) !== undefined
-  return judge(remembered === undefined ? undefined : decodeIdentity(remembered), await identity.read(), closedCleanly)
+async function rememberedIdentity (engine: Engine): Promise<Identity | undefined> {
+  const stored = await engine.get(meta.identity, buffers)
+  return stored === undefined ? undefined : decodeIdentity(stored)
 }
 
 /** What is known to have been forgotten. After a hole that is less: no replica has forgotten what it does not know. */

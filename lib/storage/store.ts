@@ -155,6 +155,7 @@ export class Store {
     this.members.met(state.replica)
     if (hole !== undefined) this.members.rewind(state.replica, state.vector)
     await this.#saveMembers(save)
+    await options.identity.remembered().catch(() => {}) // what is left says nothing new
     try { this.told.note(told) } catch {} // then the next open begins a new log
     if (fresh) await writeOut(state.engine)
     this.#durable.join(state.vector)

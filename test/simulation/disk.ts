@@ -123,7 +123,7 @@ export class Disk {
   restore ({ tree, identity, told }: Contents, number: number): void {
     this.tree = tree
     this.told = told
-    this.identity = identity === undefined ? undefined : { ...identity, inode: `copy ${number}`, birthTime: `copied ${number}`, changeTime: `copied ${number}` }
+    this.identity = identity === undefined ? undefined : { ...identity, follows: undefined, inode: `copy ${number}`, birthTime: `copied ${number}`, changeTime: `copied ${number}` }
     this.settle()
     this.settleTold()
   }
@@ -151,10 +151,15 @@ export class DiskIdentity implements IdentityStore {
     return identity === undefined ? undefined : { ...identity, bootId }
   }
 
-  async renew (nonce: string): Promise<Identity> {
+  async renew (nonce: string, follows: string | undefined): Promise<Identity> {
     const number = String(++this.#disk.renewals)
-    this.#disk.identity = { nonce, inode: number, birthTime: '1', changeTime: number, bootId: this.#disk.bootId }
+    this.#disk.identity = { nonce, follows, inode: number, birthTime: '1', changeTime: number, bootId: this.#disk.bootId }
     return this.#disk.identity
+  }
+
+  async remembered (): Promise<void> {
+    const { identity } = this.#disk
+    if (identity !== undefined) this.#disk.identity = { ...identity, follows: undefined }
   }
 
   async told (): Promise<Advance | undefined> {

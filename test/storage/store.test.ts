@@ -321,12 +321,49 @@ test('an identity file gives what it renewed, and a new one at each open', async
   const location = newDirectory()
   const file = new IdentityFile(location, new VirtualSystem())
   await file.prepare(true)
-  const first = await file.renew('one')
+  const first = await file.renew('one', undefined)
   assert.equal(await file.read(), first)
-  assert.is(first.nonce, 'one')
-  const second = await file.renew('two')
+  assert.equal([first.nonce, first.follows], ['one', undefined])
+  const second = await file.renew('two', 'one')
+  assert.equal([second.nonce, second.follows], ['two', 'one'])
+  await file.remembered()
+  assert.is((await file.read())!.follows, undefined)
   assert.is.not(second.inode + second.birthTime + second.changeTime, first.inode + first.birthTime + first.changeTime)
   assert.equal((await readdir(location)), ['REPLICA'])
+})
+
+/** A process that ends when it has renewed the identity of a directory, and its first batch is not written. */
+async function endInOpen (engine: Engine, location: string): Promise<void> {
+  const memory = engine as unknown as ReturnType<typeof newMemory>
+  memory.dieAfter(0)
+  await rejection(openReplica({ engine, identity: new IdentityFile(location, new VirtualSystem()) }))
+  memory.revive()
+}
+
+test('whoever ends between the renewal of the identity and the first batch, once or twice, is the same replica', async () => {
+  const location = newDirectory()
+  const identity = new IdentityFile(location, new VirtualSystem())
+  await identity.prepare(true)
+  const replica = await openReplica({ identity: identity as never })
+  await replica.put('a', '1')
+  for (const times of [1, 2]) {
+    for (let time = 0; time < times; time++) await endInOpen(replica.engine, location)
+    const again = await openReplica({ engine: replica.engine, identity: new IdentityFile(location, new VirtualSystem()) })
+    assert.is(again.store.replica, replica.store.replica)
+    assert.is.not(again.store.ownLog, replica.store.ownLog, 'what has become of the directory since then cannot be told')
+  }
+})
+
+test('a copy of what such a process has left is another replica, and so is one that was a copy when it was opened', async () => {
+  const [location, copied] = [newDirectory(), newDirectory()]
+  const identity = new IdentityFile(location, new VirtualSystem())
+  await identity.prepare(true)
+  const replica = await openReplica({ identity: identity as never })
+  await endInOpen(replica.engine, location)
+  await cp(location, copied, { recursive: true })
+  await endInOpen(replica.engine, copied)
+  const copy = await openReplica({ engine: replica.engine, identity: new IdentityFile(copied, new VirtualSystem()) })
+  assert.is.not(copy.store.replica, replica.store.replica)
 })
 
 test('a file beside LevelDB says up to where peers have been told, and a log of which less is left is not written on', async () => {

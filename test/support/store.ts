@@ -35,10 +35,14 @@ export class MemoryIdentity implements IdentityStore {
     return this.current === undefined ? undefined : { ...this.current, bootId: this.bootId }
   }
 
-  async renew (nonce: string): Promise<Identity> {
+  async renew (nonce: string, follows: string | undefined): Promise<Identity> {
     this.#renewals++
-    this.current = { nonce, inode: String(this.#renewals), birthTime: '1', changeTime: String(this.#renewals), bootId: this.bootId }
+    this.current = { nonce, follows, inode: String(this.#renewals), birthTime: '1', changeTime: String(this.#renewals), bootId: this.bootId }
     return this.current
+  }
+
+  async remembered (): Promise<void> {
+    if (this.current !== undefined) this.current = { ...this.current, follows: undefined }
   }
 
   async told (): Promise<Advance | undefined> {
