@@ -257,9 +257,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
   }
 
   _iterator (options: RangeOptions): DataIterator {
-    const reopener = this.#reopener!
-    const { generation } = reopener
-    return new DataIterator(this as never, () => this.#inner, options, () => reopener.generation === generation)
+    return new DataIterator(this as never, () => this.#inner, options, this.#reopener!)
   }
 
   _snapshot (options: object): DataSnapshot {

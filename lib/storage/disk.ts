@@ -71,6 +71,8 @@ export class Reopener {
   #attempt: Promise<void> = Promise.resolve()
   /** How often the database has been closed and opened. */
   generation = 0
+  /** Reads of iterators that are under way. */
+  readonly reads = new Set<Promise<unknown>>()
 
   constructor (options: ReopenerOptions) {
     this.#options = options
@@ -105,6 +107,7 @@ export class Reopener {
     const { level, options } = this.#options
     this.#opening ??= deferred()
     this.generation++
+    await Promise.allSettled(this.reads)
     if (level.status !== 'closed') await level.close()
     await level.open({ ...options, passive: false, createIfMissing: false, errorIfExists: false })
     this.#opening.resolve()

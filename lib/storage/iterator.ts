@@ -2,8 +2,10 @@
  * An iterator over the data keyspace: the inner iterator, without the prefix of its keys.
  *
  * It calls the private methods of the inner one, since the outer one has already normalised options, counted and
- * checked; the inner one is closed with it. Entries are read in pages, the first of one entry, since that is often all
- * that is wanted, initially or after a seek; what a page holds is given out without a promise for each.
+ * checked; the inner one is closed with it. So the inner one does not know that it is being read, and LevelDB ends the
+ * process if it is closed meanwhile: whoever closes the database under it waits for its reads. Entries are read in pages,
+ * the first of one entry, since that is often all that is wanted, initially or after a seek; what a page holds is given
+ * out without a promise for each.
  */
 import { AbstractIterator, type AbstractLevel } from 'abstract-level'
 import { ReplicationError } from '../errors.ts'
@@ -18,6 +20,14 @@ interface PrivateIterator {
   _nextv (size: number, options: object): Promise<Item[]>
   _seek (target: Uint8Array | string, options: object): void
   close (): Promise<void>
+}
+
+/** The database under it may be closed and opened again, after a failed write. */
+export interface Reopenable {
+  /** How often it has been. */
+  readonly generation: number
+  /** What it waits for before it is closed. */
+  readonly reads: Set<Promise<unknown>>
 }
 
 const nothing: Item[] = []
@@ -36,15 +46,14 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
   #page: Item[] = nothing
   #index = 0
   #first = true
-  readonly #isLive: () => boolean
+  readonly #reopenable: Reopenable
+  readonly #generation: number
 
-  /**
-   * @param inner the database; may throw
-   * @param isLive whether the inner database is still the one it was when this began.
-   */
-  constructor (db: AbstractLevel<Buffer | Uint8Array | string>, inner: () => IteratorSource, options: RangeOptions, isLive: () => boolean) {
+  /** @param inner the database; may throw */
+  constructor (db: AbstractLevel<Buffer | Uint8Array | string>, inner: () => IteratorSource, options: RangeOptions, reopenable: Reopenable) {
     super(db, options as object)
-    this.#isLive = isLive
+    this.#reopenable = reopenable
+    this.#generation = reopenable.generation
     try {
       this.#inner = inner()._iterator(inData(inSnapshot(options)))
     } catch (error) {
@@ -73,9 +82,16 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
   async #read (size: number, options: object): Promise<Item[]> {
     const inner = this.#live()
     this.#first = false
-    const items = await inner._nextv(size, options)
-    for (const item of items) item[0] = withoutPrefix(item[0])
-    return items
+    const { reads } = this.#reopenable
+    const reading = inner._nextv(size, options)
+    reads.add(reading)
+    try {
+      const items = await reading
+      for (const item of items) item[0] = withoutPrefix(item[0])
+      return items
+    } finally {
+      reads.delete(reading)
+    }
   }
 
   _seek (target: Uint8Array | string, options: object): void {
@@ -88,7 +104,7 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
 
   #live (): PrivateIterator {
     if (this.#inner === undefined) throw this.#failure
-    if (!this.#isLive()) throw new ReplicationError('The database was opened again under this iterator, after a failed write', { code: 'LEVEL_ITERATOR_NOT_OPEN' })
+    if (this.#reopenable.generation !== this.#generation) throw new ReplicationError('The database was opened again under this iterator, after a failed write', { code: 'LEVEL_ITERATOR_NOT_OPEN' })
     return this.#inner
   }
 

@@ -3,10 +3,12 @@
  */
 import { mkdir, open, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { ClassicLevel } from 'classic-level'
 import { MemoryLevel } from 'memory-level'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { VersionVector } from '../../lib/core/version-vector.ts'
+import { ReplicatedLevel } from '../../lib/index.ts'
 import { Reopener, syncFullLogs } from '../../lib/storage/disk.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
 import { keyspace, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
@@ -178,6 +180,43 @@ test('what came of a delivery, and whose write to the stage fails and is there, 
   assert.is(replica.store.intake.resumePoint, undefined)
   await exchange(replica, peer)
   await checkEqual([replica.engine, peer.engine])
+})
+
+test('iterators that are being read while the database is opened again end with a code, and the process does not', async () => {
+  const [location, other] = [newDirectory(), newDirectory()]
+  const plain = new ClassicLevel(other)
+  await plain.open()
+  const engineBatch = Object.getPrototypeOf(plain.batch()) as { _write: (options: object) => Promise<void> }
+  await plain.close()
+  const db = new ReplicatedLevel(location, { port: false })
+  await db.batch(Array.from({ length: 5000 }, (_, index) => ({ type: 'put', key: `key-${index}`, value: 'x'.repeat(100) })))
+  const codes = new Set<string>()
+  const read = async (): Promise<void> => {
+    const iterator = db.iterator({ highWaterMarkBytes: 1e6 })
+    try {
+      while (true) {
+        for (let page = await iterator.nextv(1000); page.length > 0; page = await iterator.nextv(1000));
+        iterator.seek('key-0')
+      }
+    } catch (error) {
+      codes.add((error as { code: string }).code)
+    }
+    await iterator.close()
+  }
+  const { _write } = engineBatch
+  for (let round = 0; round < 3; round++) {
+    engineBatch._write = async () => {
+      engineBatch._write = _write
+      throw new Error('no space left')
+    }
+    const reading = Promise.all(Array.from({ length: 8 }, read))
+    assert.is((await rejection(db.put('a', '1'))).code, 'REPLICATION_WRITE_INDETERMINATE')
+    await eventually(async () => await db.put('a', '2').then(() => true, () => false))
+    await reading
+    assert.is((await db.keys().all()).length, 5001)
+  }
+  assert.equal([...codes], ['LEVEL_ITERATOR_NOT_OPEN'])
+  await db.close()
 })
 
 test('of the write-ahead logs the full ones are synced, and that one has gone meanwhile is no fault', async () => {
