@@ -8,7 +8,7 @@ import { parseAddress } from './network/addresses.ts'
 import type { PeerStatus } from './network/peer-status.ts'
 import type { Replicator } from './network/replicator.ts'
 import type { Duplex } from './network/transport.ts'
-import type { RangeOptions } from './storage/clear.ts'
+import type { RangeOptions } from './storage/range.ts'
 import type { Store } from './storage/store.ts'
 import type { Address, Version } from './types.ts'
 
@@ -149,8 +149,7 @@ export class Replication<K = string, V = string> {
 
   /** Keys with more than one version, at least one of them a value, in key order. */
   async * conflicts (range: KeyRange<K> = {}): AsyncGenerator<{ key: K, versions: Array<Version<K, V>> }> {
-    const { limit, reverse } = range
-    const bytes: Record<string, unknown> = { ...(limit === undefined ? {} : { limit }), ...(reverse === undefined ? {} : { reverse }) }
+    const bytes: Record<string, unknown> = { limit: range.limit, reverse: range.reverse }
     for (const bound of ['gt', 'gte', 'lt', 'lte'] as const) if (range[bound] !== undefined) bytes[bound] = this.#keys.encode(range[bound])
     for await (const { key, versions } of this.#replica.store.conflicts(bytes as RangeOptions)) {
       yield { key: this.#keys.decode(key) as K, versions: versions as Array<Version<K, V>> }

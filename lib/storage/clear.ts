@@ -7,46 +7,20 @@
  */
 import { MiB } from '../limits.ts'
 import { buffers, type Engine } from './engine.ts'
-import { dataEnd, dataKey, dataPrefix, inKeyspace, keyspace } from './keyspaces.ts'
+import { inKeyspace, keyspace } from './keyspaces.ts'
 import { addTransaction, newGroup, type Operation } from './local.ts'
+import { inDataBytes, type RangeOptions } from './range.ts'
 import type { ReplicaState } from './state.ts'
 import type { Writer } from './writer.ts'
 
 type Snapshot = ReturnType<Engine['snapshot']>
-type Bound = string | Uint8Array
-
-/** Range options as abstract-level hands them to `_clear`; keys in the encoding that they name. */
-export interface RangeOptions {
-  readonly gt?: Bound
-  readonly gte?: Bound
-  readonly lt?: Bound
-  readonly lte?: Bound
-  readonly limit?: number
-  readonly reverse?: boolean
-  readonly keyEncoding?: string
-  readonly snapshot?: Snapshot
-}
 
 const keysPerTransaction = 1000
 const bytesPerTransaction = MiB
 
-/** The same range in the data keyspace, with the bounds that it lacks. */
-export function inData<T extends RangeOptions> (options: T): T {
-  const { gt, gte, lt, lte, ...rest } = options
-  const text = options.keyEncoding === 'utf8'
-  const range: { gt?: Bound, gte?: Bound, lt?: Bound, lte?: Bound } = {}
-  if (gte !== undefined) range.gte = dataKey(gte)
-  else if (gt !== undefined) range.gt = dataKey(gt)
-  else range.gte = text ? dataPrefix : Buffer.of(keyspace.data)
-  if (lte !== undefined) range.lte = dataKey(lte)
-  else if (lt !== undefined) range.lt = dataKey(lt)
-  else range.lt = text ? dataEnd : Buffer.of(keyspace.data + 1)
-  return { ...rest, ...range } as T
-}
-
 export async function clearRange (state: ReplicaState, writer: Writer, options: RangeOptions, sync: boolean, nowMs: () => number): Promise<void> {
   const { engine } = state
-  const range = bytesRange(options) // copies them: the caller may change them before the first turn
+  const range = inDataBytes(options)
   let snapshot: Snapshot | undefined
   let keys: ReturnType<Engine['keys']> | undefined
   let more = true
@@ -69,13 +43,6 @@ export async function clearRange (state: ReplicaState, writer: Writer, options: 
     await keys?.close()
     await snapshot?.close()
   }
-}
-
-/** The same range in the data keyspace, as bytes: keys that are no text must not become text on the way. */
-function bytesRange (options: RangeOptions): RangeOptions {
-  const range = inData(options)
-  const bytes = (name: 'gt' | 'gte' | 'lt' | 'lte'): object => range[name] === undefined ? {} : { [name]: Buffer.from(range[name] as string) }
-  return { ...range, ...bytes('gt'), ...bytes('gte'), ...bytes('lt'), ...bytes('lte'), keyEncoding: 'buffer' }
 }
 
 interface KeyPages {

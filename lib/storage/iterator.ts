@@ -10,7 +10,7 @@
 import { AbstractIterator, type AbstractLevel } from 'abstract-level'
 import { ReplicationError } from '../errors.ts'
 import { dataKey } from './keyspaces.ts'
-import { inData, type RangeOptions } from './clear.ts'
+import { inData, type RangeOptions } from './range.ts'
 import { inSnapshot } from './snapshot.ts'
 
 type Item = [Buffer | Uint8Array | string | undefined, unknown]

@@ -15,7 +15,7 @@ import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core
 import { ReplicationError } from '../errors.ts'
 import { journalTrimMin, logsMax, logsWarned, operationBytes, transactionBytesDefault } from '../limits.ts'
 import type { ErrorListener, Resolver, System, Version } from '../types.ts'
-import { clearRange, type RangeOptions } from './clear.ts'
+import { clearRange } from './clear.ts'
 import { Derivation, type Encodings } from './derive.ts'
 import { buffers, writeOut, type Engine } from './engine.ts'
 import { Feed } from './feed.ts'
@@ -24,7 +24,7 @@ import type { IdentityStore } from './identity.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import type { Unit } from './unit.ts'
 import { Intake } from './intake.ts'
-import { inKeyspace, keyspace, meta, siblingKey, wholeKeyspace } from './keyspaces.ts'
+import { inKeyspace, keyspace, meta, siblingKey } from './keyspaces.ts'
 import type { Operation } from './local.ts'
 import { Members } from './members.ts'
 import { beginLeaving, leaveStep } from './leaving.ts'
@@ -32,6 +32,7 @@ import { LogSource } from './log-source.ts'
 import type { MergeReport } from './merge.ts'
 import { ScanSource } from './scan-source.ts'
 import { openState, type Opening } from './opening.ts'
+import { inVersions, type RangeOptions } from './range.ts'
 import { Repair } from './repair.ts'
 import { mayResume, ResumedSource } from './resumed-source.ts'
 import { TextSource } from './text-source.ts'
@@ -367,7 +368,7 @@ export class Store {
     if (siblingKeys.none || limit === 0) return
     const snapshot = engine.snapshot()
     try {
-      for await (const [key, record] of engine.iterator<Buffer, Buffer>({ ...rangeOfVersions(range), ...buffers, snapshot, fillCache: false } as object)) {
+      for await (const [key, record] of engine.iterator<Buffer, Buffer>({ ...inVersions(range), reverse: range.reverse, ...buffers, snapshot, fillCache: false } as object)) {
         if (record[0] === 1) continue
         const siblings = decodeSiblings(record)
         if (!holdsPut(siblings)) continue
@@ -461,16 +462,5 @@ export class Store {
       else batch.delData()
       return true
     })
-  }
-}
-
-function rangeOfVersions (range: RangeOptions): RangeOptions {
-  const bound = (key: string | Uint8Array): Buffer => inKeyspace(keyspace.version, Buffer.from(key as string))
-  const { gt, gte, lt, lte, reverse } = range
-  const whole = wholeKeyspace(keyspace.version)
-  return {
-    ...(gte !== undefined ? { gte: bound(gte) } : gt !== undefined ? { gt: bound(gt) } : { gte: whole.gte }),
-    ...(lte !== undefined ? { lte: bound(lte) } : lt !== undefined ? { lt: bound(lt) } : { lt: whole.lt }),
-    ...(reverse === undefined ? {} : { reverse })
   }
 }
