@@ -249,15 +249,18 @@ test('a message longer than any unit can be ends the conversation before it is w
 
 test('a unit is sent as it is committed, and comes back to nobody', () => {
   const ends = pair().greet()
+  ends.a.write()
+  assert.ok(ends.a.session.peerKnows.equals(ends.a.local.vector), 'what has been sent is no lag')
+  ends.settle()
   for (let count = 0; count < 10; count++) {
     ends.a.write()
     ends.b.write()
     ends.settle()
   }
   assertEqual(ends)
-  assert.is(ends.a.messages.filter(({ type }) => type === 'unit').length, 10)
+  assert.is(ends.a.messages.filter(({ type }) => type === 'unit').length, 11)
   assert.is(ends.b.messages.filter(({ type }) => type === 'unit').length, 10)
-  assert.is(ends.a.local.vector.operationsBeyond(new VersionVector()), 20)
+  assert.is(ends.a.local.vector.operationsBeyond(new VersionVector()), 21)
 })
 
 test('a unit of 64 MiB crosses in fragments, while the window is 2 MiB', () => {
@@ -304,6 +307,7 @@ test('a unit waits for what it comes after, which makes the receiver want if nob
   assertEqual(ends)
 
   // The next one does not.
+  ends.pass(10_000)
   ends.a.chunks = [Buffer.from('chunk')]
   ends.a.local.commit([{ log: third.log, sequence: 2, hlc: 2048 }])
   ends.a.write()
@@ -377,6 +381,9 @@ test('what was passed over is named while all is silent, so that it is not misse
   ends.b.local.directLogs = new Set()
   ends.pass(heartbeatIntervalMs + 500)
   assertEqual(ends)
+  const { length } = ends.a.messages
+  ends.pass(5 * heartbeatIntervalMs)
+  assert.is(ends.a.messages.length, length, 'and not again')
 })
 
 test('what was passed over is named in that time also if something else is said all the while', () => {
@@ -443,6 +450,24 @@ test('a turn that is not needed any more is given back', () => {
   assert.is(ends.b.of('release-turn').length, 1)
 })
 
+test('a turn that comes when the answer has come is given back', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.b.held.add('request-turn')
+  ends.greet({ want: false })
+  ends.b.local.commit([...ends.a.local.vector]) // over another link
+  ends.b.release('request-turn')
+  ends.b.held.add('request-turn')
+  ends.b.nowMs = turnMs + 1000
+  ends.b.receive(encodeControl({ type: 'heartbeat', timeMs: ends.b.clockMs }))
+  ends.b.handle({ type: 'tick', timeMs: ends.b.clockMs })
+  assert.is(ends.b.of('release-turn').length, 1, 'a has not answered so far')
+  ends.settle()
+  assert.is(ends.b.session.receiving, 'live')
+  ends.b.release('request-turn')
+  assert.is(ends.b.of('release-turn').length, 2)
+})
+
 test('a replica in an apply phase says later, then again', () => {
   const ends = pair()
   ends.a.local.write()
@@ -456,6 +481,20 @@ test('a replica in an apply phase says later, then again', () => {
   ends.settle()
   assert.is(ends.a.frames('again').length, 1)
   assert.is(ends.b.session.receiving, 'live')
+  assertEqual(ends)
+})
+
+test('so does a replica that makes up for a loss', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.a.local.repairing = true
+  ends.greet()
+  assert.is(ends.a.frames('later').length, 1)
+  assert.is(ends.a.of('open-source').length, 0)
+  ends.a.local.repairing = false
+  ends.a.handle({ type: 'changed' })
+  ends.settle()
+  assert.is(ends.a.frames('again').length, 1)
   assertEqual(ends)
 })
 
@@ -485,6 +524,19 @@ test('a peer that fell behind the feed is told, and asks again', () => {
   ends.a.write()
   ends.settle()
   assertEqual(ends)
+})
+
+test('what a delivery takes of the credit comes back, however many there are', () => {
+  const ends = pair().greet()
+  ends.a.chunks = [Buffer.alloc(creditWindowBytes / 4)]
+  for (let count = 0; count < 20; count++) {
+    ends.a.local.write()
+    ends.a.local.feedStart = ends.a.local.feedEnd
+    ends.a.handle({ type: 'changed' })
+    ends.settle()
+    assertEqual(ends)
+  }
+  assert.is(ends.b.of('end-delivery').length, 20)
 })
 
 test('a peer that fell behind while its delivery waits for its turn is heard', () => {
@@ -588,6 +640,7 @@ test('a source whose receiver grants no credit is closed, and opened again when 
   assert.is(ends.a.ended, undefined)
   ends.pass(3_000)
   assert.is(ends.a.session.sending, 'silent')
+  assert.is(ends.a.session.sendingProgress, undefined)
   assert.is(ends.a.of('close-source').length, 1)
   assert.is(ends.b.of('abandon-delivery').length, 1)
   assert.is(ends.b.of('release-turn').length, 1)
@@ -597,6 +650,19 @@ test('a source whose receiver grants no credit is closed, and opened again when 
   assert.is(ends.a.of('open-source').length, 2)
   assertEqual(ends)
   assert.is(ends.b.session.receiving, 'live')
+})
+
+test('chunks of a source are read one at a time', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.a.chunks = [Buffer.from('one'), Buffer.from('two')]
+  ends.a.held.add('read-source')
+  ends.greet()
+  ends.pass(1000)
+  assert.is(ends.a.of('read-source').length, 1)
+  ends.a.release('read-source')
+  ends.settle()
+  assertEqual(ends)
 })
 
 test('a delivery that is given up before its turn has come is not taken in', () => {
@@ -779,6 +845,33 @@ test('a delivery of which nothing comes for very long ends the conversation', ()
   assert.is(ends.b.ended, undefined)
   ends.pass(2000)
   assert.is(ends.b.ended, 'REPLICATION_PEER_STALLED')
+})
+
+test('a delivery that takes very long to be applied ends nothing', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.b.held.add('end-delivery')
+  ends.greet()
+  ends.pass(2 * deliveryStallMs)
+  assert.is(ends.b.ended, undefined)
+  assert.is(ends.b.session.receiving, 'delivering')
+  ends.b.release('end-delivery')
+  ends.settle()
+  assertEqual(ends)
+})
+
+test('nor does one that begins again and again keep the turn', () => {
+  const end = new End(new FakeReplica(1))
+  end.connected(false)
+  end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: [{ log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }] }))
+  const begin = encodeData({ type: 'begin', kind: 'catch-up', resumes: false, vector: [], collected: [], entries: 1 })
+  for (let passedMs = 0; passedMs < 2 * deliveryStallMs && end.ended === undefined; passedMs += heartbeatIntervalMs) {
+    if (passedMs % 50_000 === 0) end.receive(begin)
+    end.nowMs += heartbeatIntervalMs
+    end.receive(encodeControl({ type: 'heartbeat', timeMs: end.clockMs }))
+    end.handle({ type: 'tick', timeMs: end.clockMs })
+  }
+  assert.is(end.ended, 'REPLICATION_PEER_STALLED')
 })
 
 test('heartbeats go out while all is silent, and keep a link alive for ever', () => {
