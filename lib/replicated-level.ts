@@ -300,7 +300,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     await removeIdentityFile(location)
   }
 
-  /** Tries to restore a damaged database. What is gone does not come back from peers: where there is one, let it fill an empty directory instead. */
+  /** Tries to restore a damaged database, to be read and copied: what is gone does not come back from peers, nor need they get what is left. Where there is one, let it fill an empty directory instead. */
   static async repair (location: string): Promise<void> {
     await ClassicLevel.repair(location)
   }
