@@ -217,4 +217,24 @@ test('what of a log was looked through for deletes before it is left is looked t
   await checkEqual([a, b, peer].map(({ engine }) => engine))
 })
 
+test('what is made durable while a log is left is told under the name that it has by then', async () => {
+  let leave: (() => Promise<void>) | undefined
+  const replica = await openReplica({
+    syncFullLogs: async () => {
+      const now = leave
+      leave = undefined
+      await now?.()
+    }
+  })
+  const { store } = replica
+  await replica.put('a', 'sent')
+  store.told.tell()
+  await replica.put('b', 'not sent')
+  const { ownLog, replica: id } = store
+  leave = async () => { await store.leaveLog() }
+  const vector = await store.flush()
+  assert.is.not(store.replica, id)
+  assert.equal([vector, store.durable, store.members.acknowledged(store.replica)].map((each) => [each.sequenceOf(ownLog), each.sequenceOf(store.ownLog)]), [[1, 1], [1, 1], [1, 1]])
+})
+
 test.run()
