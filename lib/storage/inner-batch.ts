@@ -89,6 +89,11 @@ export class InnerBatch implements Context {
     return this.#changes.length === 0
   }
 
+  /** Whether nothing at all is in it. */
+  get untouched (): boolean {
+    return this.empty && this.#collected.length === 0 && this.bytes === 0
+  }
+
   advance (entry: Advance): void {
     if (this.reaches(entry.log, entry.sequence)) return
     if (entry.log === this.#state.ownLog && entry.sequence > this.#state.ownSequence) this.#state.replaceLog()

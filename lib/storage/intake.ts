@@ -148,7 +148,7 @@ export class Intake implements DeliveryTarget {
       } finally {
         if (this.#units.length > 0 && !this.#unitsQueued) this.#queueUnits()
       }
-      return taken.length > 0
+      return !batch.untouched
     })).then(() => {
       for (const { resolve } of taken) resolve()
     }, (error) => {

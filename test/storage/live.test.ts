@@ -61,6 +61,20 @@ test('a value that a caller gives with a delete goes nowhere', async () => {
   await checkEqual([a.engine, b.engine])
 })
 
+test('what says nothing new is not written', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  await a.put('k', '1')
+  await pull(b, a)
+  const stream = a.store.vector.clone()
+  const { asked } = b.memory
+  await b.store.intake.apply({ stream, before: [...stream], changes: [], collected: [], entries: [], bytes: 0 })
+  await b.store.intake.apply({ stream, before: [], changes: [...stream], collected: [], entries: [], bytes: 0 })
+  assert.is(b.memory.asked, asked)
+  const next = { log, sequence: 1, hlc: 1 }
+  await b.store.intake.apply({ stream, before: [], changes: [next], collected: [], entries: [], bytes: 0 })
+  assert.equal([b.memory.asked, b.store.vector.get(log)], [asked + 1, next])
+})
+
 test('a batch arrives as a whole or not at all', async () => {
   const [a, b] = await open(2) as [TestReplica, TestReplica]
   const stream = await LiveStream.open(a, b)
