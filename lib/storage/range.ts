@@ -26,15 +26,17 @@ const wholeData = wholeKeyspace(keyspace.data)
 const wholeVersions = wholeKeyspace(keyspace.version)
 
 /** The same range in the data keyspace, with the bounds that it lacks. */
-export function inData<T extends RangeOptions> ({ gt, gte, lt, lte, ...rest }: T): T {
+export function inData<T extends RangeOptions> (range: T): T {
+  const { gt, gte, lt, lte, ...rest } = range
   const whole = rest.keyEncoding === 'utf8' ? wholeDataText : wholeData
-  return { ...rest, ...boundsIn({ gt, gte, lt, lte }, dataKey, whole) } as unknown as T
+  return { ...rest, ...boundsIn(range, dataKey, whole) } as unknown as T
 }
 
 /** The same, as bytes of its own: keys that are no text must not become text on the way, nor change with the caller's. */
-export function inDataBytes ({ gt, gte, lt, lte, ...rest }: RangeOptions): RangeOptions {
+export function inDataBytes (range: RangeOptions): RangeOptions {
+  const { gt, gte, lt, lte, ...rest } = range
   const copied = (key: Bound): Buffer => Buffer.from(dataKey(key) as string)
-  return { ...rest, ...boundsIn({ gt, gte, lt, lte }, copied, wholeData), keyEncoding: 'buffer' }
+  return { ...rest, ...boundsIn(range, copied, wholeData), keyEncoding: 'buffer' }
 }
 
 /** The bounds of a range in the version keyspace. */
@@ -42,13 +44,17 @@ export function inVersions (range: RangeOptions): Bounds {
   return boundsIn(range, (key) => inKeyspace(keyspace.version, Buffer.from(key as string)), wholeVersions)
 }
 
-function boundsIn ({ gt, gte, lt, lte }: Readonly<Bounds>, place: (key: Bound) => Bound, whole: { gte: Bound, lt: Bound }): Bounds {
+/**
+ * A bound that is there and for which the encoding has no text is empty, as in classic-level: nothing is below it, so that
+ * `clear({ lt: undefined })` does not take all there is.
+ */
+function boundsIn (range: Readonly<Bounds>, place: (key: Bound) => Bound, whole: { gte: Bound, lt: Bound }): Bounds {
   const bounds: Bounds = {}
-  if (gte !== undefined) bounds.gte = place(gte)
-  else if (gt !== undefined) bounds.gt = place(gt)
+  if ('gte' in range) bounds.gte = place(range.gte!)
+  else if ('gt' in range) bounds.gt = place(range.gt!)
   else bounds.gte = whole.gte
-  if (lte !== undefined) bounds.lte = place(lte)
-  else if (lt !== undefined) bounds.lt = place(lt)
+  if ('lte' in range) bounds.lte = place(range.lte!)
+  else if ('lt' in range) bounds.lt = place(range.lt!)
   else bounds.lt = whole.lt
   return bounds
 }

@@ -202,6 +202,19 @@ test('what an encoding has no text for counts as empty, and a seek to it does no
   await db.close()
 })
 
+test('a bound that an encoding has no text for is empty, as in classic-level: nothing is below it', async () => {
+  const [db, plain] = [create<any, string>(newDirectory(), { keyEncoding: 'json' }), new ClassicLevel<any, string>(newDirectory(), { keyEncoding: 'json' })]
+  const bounds = [{ lt: undefined }, { lte: undefined }, { gt: undefined }, { gte: undefined, gt: 2 }, { gt: 1, lt: undefined }, { lte: undefined, lt: 3 }]
+  const entries = async (level: typeof plain, range: object): Promise<unknown> => await level.iterator(range).all()
+  for (const range of bounds) {
+    for (const level of [db, plain]) await level.batch([1, 2, 3].map((key) => ({ type: 'put', key, value: 'here' })))
+    for (const reverse of [false, true]) assert.equal(await entries(db as never, { ...range, reverse }), await entries(plain, { ...range, reverse }), JSON.stringify(Object.entries(range)))
+    for (const level of [db, plain]) await level.clear(range)
+    assert.equal(await entries(db as never, {}), await entries(plain, {}), JSON.stringify(Object.entries(range)))
+  }
+  await Promise.all([db.close(), plain.close()])
+})
+
 test('writes to one key keep their order though nobody waits for them', async () => {
   const db = create()
   await db.open()
