@@ -139,7 +139,6 @@ export class Dialer {
       if (!this.#mayBeginOne(nowMs) || !this.#makeRoom(false, suggestionsMax)) return
       const target = this.#create(key, address)
       target.suggested = target.tried = true
-      target.newsMs = nowMs
       target.backOff = this.#backOff(suggestionBackOffMs)
       this.#wait(target, this.#options.system.random() * suggestionDelayMs)
     } else {

@@ -73,8 +73,7 @@ class Member {
 
   rewind (vector: VersionVector): void {
     this.acknowledged = vector
-    this.#pending = new VersionVector()
-    this.#counted = new VersionVector()
+    this.#pending = new VersionVector() // which is all that counts, at the next look
   }
 }
 

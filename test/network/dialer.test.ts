@@ -414,6 +414,39 @@ test('news of a suggestion, however often it comes, makes few dials', async () =
   assert.ok(dialsOf(a) < 200, `${dialsOf(a)} dials in 100 s`)
 })
 
+test('nor does news of one where a replica was met', async () => {
+  const { dialer, system, dialsOf } = setUp()
+  dialer.met(a)
+  dialer.released(a)
+  for (let i = 0; i < 100_000; i += 10) {
+    dialer.suggest(a)
+    await system.advance(10)
+  }
+  assert.ok(dialsOf(a) < 500, `${dialsOf(a)} dials in 100 s`)
+})
+
+test('news of one where a replica was met, which comes while it is dialled in vain, counts when that has failed', async () => {
+  const { dialer, system, network, dialsOf } = setUp()
+  dialer.met(a)
+  dialer.released(a)
+  await system.advance(metAttemptsMax * backOffMaxMs)
+  network.partition('near', 'far', true)
+  const before = dialsOf(a)
+  while (dialsOf(a) === before) await system.advance(1000)
+  dialer.suggest(a)
+  await system.advance(dialTimeoutMs + backOffMaxMs)
+  assert.is(dialsOf(a), before + 2)
+})
+
+test('addresses of the user that do not answer do not keep a suggestion from being dialled', async () => {
+  const { dialer, system, network, dialsOf } = setUp()
+  network.partition('near', 'black', true)
+  dialer.setAddresses(Array.from({ length: 12 }, (_, index) => ({ host: 'black', port: 1 + index })))
+  dialer.suggest(a)
+  await system.advance(1000)
+  assert.ok(dialsOf(a) > 0)
+})
+
 test('a flood of suggestions is bounded, lets a good one through, and keeps nobody of the user from his turn', async () => {
   const { dialer, system, network, accept, dialsOf, dials } = setUp({ onConnection: () => {} })
   network.partition('near', 'black', true)

@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert'
 import { writeAdvances } from '../../lib/codec/advances.ts'
 import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { logIdFrom, type ReplicaId } from '../../lib/core/ids.ts'
-import type { Advance } from '../../lib/core/version-vector.ts'
+import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
 import { logsMax, memberEntriesMax, membersMax } from '../../lib/limits.ts'
 import type { InnerBatch } from '../../lib/storage/inner-batch.ts'
 import { meta } from '../../lib/storage/keyspaces.ts'
@@ -93,6 +93,58 @@ test('where all entries are in use, who does not count gives way', () => {
   assert.ok(members.acknowledge(id(1000), someLogs(logsMax)))
   assert.not.ok(members.has(id(3)))
   throwsTooMany(() => members.acknowledge(id(1000), someLogs(1)))
+})
+
+test('who does not count does not give way to itself', () => {
+  const { members, clock } = newMembers()
+  members.acknowledge(id(1), someLogs(1))
+  clock.ms = memberTtlMs
+  fillEntries(members, 2)
+  throwsTooMany(() => members.acknowledge(id(1), someLogs(1)))
+  assert.is(members.acknowledged(id(1)).size, 1)
+})
+
+test('whoever begins anew, or has lost something, leaves the entries that it had to others', () => {
+  const { members } = newMembers()
+  const logs = someLogs(logsMax)
+  for (let round = 0; round <= memberEntriesMax / logsMax; round++) {
+    members.acknowledge(id(1), logs)
+    members.retire(id(1))
+    members.met(id(1))
+  }
+  for (let round = 0; round <= memberEntriesMax / logsMax; round++) {
+    members.acknowledge(id(1), logs)
+    members.rewind(id(1), new VersionVector())
+  }
+  assert.ok(members.acknowledge(id(1), logs))
+})
+
+test('what a member has of a log that is left does not count beyond that, and what it says later does', () => {
+  const { members } = newMembers()
+  const [old, next] = someLogs(2) as [Advance, Advance]
+  const vector = new VersionVector([{ ...old, sequence: 9 }])
+  members.acknowledge(id(1), vector)
+  assert.is(members.frontier(vector, vector).sequenceOf(old.log), 9)
+  members.forget({ ...old, sequence: 5 })
+  assert.is(members.acknowledged(id(1)).sequenceOf(old.log), 5)
+  const left = new VersionVector([{ ...old, sequence: 5 }, next])
+  assert.is(members.frontier(left, left).sequenceOf(old.log), 5)
+  members.acknowledge(id(1), [next])
+  assert.is(members.frontier(left, left).sequenceOf(next.log), 1)
+})
+
+test('a member that is there counts, and that is written now and then', () => {
+  const { members, clock } = newMembers()
+  members.met(id(1))
+  let written = 0
+  for (; clock.ms < 2 * memberTtlMs; clock.ms += 500) {
+    members.seen(id(1))
+    written += save(members).put.filter((key) => key.equals(meta.member(id(1)))).length
+  }
+  assert.ok(members.countedIds.includes(id(1)))
+  assert.ok(written > 10 && written < 40, `written ${written} times`)
+  members.seen(id(2))
+  assert.not.ok(members.has(id(2)))
 })
 
 test('a full table has room for one that counts as long as there is one that does not', () => {

@@ -73,6 +73,7 @@ test('what one side lacks comes with the first round trip', () => {
   assert.equal(ends.a.messages.map(({ type }) => type), ['begin', 'chunk', 'end'])
   assert.equal(ends.b.of('deliver').map(({ bytes }) => bytes.toString()), ['chunk'])
   assert.is(ends.b.of('end-delivery')[0]!.entries, 1)
+  assert.is(ends.a.session.operations.sent, 1)
   assert.is(ends.b.of('caught-up').length, 1)
   assert.is(ends.b.of('release-turn').length, 1)
 })
