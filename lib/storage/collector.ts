@@ -127,7 +127,9 @@ export class Collector {
           const kept = (left.get(batch.keyText) ?? siblings).filter((sibling) => sibling.log !== log || sibling.sequence !== sequence)
           left.set(batch.keyText, kept)
           batch.putVersion(kept)
-          if (kept.length > 0) batch.changeUnlogged()
+          if (kept.length === 0) continue
+          batch.delData() // there is none, unless LevelDB loses the batch that removed it
+          batch.changeUnlogged()
         }
         dropped += alive.length
       }
@@ -168,6 +170,15 @@ export class Collector {
     }
     // A delivery that was cut short, and gone on with, may bring tombstones that its last source has collected.
     batch.dropped += merger.dropMerged(target)
+    if (batch.dropped > 0) await this.#settle()
+  }
+
+  /**
+   * Before a batch goes in which something is forgotten: if LevelDB lost from its write-ahead log how a key came to hold but
+   * deletes, and not that they were forgotten, nobody would see that the key has still got a value.
+   */
+  async #settle (): Promise<void> {
+    await writeOut(this.#options.state.engine)
   }
 
   /** Whether {@link adopt} would have more to do than one batch should. */
@@ -185,27 +196,34 @@ export class Collector {
   /** Takes over what a peer has collected, in steps, each a batch of its own. */
   async adoptInSteps (collected: readonly Advance[]): Promise<void> {
     const target = new VersionVector(collected)
-    await this.#dropInSteps(target, (batch, { log, sequence, hlc }) => {
+    await this.#dropInSteps(target, this.#options.state.collected, (batch, { log, sequence, hlc }) => {
       if (target.covers(log, sequence) && !this.#options.state.collected.covers(log, sequence)) batch.collect({ log, sequence, hlc })
+      return true
     })
   }
 
   /** Drops what a delivery says has been collected: in its apply phase, whose last batch will move C on. */
   async dropAhead (collected: readonly Advance[]): Promise<void> {
-    await this.#dropInSteps(new VersionVector(collected), () => {})
+    await this.#dropInSteps(new VersionVector(collected), this.#options.state.collected, () => false)
   }
 
-  async #dropInSteps (target: VersionVector, after: (batch: InnerBatch, last: LoggedTransaction) => void): Promise<void> {
+  /** After a hole: tombstones are there again whose collection has been lost, if a later one has not. */
+  async dropAgain (): Promise<void> {
+    await this.#dropInSteps(this.#options.state.collected, new VersionVector(), () => false)
+  }
+
+  /** @param after returns whether it has added anything to the batch */
+  async #dropInSteps (target: VersionVector, since: ReadonlyVersionVector, after: (batch: InnerBatch, last: LoggedTransaction) => boolean): Promise<void> {
     const { state, writer, derivation } = this.#options
-    for (const advance of target.beyond(state.collected)) {
-      const { log, sequence } = advance
-      for await (const step of steps(transactions(state.engine, log, state.collected.sequenceOf(log), sequence))) {
+    for (const { log, sequence } of target.beyond(since)) {
+      for await (const step of steps(transactions(state.engine, log, since.sequenceOf(log), sequence))) {
         let merger: Merger | undefined
-        await writer.run((batch) => {
+        await writer.run(async (batch) => {
           merger = new Merger(state, batch, derivation, () => this.#options.yield())
           for (const { deletes } of step) for (const { key } of deletes) batch.dropped += merger.drop(key, target)
-          after(batch, step.at(-1)!)
-          return true
+          const adds = after(batch, step.at(-1)!)
+          if (batch.dropped > 0) await this.#settle()
+          return adds || batch.dropped > 0
         })
         merger?.committed()
         await this.#options.yield()

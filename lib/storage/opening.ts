@@ -37,6 +37,8 @@ export interface Opening {
   readonly fresh: boolean
   /** How many of the last batches LevelDB has lost from its write-ahead log. */
   readonly hole: { readonly lost: number, readonly since: number } | undefined
+  /** Whether a hole, this one or an earlier one, is to be made up for. */
+  readonly repairing: boolean
   /** Up to where data of our log has been sent. */
   readonly told: Advance
   /** Whether LevelDB has lost the end of its write-ahead log, of which peers had been told. */
@@ -113,6 +115,7 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
   return {
     state,
     fresh,
+    repairing,
     told: keepsLog ? told : { log: ownLog, sequence: 0, hlc: 0 },
     tailLost: tailLost && verdict === 'same' && lost === 0,
     hole: lost > 0 ? { lost, since: number - checkpoint } : undefined,
@@ -130,8 +133,7 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
       for (const [index, key] of ends.entries()) {
         if (index < ends.length - endsMax || logIdFrom(key.subarray(2, 10)) !== state.ownLog || readSequence(key, 10) <= told!.sequence) batch.delRaw(key)
       }
-      if (survivors.empty) batch.delRaw(meta.hole)
-      else batch.putRaw(meta.hole, Buffer.of(1))
+      if (repairing) batch.putRaw(meta.hole, Buffer.of(1))
       if (lost === 0) return
       // A delivery that was on its way in may lack a part.
       batch.delRaw(meta.stage)

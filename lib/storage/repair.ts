@@ -6,6 +6,7 @@
  * forgotten, so that whoever still has them brings them as concurrent versions. To know them any longer would let two
  * replicas differ for good: that we drop a dot reaches others only with a vector that covers it, or with a new dot.
  */
+import type { Collector } from './collector.ts'
 import type { Derivation } from './derive.ts'
 import { writeOut } from './engine.ts'
 import { survivorsAbove, type Survivor } from './holes.ts'
@@ -38,6 +39,16 @@ export class Repair {
     return this.#state.survivors.isWithin(this.#state.vector)
   }
 
+  /** Right after the open: what had been forgotten before is forgotten again. */
+  async begin (collector: Collector): Promise<void> {
+    await collector.dropAgain()
+    if (!this.#state.survivors.empty) return
+    await this.#writer.run((batch) => {
+      batch.delRaw(meta.hole)
+      return true
+    })
+  }
+
   /**
    * Ends it. What has not been brought is written again. Nothing is sent before that has left the write-ahead log: if
    * another loss took it back, dots that others have been told are not known here would be known again.
@@ -51,8 +62,6 @@ export class Repair {
     await this.#writer.run(async (batch) => {
       if (this.#state.survivors.empty) return false
       if (!this.complete) {
-        // Lest LevelDB should lose, from its write-ahead log, what superseded a survivor whose log record goes.
-        await writeOut(this.#state.engine)
         const survivors: Survivor[] = []
         for await (const survivor of survivorsAbove(this.#state.engine, this.#state.vector)) survivors.push(survivor)
         await writeAgain(this.#state, this.#derivation, batch, survivors)

@@ -150,7 +150,7 @@ export class Store {
     return store
   }
 
-  async #begin ({ state, fresh, told, hole, tailLost, save }: Opening): Promise<void> {
+  async #begin ({ state, fresh, told, hole, repairing, tailLost, save }: Opening): Promise<void> {
     const options = this.#options
     await this.members.load(state.engine)
     this.members.met(state.replica)
@@ -163,6 +163,7 @@ export class Store {
     if (hole !== undefined) options.onError(new ReplicationError(`LevelDB has lost ${hole.lost} of the last ${hole.since} batches from its write-ahead log; peers are asked for them, and the others are written again if need be`, { code: 'REPLICATION_HOLE' }))
     if (state.vector.size >= logsWarned) options.onError(new ReplicationError(`The group has written ${state.vector.size} logs, of at most ${logsMax}`, { code: 'REPLICATION_TOO_MANY_LOGS' }))
     if (tailLost) options.onError(new ReplicationError('LevelDB has lost the end of its write-ahead log, of which peers have been told: this replica writes on in a new log, and they bring back what they have', { code: 'REPLICATION_LOG_REPLACED' }))
+    if (repairing) await this.#repair.begin(this.housekeeping.collector)
     if (state.leaving !== undefined) await this.leaveLog()
     const recovery = await this.intake.recover()
     this.#inBackground(recovery.done)
@@ -446,6 +447,7 @@ export class Store {
       if (this.#closing) return
       await this.#foldAgain(key)
     }
+    await writeOut(engine) // lest LevelDB should lose some of that, and not what says that it is done
     await this.#writer.run((batch) => {
       batch.putRaw(meta.resolverVersion, Buffer.from(version))
       return true
@@ -456,8 +458,13 @@ export class Store {
     await this.#writer.run(async (batch) => {
       const siblings = decodeSiblings(await this.#state.engine.get(inKeyspace(keyspace.version, key), buffers))
       if (siblings.length < 2) return false
-      const outcome = this.#derivation.outcome(key, siblings, await this.#valuesOf(key, siblings))
+      const values = await this.#valuesOf(key, siblings)
+      const outcome = this.#derivation.outcome(key, siblings, values)
+      // The whole key, as whatever changes one: LevelDB may lose what made it so.
       batch.setKey(key)
+      batch.putVersion(siblings)
+      batch.changeUnlogged()
+      for (const [index, { type, log, sequence }] of siblings.entries()) if (type === 'put') batch.putSiblingValue(log, sequence, values[index]!)
       if (outcome.type === 'put') batch.putData(outcome.version.valueBytes!)
       else batch.delData()
       return true

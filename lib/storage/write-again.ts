@@ -4,7 +4,7 @@
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import { compareSiblings, indexOfDot, type Sibling, type SiblingSet } from '../core/siblings.ts'
 import type { Derivation } from './derive.ts'
-import { buffers } from './engine.ts'
+import { buffers, writeOut } from './engine.ts'
 import type { Survivor } from './holes.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { inKeyspace, keyspace, siblingKey } from './keyspaces.ts'
@@ -18,8 +18,10 @@ interface ChangingSet {
   readonly written: Map<Sibling, Sibling>
 }
 
-/** One that has been superseded is not written again. */
+/** One that has been superseded is not written again. In the writer's turn. */
 export async function writeAgain (state: ReplicaState, derivation: Derivation, batch: InnerBatch, operations: Survivor[]): Promise<void> {
+  // Lest LevelDB should lose, from its write-ahead log, what one stands for whose log record goes, or what has superseded it.
+  await writeOut(state.engine)
   for (const { record } of operations) batch.delRaw(record)
   operations.sort((a, b) => a.hlc - b.hlc || (a.log === b.log ? a.sequence - b.sequence : a.log < b.log ? -1 : 1))
   const sets = await readSets(state, operations)

@@ -1,12 +1,14 @@
 /**
- * A sample of `holes.long.ts`, and histories that once ended unequal.
+ * Samples of `holes.long.ts`, and histories that once ended unequal.
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { seed } from '../support/seed.ts'
 import { histories } from './holes.ts'
+import { losses } from './losses.ts'
 
 const count = 60
+const lossHistories = 30
 const regressions = {
   'a batch with the values of siblings is lost, and a later one that relies on them is not': 2044,
   'the end of a repair is lost after others have been told of it': 88
@@ -18,5 +20,9 @@ test('whatever LevelDB loses, what another replica has comes back, what survived
 })
 
 for (const [name, number] of Object.entries(regressions)) test(`also if ${name}`, async () => { await histories(number, 1) })
+
+test('whichever batch LevelDB loses of those that merged, forgot, swept, left a log or folded again, what is left is one state', async () => {
+  assert.ok(await losses(seed, lossHistories) > 5 * lossHistories)
+})
 
 test.run()

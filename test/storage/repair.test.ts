@@ -1,12 +1,138 @@
 /**
- * The end of a repair: what survived a hole is written again, in one go.
+ * After a hole: whatever the batches were that are lost and those that are not, what is left is one state; and the end of the
+ * repair: what survived is written again, in one go.
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { housekeepingDelayMs } from '../../lib/limits.ts'
-import { checkInvariants } from '../support/invariants.ts'
+import { meta } from '../../lib/storage/keyspaces.ts'
+import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { LossyMemory } from '../support/lossy-memory.ts'
-import { openReplica, pull, put } from '../support/store.ts'
+import { eventually } from '../support/eventually.ts'
+import { exchange, LiveStream, openReplica, pull, put, type ReplicaOptions, type TestReplica } from '../support/store.ts'
+
+/** A replica with what two have written, all of it beyond the reach of a loss, and the other one, which is linked. */
+async function openLinked (written: readonly string[]): Promise<{ memory: LossyMemory, replica: TestReplica, peer: TestReplica, send: () => Promise<void> }> {
+  const memory = await LossyMemory.open()
+  const [replica, peer] = [await openReplica({ engine: memory.asEngine }), await openReplica()]
+  replica.store.members.met(peer.store.replica)
+  peer.store.members.met(replica.store.replica)
+  for (const key of written) await replica.put(key, 'value')
+  const toPeer = await LiveStream.open(replica, peer)
+  const toReplica = await LiveStream.open(peer, replica)
+  await memory.engine.compactRange!()
+  const send = async (): Promise<void> => { for (const stream of [toPeer, toReplica]) await stream.send() }
+  return { memory, replica, peer, send }
+}
+
+/** All is durable, and both know that. */
+async function acknowledge (a: TestReplica, b: TestReplica): Promise<void> {
+  for (const { store } of [a, b]) await store.flush()
+  for (const [from, to] of [[a, b], [b, a]] as const) to.store.members.acknowledge(from.store.replica, [...from.store.durable])
+}
+
+async function reopenedWithout (memory: LossyMemory, replica: TestReplica, lost: number, options: ReplicaOptions = {}): Promise<TestReplica> {
+  const engine = (await memory.reopenedWithout(new Set([lost]))).asEngine
+  return await openReplica({ engine, identity: replica.identity.clone(), system: replica.system, resolver: replica.options.resolver, ...options })
+}
+
+test('a value whose delete is lost, and not that the delete was forgotten, is not read for ever', async () => {
+  const { memory, replica, peer, send } = await openLinked(['key'])
+  await peer.del('key')
+  const first = memory.logLength
+  await send()
+  await acknowledge(replica, peer)
+  await peer.store.housekeeping.collect()
+  await send()
+  assert.ok(replica.store.collected.size > 0)
+  await replica.put('later', 'value')
+  for (let lost = first; lost < memory.logLength - 1; lost++) {
+    const again = await reopenedWithout(memory, replica, lost)
+    await checkInvariants(again.engine, { alsoCovered: replica.store.vector as never, collected: again.store.collected })
+    await pull(again, peer)
+    assert.is(await again.get('key'), undefined)
+  }
+})
+
+test('a delete that was forgotten does not stay when that is lost, and what was forgotten after it is not', async () => {
+  const { memory, replica, peer, send } = await openLinked(['key', 'other'])
+  await peer.del('key')
+  await peer.del('other')
+  await send()
+  await acknowledge(replica, peer)
+  const first = memory.logLength
+  await peer.store.housekeeping.collect()
+  await send()
+  await peer.put('other', 'again')
+  await peer.del('other')
+  await send()
+  await acknowledge(replica, peer)
+  await replica.put('other', 'instead')
+  await peer.store.housekeeping.collect()
+  await send()
+  const { collected } = replica.store
+  assert.ok(collected.get(peer.store.ownLog)!.sequence > 2)
+  assert.ok(memory.logLength > first + 2)
+  for (let lost = first; lost < memory.logLength - 1; lost++) {
+    const again = await reopenedWithout(memory, replica, lost)
+    await checkInvariants(again.engine, { alsoCovered: replica.store.vector as never, collected: again.store.collected })
+    await exchange(again, peer)
+    await again.store.endRepair()
+    await exchange(again, peer)
+    await checkEqual([again.engine, peer.engine])
+  }
+})
+
+test('whatever is lost beside what another resolver has decided, it is decided at the next open', async () => {
+  const { memory, replica, peer } = await openLinked([])
+  for (const key of ['a', 'b']) {
+    await replica.put(key, 'first')
+    peer.system.jumpWallClock(1)
+    await peer.put(key, 'second')
+  }
+  await exchange(replica, peer)
+  await replica.store.close()
+  const resolver = (): boolean => false
+  const copy = await memory.reopenedWithout(new Set())
+  const first = copy.logLength
+  const other = await openReplica({ engine: copy.asEngine, identity: replica.identity, system: replica.system, resolver, resolverVersion: '2' })
+  const third = await openReplica({ resolver })
+  third.system.jumpWallClock(2)
+  await third.put('b', 'third')
+  const bringing = pull(other, third) // before or after
+  await eventually(async () => (await other.engine.get(meta.resolverVersion, { keyEncoding: 'buffer', valueEncoding: 'buffer' }))?.toString() === '2')
+  await bringing
+  await other.put('later', 'value')
+  for (let lost = first; lost < copy.logLength - 1; lost++) {
+    const again = await reopenedWithout(copy, other, lost, { resolverVersion: '2' })
+    await eventually(async () => await again.get('a') === 'first' && await again.get('b') === 'first')
+    await checkInvariants(again.engine, { resolver, alsoCovered: { covers: () => true } as never })
+  }
+})
+
+test('what is taken out of a log is whole, though a batch from before that is lost', async () => {
+  const { memory, replica } = await openLinked(['key'])
+  replica.store.told.tell()
+  await replica.put('key', 'not sent')
+  await replica.store.commit([put('other', 'not sent'), put('third', 'not sent')], false)
+  let losses = 0
+  const loseEach = async (): Promise<void> => {
+    for (let lost = 0; lost < memory.logLength - 1; lost++) {
+      const again = await reopenedWithout(memory, replica, lost)
+      await checkInvariants(again.engine, { alsoCovered: { covers: () => true } as never })
+      losses++
+    }
+  }
+  const writeOut = memory.engine.compactRange!
+  memory.engine.compactRange = async () => {
+    await loseEach()
+    await writeOut()
+  }
+  const leaving = replica.store.leaveLog()
+  await replica.put('other', 'meanwhile')
+  await leaving
+  assert.ok(losses > 2, `${losses} losses`)
+})
 
 test('also while another database of this process is written to, the log names all that was written again', async () => {
   const memory = await LossyMemory.open()
