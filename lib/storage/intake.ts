@@ -437,14 +437,16 @@ export class Intake implements DeliveryTarget {
   }
 
   /**
-   * Removes what is staged, when the disk says that nothing is. If LevelDB lost that from its write-ahead log, and not the
-   * removal, which has no number, an open would go on with a part of a delivery as if it were the whole.
+   * Removes what is staged, when the disk says that nothing is. These batches have no number, so that it would not be found out
+   * if LevelDB lost some of its write-ahead log: neither the batch before, without which an open would go on with a part of a
+   * delivery as if it were the whole, nor these, without which that part would be one of the next delivery.
    */
   async #sweepStage (): Promise<void> {
     const { engine } = this.#options.state
     if (!await this.#holdsStaged()) return
     await writeOut(engine)
     await engine.clear({ ...wholeKeyspace(keyspace.stage), keyEncoding: 'buffer' })
+    await writeOut(engine)
   }
 
   async #holdsStaged (): Promise<boolean> {

@@ -343,6 +343,24 @@ for (const chunks of [1, 17]) {
   })
 }
 
+test('nor does what LevelDB has not swept after all become a part of what is staged next', async () => {
+  const { source } = await group()
+  const memory = await LossyMemory.open()
+  const target = await openReplica({ engine: memory.asEngine })
+  await pullSome(target, source, 6)
+  await pull(target, source)
+  const swept = memory.logLength - 1
+  for (let index = 0; index < keyCount; index++) await source.put(keyOf(index), 'changed')
+  await source.put('last', value)
+  await source.put('last of all', value + value)
+  await pullSome(target, source, 1)
+  const again = await openReplica({ engine: (await memory.reopenedWithout(new Set([swept]))).asEngine, identity: target.identity })
+  await pull(again, source)
+  await again.store.endRepair()
+  await exchange(again, source)
+  await checkEqual([source, again].map(({ engine }) => engine))
+})
+
 test('what a failed write has left in the stage is no part of what is staged after it', async () => {
   const { source, other, target } = await group()
   await pullSome(target, source, 3, 'transfer')
