@@ -249,9 +249,7 @@ export class Intake implements DeliveryTarget {
 
   async #run (fill: (merger: Merger, batch: InnerBatch) => Promise<boolean>): Promise<void> {
     const step = this.#step(fill)
-    let written = false
-    await this.#options.writer.run(async (batch) => (written = await step.fill(batch)), { remote: true })
-    if (written) step.committed()
+    await this.#options.writer.run(step.fill, { remote: true, committed: step.committed })
   }
 
   /** Where a delivery that was cut short can go on, the same object as long as it is the same place. */

@@ -419,11 +419,10 @@ export class Store {
 
   /** What was going on when a write failed goes on, from what is on disk. */
   async #reopened (): Promise<void> {
-    const { engine, siblingKeys } = this.#state
     this.told.reopened()
-    siblingKeys.unload()
+    this.#state.siblingKeys.unload()
     this.members.changed()
-    const work = [siblingKeys.load(engine)]
+    const work = [this.#loadSiblings()] // what a new resolver has not decided yet, too
     await this.intake.settled() // it was another write that failed
     if (this.applying) work.push((await this.intake.recover()).done)
     await Promise.all(work)

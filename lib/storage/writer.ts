@@ -29,8 +29,9 @@ export type Job = (batch: InnerBatch) => boolean | Promise<boolean>
 /** One batch of a series of jobs. */
 export interface Step {
   /** As a {@link Job}; `false` ends the series. What the batch before it wrote may not be visible yet. */
-  fill (batch: InnerBatch): Promise<boolean>
-  committed (): void
+  readonly fill: (batch: InnerBatch) => Promise<boolean>
+  /** It is, also if that shows only after its write has failed. */
+  readonly committed: () => void
 }
 
 interface Transaction {
@@ -54,6 +55,7 @@ interface FilledBatch {
 interface QueuedJob {
   readonly job: Job
   readonly remote: boolean
+  readonly committed: () => void
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
 }
@@ -119,9 +121,10 @@ export class Writer {
    * Runs a job when its turn comes; resolves when what it wrote is committed.
    *
    * @param remote whether all that it writes came from peers
+   * @param committed is called when what it wrote is committed, also if that shows only after its write has failed
    */
-  run (job: Job, { remote = false } = {}): Promise<void> {
-    return this.#enqueue(this.#jobs, job, remote)
+  run (job: Job, { remote = false, committed = () => {} }: { remote?: boolean, committed?: () => void } = {}): Promise<void> {
+    return this.#enqueue(this.#jobs, job, remote, committed)
   }
 
   /**
@@ -137,12 +140,12 @@ export class Writer {
 
   /** The same as {@link run}, after the transactions handed in before it, and before those that come later. */
   runInOrder (job: Job): Promise<void> {
-    return this.#enqueue(this.#ordered, job, false)
+    return this.#enqueue(this.#ordered, job, false, () => {})
   }
 
-  #enqueue (queue: { push (queued: QueuedJob): unknown }, job: Job, remote: boolean): Promise<void> {
+  #enqueue (queue: { push (queued: QueuedJob): unknown }, job: Job, remote: boolean, committed: () => void): Promise<void> {
     return new Promise((resolve, reject) => {
-      queue.push({ job, remote, resolve, reject })
+      queue.push({ job, remote, committed, resolve, reject })
       this.#start()
     })
   }
@@ -166,7 +169,7 @@ export class Writer {
       }
       if (this.#state.journal.full) await this.#takeCheckpoint()
       // What a failed batch was to say of who this replica is comes before anything that is written as such.
-      if (this.#state.unsaved !== undefined) await this.#runJob({ job: () => true, remote: false, resolve: () => {}, reject: () => {} })
+      if (this.#state.unsaved !== undefined) await this.#runJob({ job: () => true, remote: false, committed: () => {}, resolve: () => {}, reject: () => {} })
       const head = this.#ordered.first
       if (head !== undefined && 'job' in head) {
         this.#ordered.shift()
@@ -299,15 +302,15 @@ export class Writer {
   }
 
   /** What to say of a write that the engine failed; before anything else is written it is opened again. */
-  #writeFailed (batch: InnerBatch, cause: unknown): unknown {
+  #writeFailed (batch: InnerBatch, cause: unknown, committed = (): void => {}): unknown {
     if (this.#options.reopen === undefined) return cause
     this.#broken = cause
-    this.#reopening = this.#reopen(this.#options.reopen, batch).finally(() => { this.#reopening = undefined })
+    this.#reopening = this.#reopen(this.#options.reopen, batch, committed).finally(() => { this.#reopening = undefined })
     return new ReplicationError('The write failed, and may be there all the same; the database is opened again as soon as the disk takes writes', { code: 'REPLICATION_WRITE_INDETERMINATE', cause })
   }
 
   /** Once this resolves, the last batch is a part of the state, or it is not and never will be. */
-  async #reopen (reopen: Reopen, batch: InnerBatch): Promise<void> {
+  async #reopen (reopen: Reopen, batch: InnerBatch, committed: () => void): Promise<void> {
     const { engine, journal } = this.#state
     let isThere = undefined as boolean | undefined
     try {
@@ -315,7 +318,10 @@ export class Writer {
       this.#engineBatches = []
       if (isThere === undefined) throw new ReplicationError('The disk lacks acknowledged writes since the database was opened again: close it and open it, and peers bring back what they have', { code: 'REPLICATION_CORRUPT' })
       this.#broken = undefined
-      if (isThere) this.#options.onCommit(batch.committed(), false)
+      if (isThere) {
+        this.#options.onCommit(batch.committed(), false)
+        committed()
+      }
       this.#options.onReopened()
     } catch (error) {
       this.#broken = error
@@ -348,7 +354,7 @@ export class Writer {
     else engineBatch.close()
   }
 
-  async #runJob ({ job, remote, resolve, reject }: QueuedJob): Promise<void> {
+  async #runJob ({ job, remote, committed, resolve, reject }: QueuedJob): Promise<void> {
     let batch: InnerBatch | undefined
     let writing = false
     try {
@@ -360,9 +366,10 @@ export class Writer {
         await batch.write()
         writing = false
         this.#options.onCommit(batch.committed(), false)
+        committed()
       }
     } catch (error) {
-      reject(writing ? this.#writeFailed(batch!, error) : error)
+      reject(writing ? this.#writeFailed(batch!, error, committed) : error)
       return
     } finally {
       this.#recycle(batch)
@@ -375,8 +382,9 @@ export class Writer {
     let following: InnerBatch | undefined
     let filling: Promise<boolean> | undefined
     let writing = false
+    let step: Step | undefined
     try {
-      let step = series.next()
+      step = series.next()
       batch = this.#newBatch(true)
       filling = step.fill(batch)
       while (await filling) {
@@ -407,7 +415,7 @@ export class Writer {
       series.resolve()
     } catch (error) {
       await filling?.catch(() => {})
-      series.reject(writing ? this.#writeFailed(batch!, error) : error)
+      series.reject(writing ? this.#writeFailed(batch!, error, step!.committed) : error)
     } finally {
       this.#recycle(batch)
       this.#recycle(following)

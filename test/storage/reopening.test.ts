@@ -128,6 +128,49 @@ test('a merge that fails and is there leaves its conflict known, so that the nex
   await checkEqual([replica.engine, peer.engine])
 })
 
+test('what a write has brought that fails, and is there, is told as any other', async () => {
+  const { replica, mend, failNext } = await openDoubtful()
+  const peer = await openReplica()
+  await replica.put('a', 'ours')
+  await peer.put('a', 'theirs')
+  await peer.put('b', 'theirs')
+  failNext(true)
+  await rejection(exchange(replica, peer))
+  assert.is(replica.reports.length, 0)
+  mend()
+  await replica.store.flush()
+  await exchange(replica, peer)
+  const changed = replica.reports.flatMap(({ changed }) => changed.map(({ key, value }) => `${String(key)} ${String(value)}`))
+  assert.equal(changed.sort(), ['a theirs', 'b theirs'], 'once')
+  assert.equal(replica.reports.flatMap(({ conflicts }) => conflicts.map(({ key }) => Buffer.from(key).toString())), ['a'])
+})
+
+test('what a new resolver is to decide is decided though a write of that fails', async () => {
+  const [first, peer] = [await openReplica(), await openReplica()]
+  for (const key of ['a', 'b', 'c']) {
+    await first.put(key, 'first')
+    peer.system.jumpWallClock(1)
+    await peer.put(key, 'second')
+  }
+  await exchange(first, peer)
+  await first.store.close()
+  const write = first.memory._batch.bind(first.memory)
+  let isFull = false
+  first.memory._batch = async (operations, options) => {
+    isFull ||= (operations as Array<{ type: string, key: Buffer }>).some(({ type, key }) => type === 'put' && key.toString() === '`b')
+    if (isFull) throw new Error('no space left')
+    await write(operations, options)
+  }
+  let mend = (): void => {}
+  const mended = new Promise<void>((resolve) => { mend = resolve })
+  const again = await first.reopened({ resolver: () => false, resolverVersion: '2', reopen: async (look) => { await mended; await look() } })
+  await eventually(() => isFull)
+  first.memory._batch = write
+  mend()
+  await eventually(async () => await again.get('c') === 'first')
+  assert.equal(await again.data(), { a: 'first', b: 'first', c: 'first' })
+})
+
 test('a disk that has lost what was acknowledged when it takes writes again: nothing is written or sent before the next open, which peers make up for', async () => {
   const { replica, mend, failNext } = await openDoubtful()
   const peer = await openReplica()
