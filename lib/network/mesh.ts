@@ -25,6 +25,12 @@ const tickMs = 500
 /** After so long a log that could not be left is tried to be left again. */
 const leaveAgainMs = 1000
 
+/** A question whether a peer has everything on disk, and what it had when it answered. */
+interface Request {
+  readonly number: number
+  answer: ReadonlyVersionVector | undefined
+}
+
 export interface MeshOptions {
   readonly system: System
   readonly store: Store
@@ -57,7 +63,9 @@ export class Mesh implements LinkOwner {
   #directLogs: ReadonlySet<LogId> = new Set()
   #tickTimer: Timer | undefined
   #flushTimer: Timer | undefined
+  /** The last one that has begun, and the one that waits for its end. */
   #flushing: Promise<void> | undefined
+  #nextFlush: Promise<void> | undefined
   /** Told already: what it is does not change before the database is opened again. */
   #flushError: unknown
   #tellTimer: Timer | undefined
@@ -159,23 +167,21 @@ export class Mesh implements LinkOwner {
     }, acknowledgeDelayMs)
   }
 
-  /** Makes everything durable, and tells all links. Calls that come together share one write. */
+  /** Makes everything durable, and tells all links. Calls that come while another write is under way share the next. */
   async flush (): Promise<void> {
     this.system.clearTimer(this.#flushTimer)
     this.#flushTimer = undefined
-    const before = this.#flushing
-    const mine = this.#flushing = (async () => {
-      await before?.catch(() => {})
-      if (this.#closed || this.store.durable.dominates(this.store.vector)) return
-      await this.store.flush()
-      this.#tellMembers()
-      this.#wake()
-    })()
-    try {
-      await mine
-    } finally {
-      if (this.#flushing === mine) this.#flushing = undefined
-    }
+    await (this.#nextFlush ??= this.#flushAfter(this.#flushing))
+  }
+
+  async #flushAfter (before: Promise<void> | undefined): Promise<void> {
+    await before?.catch(() => {})
+    this.#flushing = this.#nextFlush
+    this.#nextFlush = undefined
+    if (this.#closed || this.store.durable.dominates(this.store.vector)) return
+    await this.store.flush()
+    this.#tellMembers()
+    this.#wake()
   }
 
   /**
@@ -187,10 +193,11 @@ export class Mesh implements LinkOwner {
     const target = this.store.vector.clone()
     const deadline = this.system.monotonicMs() + timeoutMs
     await this.#until(() => this.#greeted().length > 0, deadline)
-    const requests = new Map<Link, number>()
+    const requests = new Map<Link, Request>()
     await this.#until(() => {
       const links = this.#greeted()
-      return links.length > 0 && links.every((link) => this.#isSynced(link, target, requests))
+      // All are asked at once.
+      return links.length > 0 && links.map((link) => this.#isSynced(link, target, requests)).every(Boolean)
     }, deadline)
   }
 
@@ -208,21 +215,22 @@ export class Mesh implements LinkOwner {
     return this.#links.has(link) ? link : this.linkTo(link.session.peer!.replica)
   }
 
-  #isSynced (link: Link, target: ReadonlyVersionVector, requests: Map<Link, number>): boolean {
+  #isSynced (link: Link, target: ReadonlyVersionVector, requests: Map<Link, Request>): boolean {
     const { session } = link
     const request = requests.get(link)
     if (request === undefined) {
       link.handle({ type: 'synchronise' })
-      requests.set(link, session.requests)
+      requests.set(link, { number: session.requests, answer: undefined })
       return false
     }
-    if (session.answers < request) return false
-    if (!session.peerDurable.dominates(target)) {
+    if (session.answers < request.number) return false
+    if (request.answer === undefined && !session.peerDurable.dominates(target)) {
       requests.delete(link) // ask again at the next change
       return false
     }
-    if (!this.store.vector.dominates(session.peerDurable)) return false
-    if (this.store.durable.dominates(session.peerDurable)) return true
+    const answer = request.answer ??= session.peerDurable.clone() // what comes later is not waited for
+    if (!this.store.vector.dominates(answer)) return false
+    if (this.store.durable.dominates(answer)) return true
     this.flush().catch((error) => { this.#options.onError(toReplicationError(error)) })
     return false
   }
@@ -295,7 +303,7 @@ export class Mesh implements LinkOwner {
     for (const link of links) link.end(new ReplicationError('The database was closed', { code: 'REPLICATION_DISCONNECTED' }))
     this.#wake()
     await Promise.allSettled(links.map(async (link) => { await link.finished() }))
-    await this.#flushing?.catch(() => {})
+    await (this.#nextFlush ?? this.#flushing)?.catch(() => {})
   }
 
   // ---------------------------------------------------------------- what links tell

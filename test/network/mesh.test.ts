@@ -42,6 +42,54 @@ test('what every linked replica has been sent, the feed lets go', async () => {
   }
 })
 
+test('where everybody writes, and wants to be in sync, all the while, nobody waits for what comes later, nor asks the disk for it', async () => {
+  const system = new VirtualSystem({ seed: 1 })
+  const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 5) } })
+  const flushMs = 100
+  let flushes = 0
+  const syncFullLogs = async (): Promise<void> => {
+    flushes++
+    await new Promise<void>((resolve) => { system.setTimer(resolve, flushMs) })
+  }
+  const hosts = ['a', 'b', 'c', 'd', 'e']
+  const replicas: TestReplica[] = []
+  const replicators: Replicator[] = []
+  for (const [index, host] of hosts.entries()) {
+    const replica: TestReplica = await openReplica({ system, syncFullLogs, onCommit: () => { replicator.mesh.changed() } })
+    const peers = hosts.slice(0, index).map((other) => `${other}:9000`)
+    const replicator = makeReplicator({ system, store: replica.store, transport: network.transport(host), host, peers, onError: (error) => { throw error } })
+    await replicator.open()
+    replicas.push(replica)
+    replicators.push(replicator)
+  }
+  await system.advance(2000)
+  const waitsMs: number[] = []
+  const endMs = system.monotonicMs() + 2000
+  const askers = replicators.map(async ({ mesh }) => {
+    while (system.monotonicMs() < endMs) {
+      const startMs = system.monotonicMs()
+      await mesh.synced(30_000)
+      waitsMs.push(system.monotonicMs() - startMs)
+    }
+  })
+  const write = async (seconds: number): Promise<void> => {
+    for (let round = 0; round < seconds * 20; round++) {
+      for (const replica of replicas) await replica.put(`${round % 10}`, String(round))
+      await system.advance(50)
+    }
+  }
+  await write(2)
+  let answered = false
+  void Promise.all(askers).then(() => { answered = true })
+  await write(1)
+  assert.ok(answered, 'all have been answered')
+  assert.ok(Math.max(...waitsMs) <= 4 * flushMs, `${Math.max(...waitsMs)} ms`)
+  flushes = 0
+  await write(2)
+  assert.ok(flushes <= 4 * hosts.length, `${flushes} in 2 s in which nobody asks`)
+  await Promise.all(replicators.map(async (replicator) => { await replicator.close() }))
+})
+
 for (const memberTtlMs of [60_000, 600_000, 3_600_000]) {
   test(`a replica that is met over others only is waited for as long as it is there, and ${memberTtlMs / 1000} s longer, though nothing is written`, async () => {
     const system = new VirtualSystem({ seed: 1 })

@@ -128,7 +128,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['sync/receiving.ts', "if (this.#state === 'asked' || this.#state === 'delivering') this.#wantsAgain = true", "if (this.#state === 'asked' || this.#state === 'delivering') this.#wantsAgain = false"]
   ],
   'in sync is who has asked, whatever the answer': [
-    ['network/mesh.ts', 'if (session.answers < request) return false', 'if (session.answers < request) return true']
+    ['network/mesh.ts', 'if (session.answers < request.number) return false', 'if (session.answers < request.number) return true']
   ],
   'a delete becomes visible, and nobody is told': [
     ['storage/merge.ts', 'this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))', 'if (value !== undefined) this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))']
