@@ -21,7 +21,8 @@ export type Progress = (done: number, total: number, what: string) => void
 interface Command {
   readonly usage: string
   readonly summary: string
-  run (db: ReplicatedLevel, rest: string, progress: Progress): Promise<Answer>
+  /** @param signal says that nobody waits for the end of it any more */
+  run (db: ReplicatedLevel, rest: string, progress: Progress, signal: AbortSignal): Promise<Answer>
 }
 
 /** A transaction of an import takes so many lines, or so many bytes of them. */
@@ -80,8 +81,8 @@ export const commands: Readonly<Record<string, Command>> = {
   import: {
     usage: 'import <file.ndjson>',
     summary: 'write every line { "key": ..., "value": ... } of a file',
-    run: async (db, rest, progress) => {
-      const count = await importFile(db, unquoted(rest), progress)
+    run: async (db, rest, progress, signal) => {
+      const count = await importFile(db, unquoted(rest), progress, signal)
       return { lines: [`${count} entries`], value: { imported: count } }
     }
   },
@@ -117,8 +118,11 @@ export const commands: Readonly<Record<string, Command>> = {
   sync: {
     usage: 'sync',
     summary: 'wait until all linked peers and this replica are equal, on disk',
-    run: async (db) => {
-      await db.replication.synced()
+    run: async (db, _rest, _progress, signal) => {
+      let stop = (): void => {}
+      const stopped = new Promise<never>((_resolve, reject) => { stop = () => { reject(new CommandError('stopped before all were in sync')) } })
+      signal.addEventListener('abort', stop)
+      await Promise.race([db.replication.synced(), stopped]).finally(() => { signal.removeEventListener('abort', stop) })
       return { lines: ['in sync'], value: { synced: true } }
     }
   },
@@ -134,14 +138,16 @@ export const commands: Readonly<Record<string, Command>> = {
 }
 
 /**
- * The lines of a text, until its end or until it is destroyed. readline would cut them at U+2028 and U+2029 as well, from
- * Node.js 24 on: JSON may hold these.
+ * The lines of a text, until its end or until it is destroyed, without the byte order mark that some editors put before
+ * them. readline would cut them at U+2028 and U+2029 as well, from Node.js 24 on: JSON may hold these.
  */
 export async function * linesOf (input: Readable): AsyncGenerator<string> {
   let rest = ''
   try {
+    let first = true
     for await (const text of input.setEncoding('utf8') as AsyncIterable<string>) {
-      rest += text
+      rest += first ? text.replace(/^\ufeff/, '') : text
+      first = false
       if (!text.includes('\n')) continue
       const lines = rest.split(/\r?\n/)
       rest = lines.pop()!
@@ -155,11 +161,11 @@ export async function * linesOf (input: Readable): AsyncGenerator<string> {
 }
 
 /** Splits a line into a command and the rest, and runs it. */
-export async function runCommand (db: ReplicatedLevel, line: string, progress: Progress): Promise<Answer> {
+export async function runCommand (db: ReplicatedLevel, line: string, progress: Progress, signal: AbortSignal): Promise<Answer> {
   const [, name, rest] = /^(\S+)\s*(.*)$/s.exec(line)!
   const command = Object.hasOwn(commands, name!) ? commands[name!]! : undefined
   if (command === undefined) throw new CommandError(`unknown command ${JSON.stringify(name)}; try help`)
-  return await command.run(db, rest!, progress)
+  return await command.run(db, rest!, progress, signal)
 }
 
 /** A key at the beginning of a text: a word, or a JSON string; and what follows it. */
@@ -192,7 +198,7 @@ function shown (key: string): string {
   return /^[^\s"]+$/.test(key) ? key : JSON.stringify(key)
 }
 
-async function importFile (db: ReplicatedLevel, path: string, progress: Progress): Promise<number> {
+async function importFile (db: ReplicatedLevel, path: string, progress: Progress, signal: AbortSignal): Promise<number> {
   if (path === '') throw new CommandError(commands.import!.usage)
   const { size } = await stat(path).catch((error) => { throw new CommandError(error.message) })
   let done = 0
@@ -211,6 +217,7 @@ async function importFile (db: ReplicatedLevel, path: string, progress: Progress
     batch = []
     written = done
     progress(done, size, 'import')
+    if (signal.aborted) throw new CommandError(`stopped after ${entries} entries`)
   }
   if (batch.length > 0) await db.batch(batch)
   progress(size, size, 'import')

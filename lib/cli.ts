@@ -20,6 +20,9 @@ const usage = `usage: replicated-level <directory> [--group g] [--host h] [--por
 
 const barWidth = 30
 
+/** What ends it: whoever sends a second one does not wait for the database to be closed. */
+const signals = ['SIGTERM', 'SIGINT'] as const
+
 interface Arguments {
   readonly directory: string
   readonly json: boolean
@@ -132,8 +135,13 @@ function announce (db: ReplicatedLevel, screen: Screen): void {
 /** Runs the commands of standard input; returns whether all of them succeeded. */
 async function serve (db: ReplicatedLevel, screen: Screen): Promise<boolean> {
   const prompt = process.stdin.isTTY === true ? createInterface({ input: process.stdin, output: process.stdout, terminal: true, prompt: '> ', completer: complete }) : undefined
-  const stop = (): void => { prompt === undefined ? process.stdin.destroy() : prompt.close() }
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, stop)
+  const stopping = new AbortController()
+  const stop = (): void => {
+    for (const signal of signals) process.off(signal, stop) // the next one ends the process at once
+    stopping.abort()
+    prompt === undefined ? process.stdin.destroy() : prompt.close()
+  }
+  for (const signal of signals) process.on(signal, stop)
   prompt?.once('SIGINT', stop)
   prompt?.once('close', () => { screen.prompt = undefined }) // which may be before the last command has run
   screen.prompt = prompt
@@ -141,17 +149,17 @@ async function serve (db: ReplicatedLevel, screen: Screen): Promise<boolean> {
   screen.prompt?.prompt()
   for await (const text of prompt ?? linesOf(process.stdin)) {
     const line = text.trim()
-    if (line === 'exit') break
-    if (line !== '' && !line.startsWith('#') && !await runLine(db, line, screen)) succeeded = false
+    if (line === 'exit' || stopping.signal.aborted) break
+    if (line !== '' && !line.startsWith('#') && !await runLine(db, line, screen, stopping.signal)) succeeded = false
     screen.prompt?.prompt()
   }
   prompt?.close()
   return succeeded || prompt !== undefined
 }
 
-async function runLine (db: ReplicatedLevel, line: string, screen: Screen): Promise<boolean> {
+async function runLine (db: ReplicatedLevel, line: string, screen: Screen, signal: AbortSignal): Promise<boolean> {
   try {
-    const { lines, value } = await runCommand(db, line, screen.progress)
+    const { lines, value } = await runCommand(db, line, screen.progress, signal)
     screen.answer(lines, value)
     return true
   } catch (thrown) {

@@ -8,8 +8,11 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { runCommand } from '../lib/cli-commands.ts'
+import { ReplicatedLevel } from '../lib/index.ts'
 import { newDirectory } from './support/directory.ts'
 import { eventually } from './support/eventually.ts'
+import { rejection } from './support/rejection.ts'
 
 const cli = fileURLToPath(new URL('../lib/cli.ts', import.meta.url))
 
@@ -114,6 +117,33 @@ test('empty lines of an imported file are no entries, and a file that cannot be 
   assert.is(stdout, '2 entries\n')
   assert.match(stderr, /^EISDIR: illegal operation/m)
   assert.is(code, 1)
+})
+
+test('a byte order mark before an imported file or a script is no part of it', async () => {
+  const directory = newDirectory()
+  const file = join(directory, 'entries.ndjson')
+  await mkdir(directory)
+  await writeFile(file, '\ufeff{"key":"a","value":"\ufeff1"}\n')
+  const { code, stdout } = await script(`\ufeffimport ${file}\nget a\n`, join(directory, 'db'), '--port', '0')
+  assert.is(stdout, '1 entries\n\ufeff1\n')
+  assert.is(code, 0)
+})
+
+test('SIGTERM ends a wait for others, and an import after the entries that have been read; what follows is not run', async () => {
+  const directory = newDirectory()
+  const run = start(directory, '--port', '0')
+  run.write('put a 1\nsync\nput a 2\n')
+  await eventually(() => run.stdout === 'ok\n', { timeoutMs: 20_000 })
+  run.signal('SIGTERM')
+  assert.is(await run.code, 1)
+  assert.match(run.stderr, /^stopped before all were in sync$/m)
+  const db = new ReplicatedLevel(directory, { port: false })
+  const file = join(directory, 'entries.ndjson')
+  await writeFile(file, Array.from({ length: 1500 }, (_, index) => JSON.stringify({ key: `key-${index}`, value: '1' })).join('\n'))
+  assert.is((await rejection(runCommand(db, `import ${file}`, () => {}, AbortSignal.abort())) as Error).message, 'stopped after 1000 entries')
+  assert.is(await db.get('a'), '1')
+  assert.is((await db.keys().all()).length, 1001)
+  await db.close()
 })
 
 test('what there is of a line when SIGTERM comes is not run', async () => {
