@@ -9,7 +9,7 @@
 import { ByteWriter } from '../codec/bytes.ts'
 import { DotSet } from '../core/dot-set.ts'
 import { observe, type Hlc } from '../core/hlc.ts'
-import { logIdFrom, replicaIdFrom } from '../core/ids.ts'
+import { logIdBytes, logIdFrom, replicaIdBytes, replicaIdFrom } from '../core/ids.ts'
 import { VersionVector, type Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { endsMax } from '../limits.ts'
@@ -22,8 +22,7 @@ import type { InnerBatch } from './inner-batch.ts'
 import { Journal, loadJournal, readStoredAdvance } from './journal.ts'
 import { formatVersion, meta, readSequence } from './keyspaces.ts'
 import { LogTally } from './log-tally.ts'
-import { SiblingKeys } from './sibling-keys.ts'
-import type { ReplicaState } from './state.ts'
+import { ReplicaState } from './state.ts'
 
 export interface OpeningOptions {
   readonly engine: Engine
@@ -79,39 +78,19 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
   const ends = await engine.keys<Buffer>({ ...meta.all('E'), keyEncoding: 'buffer' }).all()
   const collected = await loadCollected(engine, vector)
   const leaving = await engine.get(meta.leaving, buffers)
-  const ownLog = keepsLog ? logIdFrom(storedLog) : logIdFrom(system.randomBytes(8))
-  const state: ReplicaState = {
+  const ownLog = keepsLog ? logIdFrom(storedLog) : logIdFrom(system.randomBytes(logIdBytes))
+  const state = new ReplicaState({
     engine,
-    replica: keepsReplica ? replicaIdFrom(storedReplica) : replicaIdFrom(system.randomBytes(16)),
+    replica: keepsReplica ? replicaIdFrom(storedReplica) : replicaIdFrom(system.randomBytes(replicaIdBytes)),
     ownLog,
-    ownSequence: vector.sequenceOf(ownLog),
     hlc: Math.max(latest(vector, hlc), vector.get(ownLog)?.hlc ?? 0) + Math.floor(system.random() * clockSkipMax),
     vector,
     collected,
     journal: new Journal(journal),
     survivors,
-    siblingKeys: new SiblingKeys(),
     leaving: leaving === undefined ? undefined : decodeLeaving(leaving),
-    tally,
-    unsaved: undefined,
-    replaceLog () {
-      this.ownLog = logIdFrom(system.randomBytes(8))
-      this.ownSequence = 0
-      this.saveWithNext((batch) => { batch.putRaw(meta.ownLog, Buffer.from(this.ownLog, 'latin1')) })
-    },
-    replaceReplica () {
-      this.replica = replicaIdFrom(system.randomBytes(16))
-      this.saveWithNext((batch) => { batch.putRaw(meta.replica, Buffer.from(this.replica, 'hex')) })
-      this.replaceLog()
-    },
-    saveWithNext (save) {
-      const before = this.unsaved
-      this.unsaved = (batch) => {
-        before?.(batch)
-        save(batch)
-      }
-    }
-  }
+    tally
+  }, (size) => system.randomBytes(size))
   return {
     state,
     fresh,

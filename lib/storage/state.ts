@@ -7,12 +7,13 @@
  */
 import type { Hlc } from '../core/hlc.ts'
 import type { DotSet } from '../core/dot-set.ts'
-import type { LogId, ReplicaId } from '../core/ids.ts'
+import { logIdBytes, logIdFrom, replicaIdBytes, replicaIdFrom, type LogId, type ReplicaId } from '../core/ids.ts'
 import type { Advance, VersionVector } from '../core/version-vector.ts'
 import type { Engine } from './engine.ts'
 import type { Journal } from './journal.ts'
+import { meta } from './keyspaces.ts'
 import type { LogTally } from './log-tally.ts'
-import type { SiblingKeys } from './sibling-keys.ts'
+import { SiblingKeys } from './sibling-keys.ts'
 
 /** What is added to a batch that says who this replica is. */
 export interface SavingBatch {
@@ -21,7 +22,9 @@ export interface SavingBatch {
   collect (entry: Advance): void
 }
 
-export interface ReplicaState {
+type Loaded = Pick<ReplicaState, 'engine' | 'replica' | 'ownLog' | 'hlc' | 'vector' | 'collected' | 'journal' | 'survivors' | 'leaving' | 'tally'>
+
+export class ReplicaState {
   readonly engine: Engine
   replica: ReplicaId
   /** The log that this replica writes now. */
@@ -40,15 +43,48 @@ export interface ReplicaState {
   leaving: Advance | undefined
   /** Adds what is not on disk yet of who this replica is to a batch. */
   unsaved: ((batch: SavingBatch) => void) | undefined
-  readonly siblingKeys: SiblingKeys
+  readonly siblingKeys = new SiblingKeys()
   readonly tally: LogTally
+  readonly #randomBytes: (size: number) => Uint8Array
+
+  constructor ({ engine, replica, ownLog, hlc, vector, collected, journal, survivors, leaving, tally }: Loaded, randomBytes: (size: number) => Uint8Array) {
+    this.engine = engine
+    this.replica = replica
+    this.ownLog = ownLog
+    this.ownSequence = vector.sequenceOf(ownLog)
+    this.hlc = hlc
+    this.vector = vector
+    this.collected = collected
+    this.journal = journal
+    this.survivors = survivors
+    this.leaving = leaving
+    this.tally = tally
+    this.#randomBytes = randomBytes
+  }
+
   /**
    * Begins a new log: others know more of the old one than is here, since this directory was restored or has lost its
    * last writes; or our clock has once stood so far ahead that nothing can follow in the old one.
    */
-  replaceLog (): void
+  replaceLog (): void {
+    this.ownLog = logIdFrom(this.#randomBytes(logIdBytes))
+    this.ownSequence = 0
+    this.saveWithNext((batch) => { batch.putRaw(meta.ownLog, Buffer.from(this.ownLog, 'latin1')) })
+  }
+
   /** Goes on as another replica, in a new log. */
-  replaceReplica (): void
+  replaceReplica (): void {
+    this.replica = replicaIdFrom(this.#randomBytes(replicaIdBytes))
+    this.saveWithNext((batch) => { batch.putRaw(meta.replica, Buffer.from(this.replica, 'hex')) })
+    this.replaceLog()
+  }
+
   /** This, too, is to go with the next batch. */
-  saveWithNext (save: (batch: SavingBatch) => void): void
+  saveWithNext (save: (batch: SavingBatch) => void): void {
+    const before = this.unsaved
+    this.unsaved = (batch) => {
+      before?.(batch)
+      save(batch)
+    }
+  }
 }
