@@ -13,6 +13,7 @@ import type { LogId } from '../core/ids.ts'
 import type { Sibling, SiblingSet } from '../core/siblings.ts'
 import type { Advance, Context } from '../core/version-vector.ts'
 import type { Bytes, EngineBatch } from './engine.ts'
+import { writeStoredAdvance } from './journal.ts'
 import { keyspace, logKey, meta, siblingKey, writeDot } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
 import { UnitEntries, type Unit } from './unit.ts'
@@ -106,7 +107,7 @@ export class InnerBatch implements Context {
   /** Moves the collected vector on: no tombstone up to there is left when this batch is committed. */
   collect (entry: Advance): void {
     this.#collected.push(entry)
-    this.engineBatch.put(meta.collected(entry.log), scratch.version.reset().hlc(entry.hlc).varint(entry.sequence).view())
+    this.engineBatch.put(meta.collected(entry.log), writeStoredAdvance(scratch.version.reset(), entry).view())
   }
 
   /** Goes back in a log, as the checkpoint does that this batch writes. */
@@ -115,7 +116,7 @@ export class InnerBatch implements Context {
     if (!this.#state.collected.covers(entry.log, entry.sequence + 1)) return
     const key = meta.collected(entry.log)
     if (entry.sequence === 0) this.delRaw(key)
-    else this.engineBatch.put(key, scratch.version.reset().hlc(entry.hlc).varint(entry.sequence).view())
+    else this.engineBatch.put(key, writeStoredAdvance(scratch.version.reset(), entry).view())
   }
 
   /** Makes `key` the one that the following calls are about. */

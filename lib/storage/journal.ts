@@ -73,7 +73,7 @@ export class Journal {
   }
 
   #addCheckpoint (batch: EngineBatch, { number, advances }: Checkpoint): void {
-    for (const { log, hlc, sequence } of advances) batch.put(meta.vector(log), scratch.reset().hlc(hlc).varint(sequence).view())
+    for (const advance of advances) batch.put(meta.vector(advance.log), writeStoredAdvance(scratch.reset(), advance).view())
     batch.put(meta.checkpoint, scratch.reset().varint(number).view())
   }
 
@@ -253,6 +253,11 @@ function readRecord (bytes: Buffer): JournalRecord {
   const keys: Buffer[] = []
   while (reader.remaining > 0) keys.push(reader.bytes(keyBytesMax))
   return { number, advances, keys }
+}
+
+/** An entry of a vector as it is stored, under a key that names its log. */
+export function writeStoredAdvance (writer: ByteWriter, { hlc, sequence }: Advance): ByteWriter {
+  return writer.hlc(hlc).varint(sequence)
 }
 
 export function readStoredAdvance (key: Buffer, value: Buffer): Advance {

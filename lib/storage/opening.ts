@@ -19,7 +19,7 @@ import { decodeLeaving } from './leaving.ts'
 import { mendHole, readSurvivors } from './holes.ts'
 import { decodeIdentity, encodeIdentity, judge, type Identity, type IdentityStore } from './identity.ts'
 import type { InnerBatch } from './inner-batch.ts'
-import { Journal, loadJournal, readStoredAdvance } from './journal.ts'
+import { Journal, loadJournal, readStoredAdvance, writeStoredAdvance } from './journal.ts'
 import { formatVersion, meta, readSequence } from './keyspaces.ts'
 import { LogTally } from './log-tally.ts'
 import { ReplicaState } from './state.ts'
@@ -116,7 +116,7 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
       if (lost === 0) return
       // A delivery that was on its way in may lack a part.
       batch.delRaw(meta.stage)
-      for (const { log, sequence, hlc } of collected) batch.putRaw(meta.collected(log), new ByteWriter().hlc(hlc).varint(sequence).take())
+      for (const advance of collected) batch.putRaw(meta.collected(advance.log), writeStoredAdvance(new ByteWriter(), advance).take())
       for (const { key, value } of mends) {
         if (value === undefined) batch.delRaw(key)
         else batch.putRaw(key, value)
