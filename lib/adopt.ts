@@ -6,7 +6,7 @@
  * Level may have changed since, and only the rest is written. While the exchange is unfinished the location is not opened as
  * anything else.
  */
-import { readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ClassicLevel } from 'classic-level'
 import { bytesEncodings } from './encodings.ts'
@@ -73,6 +73,8 @@ async function build (location: string, building: string, onProgress: NonNullabl
 
 /** False if what an earlier call has taken in has a hole: a loss of power can take away what does not stand at the end. */
 async function goOnBuilding (source: Level, building: string, onProgress: NonNullable<AdoptOptions['onProgress']>, system: System): Promise<boolean> {
+  await mkdir(building, { recursive: true })
+  await chmod(building, (await stat(source.location)).mode) // whom the original is closed to has no access, neither meanwhile nor afterwards
   const identity = new IdentityFile(building, system)
   await identity.prepare(true)
   const target: Level = new ClassicLevel(building, buffers)

@@ -2,7 +2,7 @@
  * Taking a plain database in, and copying an open one.
  */
 import { cpSync, readdirSync, statSync } from 'node:fs'
-import { cp, lstat, mkdir, readdir, readFile, rename, rm, rmdir, symlink, writeFile } from 'node:fs/promises'
+import { chmod, cp, lstat, mkdir, readdir, readFile, rename, rm, rmdir, symlink, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -148,6 +148,14 @@ test('a database that is reached by a link is adopted where it is, and the link 
   assert.ok((await lstat(link)).isSymbolicLink())
   assert.is(await readFile(join(link, 'notes'), 'utf8'), 'mine')
   await assertAdopted(location, entries)
+})
+
+test('whom the directory is closed to has no access afterwards, nor meanwhile', async () => {
+  const { location } = await plain()
+  await chmod(location, 0o700)
+  const modes = new Set<number>()
+  await ReplicatedLevel.adopt(location, { onProgress: () => { modes.add(statSync(`${location}.adopting`).mode & 0o777) } })
+  assert.equal([...modes, statSync(location).mode & 0o777], [0o700, 0o700])
 })
 
 test('an adoption does not begin where something is in its way', async () => {
