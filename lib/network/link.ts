@@ -72,7 +72,7 @@ export class Link {
   #carrying = false
   /** What the peer had taken when it last took something, and when that was. */
   #takenBytes = 0
-  #takenMs = 0
+  #takenMs: number
   #ended = false
   readonly #finished: Promise<void>
 
@@ -82,7 +82,8 @@ export class Link {
     this.direction = direction
     this.address = address
     this.sinceMs = owner.system.nowMs()
-    this.session = new Session(owner.local, owner.system.monotonicMs())
+    this.#takenMs = owner.system.monotonicMs()
+    this.session = new Session(owner.local, this.#takenMs)
     this.#finished = Promise.all([this.#write(), this.#read()]).then(() => {})
   }
 

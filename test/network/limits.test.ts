@@ -209,6 +209,19 @@ test('a peer that beats and does not read is left after a while; one that reads 
   await end()
 })
 
+test('a stream that is not read at once is waited for like any other peer, however long the process has run', async () => {
+  const { system, replicator, codes, end } = await setUp()
+  await system.advance(outputStallMs + 1000)
+  replicator.stream()
+  await system.advance(handshakeTimeoutMs - 500)
+  assert.is(replicator.mesh.links.size, 1)
+  assert.equal(codes(), [])
+  await system.advance(1500)
+  assert.is(replicator.mesh.links.size, 0)
+  assert.equal(codes(), ['REPLICATION_PEER_SILENT'])
+  await end()
+})
+
 test('logs that would be too many end the link, and from many on there is a warning at open', async () => {
   const { system, replica, replicator, guest, hello, codes, end } = await setUp()
   const many = await guest('a')
