@@ -223,6 +223,18 @@ test('a member that others had not seen for long is not seen by an open', async 
   assert.ok([...store.members].find(({ replica }) => replica === id(1))!.unseenMs >= memberTtlMs)
 })
 
+test('a member is as old as the last who saw it says, whatever others have heard', () => {
+  const { members, clock } = newMembers()
+  clock.ms = memberTtlMs
+  const [one, two] = someLogs(2) as [Advance, Advance]
+  members.acknowledge(id(1), [one], 1000)
+  members.acknowledge(id(1), [two], memberTtlMs)
+  assert.ok(members.countedIds.includes(id(1)))
+  members.acknowledge(id(2), [one], memberTtlMs)
+  assert.ok(members.has(id(2)), 'one that does not count is remembered while there is room')
+  assert.not.ok(members.countedIds.includes(id(2)))
+})
+
 test('running time is saved, however often it is', () => {
   const { members, clock } = newMembers()
   let written = 0

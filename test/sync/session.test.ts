@@ -43,6 +43,23 @@ test('both sides greet at once, and are told of each other', () => {
   assert.is(a.of('caught-up').length, 1)
 })
 
+test('whoever is greeted is told which logs come directly, but for its own', () => {
+  const ends = pair()
+  const third = new FakeReplica(3)
+  ends.a.local.directLogs = new Set([third.log, ends.b.local.log])
+  ends.greet()
+  assert.equal(ends.a.frames('direct').map(({ logs }) => logs), [[third.log]])
+})
+
+test('what a want names of the peer is known of it', () => {
+  const end = new End(new FakeReplica(1))
+  end.connected(false)
+  end.receive(encodeControl(helloOf(new End(new FakeReplica(2)))))
+  const third = { log: new FakeReplica(3).log, sequence: 7, hlc: 1024 }
+  end.receive(encodeControl({ type: 'want', vector: [third], collected: [] }))
+  assert.is(end.session.peerKnows.sequenceOf(third.log), 7)
+})
+
 test('an equal pair needs one round trip, however much it holds and whoever wants first', () => {
   const counts = new Set<string>()
   for (const writes of [0, 1, 1000]) {
@@ -197,7 +214,10 @@ test('a clock that jumps on a live link is named once, and again when it jumps t
   ends.b.clockMs += 3 * 3600_000
   ends.pass(5 * heartbeatIntervalMs)
   assert.equal(codes(), ['REPLICATION_CLOCK_AHEAD'])
-  ends.b.clockMs -= 6 * 3600_000
+  ends.b.clockMs -= 3 * 3600_000
+  ends.pass(5 * heartbeatIntervalMs)
+  assert.equal(codes(), ['REPLICATION_CLOCK_AHEAD'], 'nor that it is right again')
+  ends.b.clockMs -= 3 * 3600_000
   ends.pass(5 * heartbeatIntervalMs)
   assert.equal(codes(), ['REPLICATION_CLOCK_AHEAD', 'REPLICATION_CLOCK_BEHIND'])
   ends.b.clockMs = -1
@@ -880,7 +900,8 @@ test('heartbeats go out while all is silent, and keep a link alive for ever', ()
   ends.pass(10 * heartbeatTimeoutMs)
   assert.is(ends.a.ended, undefined)
   assert.is(ends.b.ended, undefined)
-  assert.ok(ends.a.frames('heartbeat').length >= 10)
+  const { length } = ends.a.frames('heartbeat')
+  assert.ok(length >= 10 && length <= 10 * heartbeatTimeoutMs / heartbeatIntervalMs, `${length} heartbeats`)
 })
 
 test('a peer that falls silent ends the conversation', () => {
@@ -943,6 +964,23 @@ test('a member of whom there is nothing to say yet is named all the same, and ag
   assert.equal(named(), ['3'])
   ends.pass(20_000)
   assert.equal(named(), ['3', '3'])
+})
+
+test('a member counts as seen by the peer if the time that it was not has grown less than time has', () => {
+  const { a } = pair().greet()
+  const sighted: boolean[] = []
+  const say = (passedMs: number, unseenSeconds: number): void => {
+    a.nowMs += passedMs
+    a.receive(encodeControl({ type: 'acknowledge', members: [{ replica: '3'.repeat(32), unseenSeconds, vector: [] }] }))
+    sighted.push(a.of('acknowledged').at(-1)!.members[0]!.sighted)
+  }
+  say(0, 100)
+  say(100_000, 200)
+  say(100_000, 230)
+  say(100_000, 330)
+  say(0, 330)
+  say(1000, 2)
+  assert.equal(sighted, [false, false, true, false, false, true])
 })
 
 test('what was collected travels in the order of commits, and not back', () => {
