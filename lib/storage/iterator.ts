@@ -95,6 +95,7 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
   }
 
   _seek (target: Uint8Array | string, options: object): void {
+    if (this.#inner === undefined) return // the next read says why: to throw it here would undo the open that this may have waited for
     const inner = this.#live()
     this.#page = nothing
     this.#index = 0

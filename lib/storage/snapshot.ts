@@ -15,6 +15,7 @@ const Base = AbstractSnapshot as unknown as new (options: object) => AbstractSna
 export class DataSnapshot extends Base {
   readonly #inner: InnerSnapshot
   readonly #isLive: () => boolean
+  #closed = false
 
   /** @param isLive whether the inner database is still the one it was when this was taken. */
   constructor (options: object, inner: InnerSnapshot, isLive: () => boolean) {
@@ -25,11 +26,13 @@ export class DataSnapshot extends Base {
 
   /** @throws `LEVEL_SNAPSHOT_NOT_OPEN` if it is gone */
   get inner (): InnerSnapshot {
+    if (this.#closed) throw new ReplicationError('Snapshot is not open: cannot use snapshot after close()', { code: 'LEVEL_SNAPSHOT_NOT_OPEN' })
     if (!this.#isLive()) throw new ReplicationError('The database was opened again under this snapshot, after a failed write', { code: 'LEVEL_SNAPSHOT_NOT_OPEN' })
     return this.#inner
   }
 
   async _close (): Promise<void> {
+    this.#closed = true
     await this.#inner.close()
   }
 }

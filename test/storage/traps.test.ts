@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert'
 import { ClassicLevel } from 'classic-level'
 import { ReplicatedLevel } from '../../lib/index.ts'
 import { newDirectory } from '../support/directory.ts'
+import { eventually } from '../support/eventually.ts'
 import { rejection } from '../support/rejection.ts'
 
 type Options = ConstructorParameters<typeof ReplicatedLevel<string, string>>[1]
@@ -213,6 +214,34 @@ test('a bound that an encoding has no text for is empty, as in classic-level: no
     assert.equal(await entries(db as never, {}), await entries(plain, {}), JSON.stringify(Object.entries(range)))
   }
   await Promise.all([db.close(), plain.close()])
+})
+
+test('an iterator at a snapshot that is closed says so, also after a seek, and when it waited for the open', async () => {
+  const db = create()
+  await db.batch(['a', 'b'].map((key) => ({ type: 'put', key, value: '1' })))
+  const snapshot = db.snapshot()
+  await db.close()
+  const opening = db.open()
+  await eventually(() => db.status === 'opening')
+  const waited = db.iterator({ snapshot })
+  waited.seek('b')
+  const read = rejection(waited.next())
+  await opening
+  assert.is((await read).code, 'LEVEL_SNAPSHOT_NOT_OPEN')
+  const other = db.snapshot()
+  await other.close()
+  const inner = ClassicLevel.prototype as unknown as { _iterator: (options: object) => unknown }
+  const { _iterator } = inner
+  inner._iterator = () => assert.unreachable('LevelDB reads memory that it has given back, and may end the process')
+  try {
+    const iterator = db.iterator({ snapshot: other })
+    iterator.seek('b')
+    assert.is((await rejection(iterator.next())).code, 'LEVEL_SNAPSHOT_NOT_OPEN')
+    await iterator.close()
+  } finally {
+    inner._iterator = _iterator
+  }
+  await db.close()
 })
 
 test('writes to one key keep their order though nobody waits for them', async () => {
