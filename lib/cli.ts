@@ -164,11 +164,15 @@ async function runLine (db: ReplicatedLevel, line: string, screen: Screen, signa
     return true
   } catch (thrown) {
     const error = thrown as Error & { code?: string }
-    const code = error.code ?? 'error'
-    const isPlain = error instanceof CommandError || error.message.startsWith(`${code}: `) // as Node.js says it
-    screen.notice(isPlain ? error.message : `${code}: ${error.message}`, { error: error.message, code: error.code, command: line })
+    screen.notice(textOf(error), { error: error.message, code: error.code, command: line })
     return false
   }
+}
+
+/** An error with its code, which Node.js says by itself. */
+function textOf (error: Error & { code?: string }): string {
+  const { code = 'error', message } = error
+  return error instanceof CommandError || message.startsWith(`${code}: `) ? message : `${code}: ${message}`
 }
 
 function complete (line: string): [string[], string] {
@@ -208,9 +212,8 @@ async function main (): Promise<number> {
   try {
     await db.open()
   } catch (error) {
-    const { cause, message, code } = error as Error & { code?: string }
-    const reason = cause as (Error & { code?: string }) | undefined
-    screen.notice(`${reason?.code ?? code ?? 'error'}: ${reason?.message ?? message}`, { event: 'error', code: reason?.code ?? code, message: reason?.message ?? message })
+    const reason = ((error as Error).cause ?? error) as Error & { code?: string }
+    screen.notice(textOf(reason), { event: 'error', code: reason.code, message: reason.message })
     return 2
   } finally {
     stopWatching()

@@ -86,6 +86,7 @@ test('bad usage leaves with 2, and says what is right', async () => {
   const { code, stderr } = await script('', newDirectory(), '--secret-file', 'nowhere')
   assert.is(code, 2)
   assert.match(stderr, /^--secret-file cannot be read: ENOENT/)
+  assert.match((await script('', join(cli, 'db'), '--port', '0')).stderr, /^ENOTDIR: not a directory/)
 })
 
 test('--json answers one value a line; import takes a file', async () => {
