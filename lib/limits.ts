@@ -138,6 +138,9 @@ export const housekeepingDelayMs = 2000
 /** And how long after a failure it is tried again. */
 export const housekeepingPauseMs = 60_000
 
+/** For how long a delete in conflict with a value waits for a write to the key, before what the key reads as is written. */
+export const conflictKeptMs = 24 * 60 * 60 * 1000
+
 /** Tombstones are collected at most so often: each time LevelDB has to write its memory out. */
 export const collectionIntervalMs = 5000
 

@@ -319,7 +319,7 @@ export class Mesh implements LinkOwner {
       if (loser === link) return
     }
     if (!this.#hasRoomFor(link)) return link.end(tooMany('This replica has as many links as it may have'))
-    this.store.members.met(hello.replica)
+    this.store.members.met(hello.replica, link.session.peerKnows)
     this.#flushSoon()
     this.#newcomers.call()
     this.#options.onGreeted(link, hello)

@@ -4,7 +4,7 @@
  * The *frontier* is what all that count hold. The collected vector C moves up in it, transaction by transaction, and
  * the tombstones it passes go in the same batch: state is a function of (V, C). It moves no further than to the last
  * tombstone that goes, since whoever it is ahead of has to be sent the whole state. It does not pass a tombstone with
- * a value beside it: that conflict is not decided yet, and the next write to the key decides it.
+ * a value beside it: that conflict is not decided yet, and the next write to the key decides it (see `settling`).
  *
  * What one replica has collected is a fact of the group. It reaches the others in the order of its commits, so that
  * whoever takes it over knows all that the collector knew: a version that stands in conflict with a tombstone here,

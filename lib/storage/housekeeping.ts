@@ -11,6 +11,7 @@ import type { ErrorListener, System, Timer } from '../types.ts'
 import { compact } from './engine.ts'
 import { keyspace, meta, wholeKeyspace } from './keyspaces.ts'
 import { Collector, type CollectorOptions } from './collector.ts'
+import { Settler } from './settling.ts'
 import { Sweeper } from './sweeper.ts'
 
 /** So many removed entries are worth a compaction of what is left. */
@@ -21,6 +22,7 @@ const journalAndLog = { gte: meta.all('J').gte, lt: wholeKeyspace(keyspace.log).
 
 export interface HousekeepingOptions extends Omit<CollectorOptions, 'yield' | 'stopped'> {
   readonly saveMembers: () => Promise<void>
+  readonly transactionBytesMax: number
   readonly system: System
   readonly onError: ErrorListener
 }
@@ -28,6 +30,7 @@ export interface HousekeepingOptions extends Omit<CollectorOptions, 'yield' | 's
 export class Housekeeping {
   readonly #options: HousekeepingOptions
   readonly #sweeper: Sweeper
+  readonly #settler: Settler
   readonly collector: Collector
   #timer: Timer | undefined
   #tickTimer: Timer | undefined
@@ -39,10 +42,15 @@ export class Housekeeping {
 
   constructor (options: HousekeepingOptions) {
     this.#options = options
-    const work = { state: options.state, writer: options.writer, yield: () => options.system.yield(), stopped: () => this.#stopped || this.#paused }
+    const work = { state: options.state, writer: options.writer, yield: () => options.system.yield(), stopped: () => this.#halted }
     this.#sweeper = new Sweeper(work)
     this.collector = new Collector({ ...options, ...work })
+    this.#settler = new Settler({ ...options, ...work })
     this.#tick()
+  }
+
+  get #halted (): boolean {
+    return this.#stopped || this.#paused
   }
 
   /** Something has been written or heard: there may be work. */
@@ -62,7 +70,7 @@ export class Housekeeping {
   }
 
   #consider (): void {
-    if (this.#timer !== undefined || this.#running !== undefined || this.#stopped || this.#paused) return
+    if (this.#timer !== undefined || this.#running !== undefined || this.#halted) return
     if (this.#sweeper.due || this.#trimDue) this.#schedule(housekeepingDelayMs)
     else if (this.collector.due) this.#schedule(Math.max(housekeepingDelayMs, this.#collectionDueMs))
   }
@@ -113,10 +121,11 @@ export class Housekeeping {
     await this.#compact(journalAndLog, await this.#sweeper.sweep())
   }
 
-  /** Collects tombstones, as far as all members allow. */
+  /** Collects tombstones, as far as all members allow, and settles the old conflicts that hold others back. */
   async collect (): Promise<void> {
     this.#collectedMs = this.#options.system.monotonicMs()
     await this.#compact(wholeKeyspace(keyspace.version), await this.collector.collect())
+    await this.#settler.settle(this.collector.held)
   }
 
   /** Removes the journal records that no open would need; also before a close. */

@@ -127,13 +127,15 @@ export class Members {
   }
 
   /**
-   * A member has greeted. One that did not count any more counts again, from what it will say that it holds.
+   * A member has greeted. One that did not count any more counts again, from what it will say that it holds; so does one
+   * that knows less than it has acknowledged: its disk went back, or that was said by another one that had its id.
    *
+   * @param knows its vector
    * @throws `REPLICATION_TOO_MANY_MEMBERS`
    */
-  met (replica: ReplicaId): void {
+  met (replica: ReplicaId, knows?: ReadonlyVersionVector): void {
     const known = this.#members.get(replica)
-    if (known !== undefined && this.#counts(replica, known)) return this.seen(replica)
+    if (known !== undefined && this.#counts(replica, known) && (knows === undefined || knows.dominates(known.acknowledged))) return this.seen(replica)
     this.#enter(replica, this.runningMs)
   }
 
@@ -300,6 +302,12 @@ export class Members {
   /** The ids of those that count, sorted. */
   get countedIds (): ReplicaId[] {
     return [...this.#members].filter(([replica, member]) => this.#counts(replica, member)).map(([replica]) => replica).sort()
+  }
+
+  /** Whether all that count have been seen lately: in the time in which news of one comes over all others at most. */
+  get allPresent (): boolean {
+    const counted = [...this].filter(({ counted }) => counted)
+    return counted.every(({ unseenMs }) => unseenMs <= counted.length * this.refreshMs)
   }
 
   /** Whether somebody has been met who has to be on disk before any data of theirs. */

@@ -124,6 +124,7 @@ export class Store {
         await this.intake.dropStageInTime()
       },
       applying: () => this.applying || this.repairing || this.leaving,
+      transactionBytesMax: options.transactionBytesMax,
       system: options.system,
       onError: options.onError
     })

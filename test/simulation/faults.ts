@@ -74,6 +74,12 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
   'tombstones are never collected': [
     ['storage/collector.ts', 'return this.#changed && this.#options.state.tally.tombstonesMax > 0 && !this.#options.applying()', 'return this.#changed && this.#options.applying()']
   ],
+  'a conflict with a delete is never settled': [
+    ['storage/housekeeping.ts', 'await this.#settler.settle(this.collector.held)', '']
+  ],
+  'what is settled is not what the key reads as': [
+    ['storage/settling.ts', "value === undefined ? { type: 'del', key }", "value !== null ? { type: 'del', key }"]
+  ],
   'what is not on the medium is acknowledged as durable': [
     ['storage/store.ts', 'batch.sync = true\n    })\n    await this.#options.syncFullLogs?.()', '})\n    await this.#options.syncFullLogs?.()']
   ],

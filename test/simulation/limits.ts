@@ -14,12 +14,12 @@ export function setLimits (values: Limits): void {
 export function chooseLimits (dice: Dice): Limits {
   const size = dice.pick(['tiny', 'small', 'real'])
   const journal = dice.chance(0.5) ? { checkpointInterval: 4, journalSlots: 16, journalTrimMin: dice.between(6, 12), journalTrimmedAtOnce: 4 } : {}
-  const stage = { stageKeptMs: 10_000, runningTimeSaveMs: 5000 } // what nobody can go on with has to be gone at rest
-  if (size === 'real') return { ...journal, ...stage }
+  const aging = { stageKeptMs: 10_000, runningTimeSaveMs: 5000, conflictKeptMs: 5000 } // what is there for a while only has to be gone at rest
+  if (size === 'real') return { ...journal, ...aging }
   const [least, most] = size === 'tiny' ? [60, 400] : [400, 4000]
   return {
     ...journal,
-    ...stage,
+    ...aging,
     chunkBytes: dice.between(least, most),
     fragmentBytes: dice.between(least, most),
     fragmentBytesMin: 1,

@@ -2,7 +2,7 @@
  * What must hold when everything has been exchanged: all replicas are equal, nothing that one of them had is lost,
  * nothing that was superseded is back, and what is there for a while only is gone.
  *
- * When all that are waited for are there, every tombstone goes but those that a conflict holds.
+ * When all that are waited for are there, every tombstone goes, and a conflict that holds one is settled.
  */
 import { memberTtlDefaultMs } from '../../lib/limits.ts'
 import { keyspace } from '../../lib/storage/keyspaces.ts'
@@ -62,20 +62,8 @@ export function isComplete ({ world, living }: Group): boolean {
   return world.settings.memberTtlMs < memberTtlDefaultMs || living.every(({ disk }) => membersOf(disk.tree).every((member) => present.has(member)))
 }
 
-/** Tombstones that nothing keeps: no value stands beside them, nor beside a delete before them in the same log. */
-export function collectable (world: World, { disk }: Machine): Write[] {
-  const alone: Write[] = []
-  const heldSince = new Map<string, number>()
-  for (const key of world.oracle.keys) {
-    const set = setOf(disk.tree, key)
-    const isHeld = set.some(({ type }) => type === 'put')
-    for (const { log, sequence, hlc, type } of set) {
-      if (type === 'put') continue
-      if (isHeld) heldSince.set(log, Math.min(hlc, heldSince.get(log) ?? Infinity))
-      else alone.push(world.oracle.at(log, sequence)!)
-    }
-  }
-  return alone.filter(({ log, hlc }) => hlc < (heldSince.get(log) ?? Infinity))
+export function tombstones (world: World, { disk }: Machine): Write[] {
+  return [...world.oracle.keys].flatMap((key) => setOf(disk.tree, key)).filter(({ type }) => type === 'del').map(({ log, sequence }) => world.oracle.at(log, sequence)!)
 }
 
 function checkLeftovers (world: World, { name, disk }: Machine): void {

@@ -1,12 +1,12 @@
 /**
  * One run: a group lives through faults; then all faults end, and it has to come to rest in a bounded time.
  */
-import { collectionIntervalMs, heartbeatIntervalMs, housekeepingDelayMs, housekeepingPauseMs, memberTtlDefaultMs, sweepOperationsMin } from '../../lib/limits.ts'
+import { collectionIntervalMs, conflictKeptMs, heartbeatIntervalMs, housekeepingDelayMs, housekeepingPauseMs, memberTtlDefaultMs, runningTimeSaveMs, sweepOperationsMin } from '../../lib/limits.ts'
 import { checkDisk, checkSwept } from './bounds.ts'
 import { Group } from './group.ts'
 import type { Machine } from './machine.ts'
 import { dotOf, type Write } from './oracle.ts'
-import { atRest, checkRest, collectable, isComplete } from './rest.ts'
+import { atRest, checkRest, isComplete, tombstones } from './rest.ts'
 import { randomOperations } from './transactions.ts'
 import { checkViews, synchronise } from './views.ts'
 import { World, type TraceOptions } from './world.ts'
@@ -268,14 +268,14 @@ async function heal (group: Group): Promise<void> {
   await beQuiet(group)
 }
 
-/** Gives the collection of tombstones its time, and no more. */
+/** Gives the collection of tombstones, and of conflicts that hold them, its time, and no more. */
 async function collect (group: Group, alive: bigint): Promise<void> {
   const { world, living } = group
   const { scheduler, settings } = world
-  const lastMs = scheduler.elapsedMs + collectionMs + (world.faultyDisks ? housekeepingPauseMs : 0) + (settings.memberTtlMs < memberTtlDefaultMs ? 2 * settings.memberTtlMs : 0)
-  const left = (): Write[] => living.flatMap((machine) => collectable(world, machine))
+  const lastMs = scheduler.elapsedMs + collectionMs + living.length * conflictKeptMs + 2 * runningTimeSaveMs + (world.faultyDisks ? housekeepingPauseMs : 0) + (settings.memberTtlMs < memberTtlDefaultMs ? 2 * settings.memberTtlMs : 0)
+  const left = (): Write[] => living.flatMap((machine) => tombstones(world, machine))
   while (left().length > 0) {
-    if (scheduler.elapsedMs > lastMs) world.fail('not-collected', `nothing holds these tombstones back: ${left().map(dotOf).join(', ')}`)
+    if (scheduler.elapsedMs > lastMs) world.fail('not-collected', `these tombstones are still there: ${left().map(dotOf).join(', ')}`)
     await world.pass(250)
   }
   await rest(group, alive)
@@ -304,8 +304,15 @@ async function beQuiet ({ world, living, machines }: Group): Promise<void> {
   if (!world.dice.chance(0.3)) return // it takes as long as all the rest
   await world.pass(4 * heartbeatIntervalMs) // in which is named what was passed over
   const restless = (): string => ['errors', 'units received', 'event connect', 'event disconnect', 'deliveries begun, catch-up', 'deliveries begun, transfer'].map((what) => `${world.counts[what] ?? 0} ${what}`).join(', ')
-  const before = restless()
-  await world.pass(quietMs)
+  // Where somebody is waited for in vain a conflict may still be settled, and what it held back be collected.
+  const tidied = (): number => (world.counts['conflicts settled'] ?? 0) + (world.counts['tombstones collected'] ?? 0)
+  let before: string
+  let tidiedBefore: number
+  do {
+    before = restless()
+    tidiedBefore = tidied()
+    await world.pass(quietMs)
+  } while (tidied() !== tidiedBefore)
   if (restless() !== before) world.fail('restless', `at rest, and then from ${before} to ${restless()}`)
   for (const machine of living) await checkViews(machine, machines)
 }

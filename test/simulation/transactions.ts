@@ -196,6 +196,7 @@ export class Transactions {
       return { type, key }
     }
     if (setOf(before, key).length > 1 && type !== undefined) {
+      if (dataOf(before, key) !== dataOf(disk.tree, key)) world.fail('settled', `${name} writes ${key}, which nobody asked for, and it reads ${dataOf(disk.tree, key)} instead of ${dataOf(before, key)}`)
       world.count('conflicts settled')
       return type === 'del' ? { type, key } : { type, key, value: dataOf(disk.tree, key)! }
     }

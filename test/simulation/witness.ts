@@ -68,7 +68,7 @@ export function membersOf (tree: Tree): string[] {
     if (key[0] !== keyspace.meta || key[1] !== memberLetter) return
     const reader = new ByteReader(value)
     reader.varint()
-    if (reader.byte() === 0) members.push(key.toString('hex', 2))
+    if ((reader.byte() & retiredFlag) === 0) members.push(key.toString('hex', 2))
   })
   return members
 }
@@ -351,6 +351,7 @@ export class Witness {
 const journalLetter = 'J'.charCodeAt(0)
 const collectedLetter = 'C'.charCodeAt(0)
 const memberLetter = 'M'.charCodeAt(0)
+const retiredFlag = 1
 
 function journalAdvances (value: Buffer): VersionVector {
   const reader = new ByteReader(value)

@@ -215,6 +215,22 @@ test('a member that is read from disk is not older than it was', async () => {
   assert.ok(member!.unseenMs <= 1200, `${member!.unseenMs}`)
 })
 
+test('a member that greets and knows less than it has acknowledged begins anew: another one has had its id, or its disk went back', () => {
+  const { members } = newMembers()
+  const [one, two] = someLogs(2) as [Advance, Advance]
+  const here = new VersionVector([one])
+  members.met(id(1))
+  members.acknowledge(id(1), [one, two])
+  assert.is(members.frontier(here, here).size, 0, 'what is not known here holds all of it back')
+  members.met(id(1), new VersionVector([one, two]))
+  assert.is(members.acknowledged(id(1)).size, 2)
+  members.met(id(1), here)
+  assert.is(members.acknowledged(id(1)).size, 0)
+  members.acknowledge(id(1), [one])
+  members.frontier(here, here)
+  assert.equal([...members.frontier(here, here)], [one])
+})
+
 test('a member that others had not seen for long is not seen by an open', async () => {
   const replica = await openReplica()
   replica.store.members.acknowledge(id(1), [], memberTtlMs)
