@@ -1,7 +1,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { housekeepingDelayMs, memberTtlDefaultMs } from '../../lib/limits.ts'
-import { keyspace, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
+import { keyspace, wholeKeyspace, type Keyspace } from '../../lib/storage/keyspaces.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { del, exchange, LiveStream, openReplica, pull, put, type ReplicaOptions, type TestReplica } from '../support/store.ts'
 
@@ -21,7 +21,7 @@ async function acknowledge (...replicas: TestReplica[]): Promise<void> {
   }
 }
 
-async function count ({ engine }: TestReplica, space: typeof keyspace.log | typeof keyspace.version): Promise<number> {
+async function count ({ engine }: TestReplica, space: Keyspace): Promise<number> {
   return (await engine.keys({ ...wholeKeyspace(space), keyEncoding: 'buffer' }).all()).length
 }
 
@@ -135,6 +135,39 @@ test('a delete in conflict with a value stays, and so does what its log has dele
   await exchange(a, b)
   await checkEqual([a.engine, b.engine])
   assert.equal(await b.data(), { k: '3' })
+})
+
+test('a value that is older than what was forgotten is in conflict with a write that had not seen it', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  await a.put('k', '1')
+  await a.put('gone', '1')
+  await a.del('gone')
+  await pull(b, a)
+  await acknowledge(a, b)
+  await collect(a, b)
+  assert.ok(a.store.collected.covers(a.store.ownLog, 1))
+  const c = await openReplica()
+  await c.put('k', '2')
+  await pull(a, c)
+  assert.is((await a.store.versions(Buffer.from('k'))).length, 2)
+  await checkInvariants(a.engine)
+})
+
+test('a conflict that ends because its delete was forgotten leaves the value alone, and once', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  await a.put('k', '1')
+  await pull(b, a)
+  await a.del('k')
+  await b.put('k', '2')
+  await pull(b, a)
+  assert.is((await b.store.versions(Buffer.from('k'))).length, 2)
+  await a.store.retire(b.store.replica)
+  await collect(a)
+  await pull(b, a)
+  assert.is((await b.store.versions(Buffer.from('k'))).length, 1)
+  assert.equal(await b.data(), { k: '2' })
+  assert.is(await count(b, keyspace.sibling), 0)
+  await checkInvariants(b.engine)
 })
 
 test('nobody takes over a collection before he knows what the collector knew', async () => {
