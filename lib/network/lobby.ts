@@ -8,7 +8,7 @@
 import { strangersMax, strangersPerHostMax } from '../limits.ts'
 
 interface Guest {
-  readonly host: string
+  readonly host: string | undefined
   readonly dismiss: () => void
 }
 
@@ -20,9 +20,9 @@ export class Lobby {
     return this.#guests.size
   }
 
-  /** `dismiss` is called if somebody else needs the room. */
-  enter (key: object, host: string, dismiss: () => void): void {
-    const neighbours = [...this.#guests].filter(([, guest]) => guest.host === host)
+  /** `dismiss` is called if somebody else needs the room. Those that come from no host count in all only. */
+  enter (key: object, host: string | undefined, dismiss: () => void): void {
+    const neighbours = host === undefined ? [] : [...this.#guests].filter(([, guest]) => guest.host === host)
     const [oldest] = neighbours.length >= strangersPerHostMax ? neighbours : this.#guests.size >= strangersMax ? this.#guests : []
     this.#guests.set(key, { host, dismiss })
     if (oldest === undefined) return

@@ -126,7 +126,7 @@ export class Mesh implements LinkOwner {
     const link = new Link(this, connection, direction, address)
     this.store.feed.open()
     this.#links.add(link)
-    if (direction !== 'outbound') this.#lobby.enter(link, address.host, () => { link.end(tooMany('Too many others have come in and not greeted')) })
+    if (direction !== 'outbound') this.#lobby.enter(link, direction === 'stream' ? undefined : address.host, () => { link.end(tooMany('Too many others have come in and not greeted')) })
     // A hello has no room for the point from which a delivery can go on.
     const want = this.#turns.length === 0 && this.store.intake.resumePoint === undefined && (this.#wanting === undefined || !this.#links.has(this.#wanting) || this.#wanting.session.peer !== undefined)
     if (want) this.#wanting = link
@@ -241,7 +241,8 @@ export class Mesh implements LinkOwner {
 
   #hasRoomFor (link: Link): boolean {
     const others = this.#greeted().filter((other) => other !== link)
-    return others.length < linksMax && others.filter(({ address }) => address.host === link.address.host).length < linksPerHostMax
+    const neighbours = link.direction === 'stream' ? [] : others.filter(({ address }) => address.host === link.address.host)
+    return others.length < linksMax && neighbours.length < linksPerHostMax
   }
 
   #greeted (): Link[] {

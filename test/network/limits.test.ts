@@ -119,6 +119,28 @@ test('of many who do not greet the oldest gives way, of one host and of all; who
   await end()
 })
 
+test('streams come from no host: of these there may be more than with one host, at once and in all', async () => {
+  const { system, replicator, hello, codes, end } = await setUp()
+  const open = (count: number): Array<(number: number) => void> => Array.from({ length: count }, () => {
+    const { source, sink } = replicator.stream()
+    const output = pushable<Uint8Array>()
+    void sink(output)
+    void (async () => { for await (const _bytes of source) { /* until it ends */ } })()
+    return (number) => { for (const part of encodeFrames([hello({ replica: id(number) })])) output.push(part) }
+  })
+  let greeted = 0
+  for (const count of [strangersMax, 1 + linksPerHostMax - strangersMax]) {
+    const streams = open(count)
+    await system.advance(5)
+    assert.is(replicator.mesh.links.size, greeted + count)
+    for (const greet of streams) greet(++greeted)
+    await system.advance(5)
+    assert.is(replicator.mesh.links.size, greeted)
+  }
+  assert.equal(codes(), [])
+  await end()
+})
+
 test('of those who have greeted there are so many with one host, and in all; the next one is told why he has to go', async () => {
   const { system, replicator, guest, hello, codes, end } = await setUp()
   const guests: Array<Awaited<ReturnType<typeof guest>>> = []
