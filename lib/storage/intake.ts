@@ -20,7 +20,7 @@ import { ApplyPhase } from './apply-phase.ts'
 import type { Collector } from './collector.ts'
 import { assertMergeable, Delivery, type Delivered, type DeliveryTarget, type StageableChunk } from './delivery.ts'
 import type { Derivation } from './derive.ts'
-import { buffers, writeOut } from './engine.ts'
+import { buffers } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { keyspace, meta, wholeKeyspace } from './keyspaces.ts'
 import type { Members } from './members.ts'
@@ -57,6 +57,9 @@ export interface IntakeOptions {
   /** Lets other work of the process have its turn. */
   readonly yield: () => Promise<void>
 }
+
+/** Chunks, or entries in their place, that are removed in one batch. */
+const stagedAtOnce = 1000
 
 /** Of more entries the version records are read by LevelDB's threads, and not one after another on ours. */
 const fewEntriesMax = 32
@@ -314,7 +317,8 @@ export class Intake implements DeliveryTarget {
   async beginStage (): Promise<void> {
     await this.#swept.catch(() => {})
     // Also what a write that failed has left all the same.
-    if (this.#staged !== undefined || await this.#holdsStaged()) await this.dropStage()
+    const [left] = await this.#options.state.engine.keys({ ...wholeKeyspace(keyspace.stage), limit: 1, keyEncoding: 'buffer' }).all()
+    if (this.#staged !== undefined || left !== undefined) await this.dropStage()
   }
 
   async stage ({ chunk, first, last }: StageableChunk, { kind, vector, collected }: Delivered): Promise<void> {
@@ -434,22 +438,19 @@ export class Intake implements DeliveryTarget {
     }
   }
 
-  /**
-   * Removes what is staged, when the disk says that nothing is. These batches have no number, so that it would not be found out
-   * if LevelDB lost some of its write-ahead log: neither the batch before, without which an open would go on with a part of a
-   * delivery as if it were the whole, nor these, without which that part would be one of the next delivery.
-   */
+  /** Removes what is staged, when the disk says that nothing is: in batches with numbers, so that it is found out if LevelDB loses one, or the one before. */
   async #sweepStage (): Promise<void> {
-    const { engine } = this.#options.state
-    if (!await this.#holdsStaged()) return
-    await writeOut(engine)
-    await engine.clear({ ...wholeKeyspace(keyspace.stage), keyEncoding: 'buffer' })
-    await writeOut(engine)
-  }
-
-  async #holdsStaged (): Promise<boolean> {
-    const keys = await this.#options.state.engine.keys({ ...wholeKeyspace(keyspace.stage), limit: 1, keyEncoding: 'buffer' }).all()
-    return keys.length > 0
+    const { state: { engine }, writer } = this.#options
+    let { gte }: { gte: Buffer } = wholeKeyspace(keyspace.stage)
+    for (let more = true; more && !this.#stopped;) {
+      await writer.run(async (batch) => {
+        const keys = await engine.keys<Buffer>({ ...wholeKeyspace(keyspace.stage), gte, limit: stagedAtOnce, keyEncoding: 'buffer' }).all()
+        for (const key of keys) batch.delRaw(key)
+        more = keys.length === stagedAtOnce
+        gte = keys.at(-1) ?? gte
+        return keys.length > 0
+      })
+    }
   }
 
   /** Drops a stage that was not complete. */

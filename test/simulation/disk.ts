@@ -273,16 +273,6 @@ export class SimulatedLevel extends MemoryLevel<Buffer, Buffer> {
     if (this.#dice.chance(0.3)) await this.#alive(this.#pause())
   }
 
-  /** LevelDB deletes a range in several batches; nothing depends on where they end. */
-  async _clear ({ gt, gte, lt, lte, limit, reverse, snapshot }: Record<string, unknown>): Promise<void> {
-    const range = Object.fromEntries(Object.entries({ gt, gte, lt, lte, limit, reverse, snapshot }).filter(([, value]) => value !== undefined))
-    const keys = await this.keys({ ...range, keyEncoding: 'buffer' }).all() as Buffer[]
-    while (keys.length > 0) {
-      await this.#alive(this.#pause())
-      this.#write(keys.splice(0, this.#dice.between(1, 100)).map((key) => ({ type: 'del', key })), false)
-    }
-  }
-
   #write (operations: readonly RawOperation[], sync: boolean): void {
     const before = this.#disk.write(operations, sync)
     this.#observe(operations, before, this.#disk.tree, sync)

@@ -207,7 +207,7 @@ export class Machine {
     const { process, world } = this
     if (process === undefined) return
     process.transactions.batches++
-    if (isInner(operations)) process.batch = { operations, before, after }
+    process.batch = { operations, before, after }
     if (world.diskTrace === this.name) for (const operation of operations) world.log(describeRecord(operation))
     if (sync) process.transactions.synced = process.transactions.batches
     const wasApplying = process.witness.applying !== undefined
@@ -306,13 +306,6 @@ export class Machine {
     store!.retire(replica).catch(() => { this.world.count('retirements that were not saved') })
   }
 }
-
-/** Whether it is an inner batch, which has a number; LevelDB removes a range in others. */
-function isInner (operations: readonly RawOperation[]): boolean {
-  return operations.some(({ type, key }) => type === 'put' && key[0] === keyspace.meta && key[1] === journalLetter)
-}
-
-const journalLetter = 'J'.charCodeAt(0)
 
 function describeRecord ({ type, key, value }: RawOperation): string {
   const text = key.toString('latin1').replace(/[^ -~]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`)

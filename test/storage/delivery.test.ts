@@ -245,19 +245,17 @@ test('timestamps of writes during an apply phase are above what it brings, from 
 test('a stage that is being swept does not take the next one with it', async () => {
   const memory = newMemory()
   const b = await openReplica({ engine: memory as unknown as Engine, seed: 2 })
-  // As a crash leaves it between the end of an apply phase and of its sweep.
-  await memory.batch(Array.from({ length: 30 }, (_, index) => ({ type: 'put', key: Buffer.from(`\x30big${String(index).padStart(2, '0')}`), value: Buffer.from('old') })), buffers)
-  const clear = memory.clear.bind(memory)
+  // As a crash leaves it between the end of an apply phase and of its sweep: so much that it takes several batches.
+  await memory.batch(Array.from({ length: 3000 }, (_, index) => ({ type: 'put', key: Buffer.from(`\x30\x00big${String(index).padStart(4, '0')}`), value: Buffer.from('old') })), buffers)
+  const second = memory.asked + 2
   let sweep = (): void => {}
-  memory.clear = async (...range: []) => {
-    await new Promise<void>((resolve) => { sweep = resolve })
-    await clear(...range)
+  memory.beforeBatch = async (number) => {
+    if (number === second) await new Promise<void>((resolve) => { sweep = resolve })
   }
   const again = await b.reopened()
   const [a] = await apart()
   const pulling = pull(again, a, 'catch-up')
   const waits = await Promise.race([pulling.then(() => 'done'), new Promise((resolve) => { setTimeout(resolve, 100, 'waits') })])
-  memory.clear = clear
   sweep()
   await pulling
   assert.is(waits, 'waits')

@@ -14,23 +14,16 @@ interface Entry {
   readonly value?: Buffer
 }
 
-type LossyEngine = FaultyMemory & { compactRange?: () => Promise<void>, _clear?: (options: object) => Promise<void> }
-
 export class LossyMemory {
-  readonly engine: LossyEngine
+  readonly engine: FaultyMemory & { compactRange?: () => Promise<void> }
   /** What the tables hold. */
   #tables: Entry[] = []
   /** Batches in the write-ahead log. */
   #log: Entry[][] = []
 
-  private constructor (engine: LossyEngine) {
+  private constructor (engine: FaultyMemory) {
     this.engine = engine
     this.engine.compactRange = async () => { await this.#writeOut() }
-    // LevelDB removes a range in batches, too.
-    engine._clear = async (options) => {
-      const keys = await engine.keys({ ...options, keyEncoding: 'buffer' }).all()
-      await engine.batch(keys.map((key) => ({ type: 'del', key: key as Buffer })), buffers)
-    }
     const write = engine._batch.bind(engine)
     engine._batch = async (operations, options) => {
       await write(operations, options)
