@@ -83,26 +83,48 @@ export class Collector {
     const { state, members, durable, stopped } = this.#options
     this.#changed = false
     if (members.countedIds.length < 2 && !durable.dominates(state.vector)) await this.#options.flush()
-    const { frontier } = this
-    // If LevelDB lost from its write-ahead log what is forgotten here, it could not be found out, nor sent again.
-    if (frontier.beyond(this.#walked).length > 0) await writeOut(state.engine)
     const held: HeldTombstone[] = []
     let collected = 0
-    for (const { log, sequence, hlc } of frontier) {
+    let writtenOut = false
+    for (const { log, sequence, hlc } of this.frontier) {
       const after = Math.max(this.#walked.sequenceOf(log), state.collected.sequenceOf(log))
       if (after >= sequence) continue
       let whole = true
       for await (const step of steps(transactions(state.engine, log, after, sequence))) {
-        const dropped = stopped() ? undefined : await this.#collectStep(step, held)
-        whole = dropped !== undefined
+        whole = !stopped() && this.#passSuperseded(step, held)
         if (!whole) break
-        collected += dropped!
+        if (step.length > 0) {
+          // If LevelDB lost from its write-ahead log what is forgotten here, it could not be found out, nor sent again.
+          if (!writtenOut) await writeOut(state.engine)
+          writtenOut = true
+          const dropped = stopped() ? undefined : await this.#collectStep(step, held)
+          whole = dropped !== undefined
+          if (!whole) break
+          collected += dropped!
+        }
         await this.#options.yield()
       }
       if (whole) this.#walked.advance({ log, sequence, hlc })
     }
     this.held = held
     return collected
+  }
+
+  /**
+   * Passes the transactions at the beginning of a step of which no tombstone is left: that stays so. Returns false if what
+   * comes then is held.
+   */
+  #passSuperseded (step: LoggedTransaction[], held: HeldTombstone[]): boolean {
+    const first = step.findIndex((transaction) => this.#aliveOf(transaction).length > 0)
+    const passed = step.splice(0, first === -1 ? step.length : first)
+    if (passed.length > 0) this.#advance(passed.at(-1)!)
+    if (step.length === 0 || !this.#aliveOf(step[0]!).some(({ siblings }) => holdsPut(siblings))) return true
+    held.push(...step.flatMap((transaction) => this.#aliveOf(transaction)).filter(({ siblings }) => holdsPut(siblings)))
+    return false
+  }
+
+  #advance ({ log, sequence, hlc }: LoggedTransaction): void {
+    this.#walked.advance({ log, sequence, hlc })
   }
 
   /** Returns how many tombstones have gone; undefined if this log can be walked no further for now. */
@@ -137,7 +159,7 @@ export class Collector {
       if (collected !== undefined) batch.collect(collected)
       return collected !== undefined
     })
-    if (walked !== undefined) this.#walked.advance({ log: walked.log, sequence: walked.sequence, hlc: walked.hlc })
+    if (walked !== undefined) this.#advance(walked)
     return walked === step.at(-1) ? dropped : undefined
   }
 

@@ -170,6 +170,37 @@ test('a conflict that ends because its delete was forgotten leaves the value alo
   await checkInvariants(b.engine)
 })
 
+test('LevelDB writes its memory out for what is forgotten, and not for what a conflict holds back', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  let writtenOut = 0
+  Object.assign(a.engine, { compactRange: async () => { writtenOut++ } })
+  for (const key of ['k', 'other', 'changed']) await a.put(key, '1')
+  await exchange(a, b)
+  await b.put('k', '2')
+  await a.store.commit([del('changed')], false)
+  await a.store.commit([put('changed', '2')], false)
+  await a.store.commit([del('k')], false)
+  await a.del('other')
+  await exchange(a, b)
+  for (let round = 0; round < 3; round++) {
+    await a.put('changed', `${round + 3}`)
+    await exchange(a, b)
+    await acknowledge(a, b)
+    await collect(a)
+    assert.is(writtenOut, 0)
+    assert.is(a.store.garbage.tombstones.conflicts, 1)
+  }
+  await b.put('k', '3')
+  await exchange(a, b)
+  await acknowledge(a, b)
+  await collect(a)
+  assert.is(writtenOut, 1)
+  assert.is(a.store.garbage.tombstones.conflicts, 0)
+  assert.is(await count(a, keyspace.version), 2)
+  await collect(a)
+  assert.is(writtenOut, 1)
+})
+
 test('nobody takes over a collection before he knows what the collector knew', async () => {
   const [a, b, c] = await open(3) as [TestReplica, TestReplica, TestReplica]
   const stream = await LiveStream.open(a, c)
