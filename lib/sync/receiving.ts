@@ -236,6 +236,7 @@ export class Receiving {
     if (this.#state !== 'delivering') return this.#drop() // of a delivery that was given up
     this.#inbox.take()
     this.#deliveryBusy = true
+    if (effect.type === 'end-delivery') this.#conversation.operations.received += effect.entries
     this.#conversation.emit(effect)
     return false
   }

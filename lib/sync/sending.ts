@@ -157,8 +157,8 @@ export class Sending {
       return this.#sayAgain()
     } else {
       this.#pushUnit(changes, collected, body)
+      for (const { log, sequence } of changes) operations.sent += Math.max(0, sequence - peerKnows.sequenceOf(log))
       peerKnows.join(changes)
-      operations.sent += changes.length
     }
     this.#feedNumber++
   }

@@ -46,6 +46,18 @@ async function settled (databases: Db[]): Promise<void> {
   }, { timeoutMs: 20_000, message: 'each two are linked once' })
 }
 
+test('peers() counts the operations each way, those of a catch-up too', async () => {
+  const a = await openDatabase()
+  await a.batch([1, 2, 3].map((key) => ({ type: 'put', key: `a-${key}`, value: '' })))
+  const b = await openDatabase({ peers: [addressOf(a)] })
+  await equal(a, b)
+  await b.batch([1, 2].map((key) => ({ type: 'put', key: `b-${key}`, value: '' })))
+  await a.put('a-4', '')
+  await equal(a, b)
+  const operations = (db: Db): unknown => db.replication.peers()[0]!.operations
+  assert.equal([operations(a), operations(b)], [{ received: 2, sent: 4 }, { received: 4, sent: 2 }])
+})
+
 test('five that all list each other, some under two names, have one link each', async () => {
   const databases: Db[] = []
   for (let index = 0; index < 5; index++) databases.push(await openDatabase())
