@@ -184,6 +184,24 @@ for (const kind of kinds) {
   })
 }
 
+test('what was written in an apply phase that died supersedes what it had brought', async () => {
+  const [a, b] = await apart()
+  let writing: Promise<void> | undefined
+  b.memory.beforeBatch = async () => {
+    if (!b.store.applying || await b.get('big00') === undefined) return
+    if (writing === undefined) writing = b.put('big00', 'local')
+    else if (await b.get('big00') === 'local') throw new Error('dead')
+  }
+  await pull(b, a).then(() => { assert.unreachable() }, () => {})
+  await writing
+  b.memory.revive()
+  const again = await b.reopened()
+  await eventually(() => !again.store.applying)
+  assert.equal(await again.values('big00'), ['local'])
+  await exchange(again, a)
+  await checkEqual([a.engine, again.engine])
+})
+
 test('a close does not wait for the end of an apply phase, which goes on at the next open', async () => {
   const [a, b] = await apart()
   let steps = 0
