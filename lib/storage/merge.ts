@@ -26,7 +26,7 @@ import { inKeyspace, keyspace, logKey, siblingKey } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
 
 /** A vector of more logs takes longer to compare than a few keys take to look up. */
-const logsComparedMax = 256
+const contextLogsMax = 256
 
 /** What became visible with a merge, for events. */
 export interface MergeReport {
@@ -241,7 +241,7 @@ export class Merger {
     if (context === this.#context) return this.#contextCoversAll
     const { vector, survivors } = this.#state
     this.#context = context
-    return (this.#contextCoversAll = survivors.empty && vector.size <= logsComparedMax && context.dominates(vector))
+    return (this.#contextCoversAll = survivors.empty && vector.size <= contextLogsMax && context.dominates(vector))
   }
 
   /** What stands at the key of the batch, as far as it matters. */
