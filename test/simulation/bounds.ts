@@ -8,7 +8,7 @@ import type { Engine } from '../../lib/storage/engine.ts'
 import type { Store } from '../../lib/storage/store.ts'
 import { checkInvariants, type DiskState } from '../support/invariants.ts'
 import type { SimulatedLevel } from './disk.ts'
-import type { World } from './world.ts'
+import type { Release, World } from './world.ts'
 
 /** The ring of recent units: so many bytes, or one unit. */
 export function checkFeed (world: World, name: string, { feed }: Store): void {
@@ -29,14 +29,14 @@ interface Subject {
   readonly name: string
   /** The most versions that it has ever held. */
   readonly liveMax: number
-  readonly process: { readonly engine: SimulatedLevel, readonly store: Store | undefined } | undefined
+  readonly process: { readonly engine: SimulatedLevel, readonly store: Store | undefined, readonly release: Release } | undefined
 }
 
 type Fail = (what: string) => never
 
 async function read ({ world, name, process }: Subject): Promise<{ state: DiskState, live: number, fail: Fail }> {
   const { vector, collected } = process!.store!
-  const state = await checkInvariants(process!.engine as unknown as Engine, { resolver: world.resolver, vector, collected })
+  const state = await checkInvariants(process!.engine as unknown as Engine, { resolver: process!.release.resolver, vector, collected })
   const live = [...state.versions.values()].reduce((sum, { length }) => sum + length, 0)
   return { state, live, fail: (what) => world.fail('bound', `${name} ${what}`) }
 }

@@ -136,6 +136,12 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
   'in sync is who has asked, whatever the answer': [
     ['network/mesh.ts', 'if (session.answers < request.number) return false', 'if (session.answers < request.number) return true']
   ],
+  'what had been in conflict before a new resolver came stays as it was': [
+    ['storage/store.ts', 'await this.#foldAgain(key)', 'void key']
+  ],
+  'what a new resolver was to decide when a write failed stays as it was': [
+    ['storage/store.ts', 'const work = [this.#loadSiblings()]', 'const work = [this.#state.siblingKeys.load(this.#state.engine)]']
+  ],
   'a delete becomes visible, and nobody is told': [
     ['storage/merge.ts', 'this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))', 'if (value !== undefined) this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))']
   ],

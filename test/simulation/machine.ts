@@ -9,17 +9,17 @@ import { bytesEncodings } from '../../lib/encodings.ts'
 import type { ReplicationError } from '../../lib/errors.ts'
 import { Replicator } from '../../lib/network/replicator.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
-import { keyspace } from '../../lib/storage/keyspaces.ts'
+import { keyspace, meta } from '../../lib/storage/keyspaces.ts'
 import { Store } from '../../lib/storage/store.ts'
 import type { Dice } from './dice.ts'
-import { DiskIdentity, SimulatedLevel, Disk, type Contents, type RawOperation, type Tree } from './disk.ts'
+import { applied, DiskIdentity, SimulatedLevel, Disk, type Contents, type RawOperation, type Tree } from './disk.ts'
 import { ProcessSystem, type WallClock } from './scheduler.ts'
 import { checkFeed } from './bounds.ts'
 import { countPayloads } from './payloads.ts'
 import { checkReport, type ObservedBatch } from './events.ts'
 import { Transactions, type ClearedRange, type TextOperation } from './transactions.ts'
 import { Witness, type Branch } from './witness.ts'
-import type { World } from './world.ts'
+import type { Release, World } from './world.ts'
 
 export const port = 9000
 
@@ -35,11 +35,13 @@ class Process {
   batch: ObservedBatch | undefined
   store: Store | undefined
   replicator: Replicator | undefined
+  readonly release: Release
   /** Whether it accepts writes. */
   ready = false
   closing = false
 
-  constructor (system: ProcessSystem, engine: SimulatedLevel, transactions: Transactions, witness: Witness) {
+  constructor (release: Release, system: ProcessSystem, engine: SimulatedLevel, transactions: Transactions, witness: Witness) {
+    this.release = release
     this.system = system
     this.engine = engine
     this.transactions = transactions
@@ -70,6 +72,8 @@ export class Machine {
   away = false
   /** For good. */
   gone = false
+  /** Peers that it is not to link with, as long as it is open. */
+  readonly disconnected = new Set<string>()
   /** The most versions that it has ever held. */
   liveMax = 0
   /** When it was last linked with a replica. */
@@ -93,6 +97,11 @@ export class Machine {
     return (this.process?.witness ?? this.#witness(() => {})).seen
   }
 
+  /** Whether all that is in conflict is as the resolver decides that it was opened with last. */
+  get hasFolded (): boolean {
+    return (this.disk.tree.get(meta.resolverVersion)?.toString() ?? '') === this.process?.release.version
+  }
+
   /** Whether nothing that it writes could have been written before: it knows the end of its log, or of none. */
   get mayWrite (): boolean {
     if (!this.wentBack) return true
@@ -108,7 +117,7 @@ export class Machine {
 
   #witness (onOwnDots: Transactions['place']): Witness {
     const { world } = this
-    return new Witness({ name: this.name, branch: this.branch, onLeft: () => { this.branch = undefined }, oracle: world.oracle, resolver: world.resolver, onOwnDots, counts: (replica) => this.#counts(replica), onCount: (what) => { world.count(what) } }, this.disk.tree)
+    return new Witness({ name: this.name, branch: this.branch, onLeft: () => { this.branch = undefined }, oracle: world.oracle, resolver: world.release.resolver, onOwnDots, counts: (replica) => this.#counts(replica), onCount: (what) => { world.count(what) } }, this.disk.tree)
   }
 
   /** Opens the database. Resolves when it accepts writes, or has failed to open. */
@@ -120,8 +129,9 @@ export class Machine {
     }, async () => { await system.running() })
     const witness = this.#witness((dots, before) => { transactions.place(dots, before) })
     const transactions: Transactions = new Transactions({ world, name: this.name, disk: this.disk, witness, isSpecial: () => this.special, store: () => process.store! })
-    const process = this.process = new Process(system, engine, transactions, witness)
+    const process = this.process = new Process(world.release, system, engine, transactions, witness)
     world.network.reset(this.name)
+    this.disconnected.clear()
     world.log(`${this.name} opens`)
     try {
       await this.#open(process)
@@ -138,10 +148,10 @@ export class Machine {
 
   async #open (process: Process): Promise<void> {
     const { world, name } = this
-    const { system, engine } = process
+    const { system, engine, release } = process
     const options = {
       system,
-      resolverVersion: '',
+      resolverVersion: release.version,
       transactionBytesMax: world.transactionBytesMax,
       memberTtlMs: world.settings.memberTtlMs,
       onError: (error: ReplicationError) => { world.guard(() => { world.error(name, error) }) }
@@ -153,7 +163,7 @@ export class Machine {
       engine: engine as unknown as Engine,
       identity: new DiskIdentity(this.disk),
       encodings: bytesEncodings('utf8', 'utf8'),
-      resolver: world.resolver,
+      resolver: release.resolver,
       reopen: async (look) => {
         await this.#reopen(system)
         await look()
@@ -165,6 +175,7 @@ export class Machine {
     })
     if (!process.witness.vector.equals(store.vector)) world.fail('vector', `${name} opens with another vector than is on its disk`)
     countPayloads(store, world, this.name)
+    if (!this.hasFolded) world.onFolding(name)
     this.#noteSightings(store)
     process.replicator = new Replicator({
       ...options,
@@ -294,6 +305,34 @@ export class Machine {
 
   clear (range: ClearedRange): void {
     if (this.process !== undefined && this.mayWrite) this.process.transactions.clear(range)
+  }
+
+  /** A copy of the open database is made, to be opened elsewhere or put back: it does not say whose it is. */
+  backUp (): void {
+    const { process, disk, world, name } = this
+    const tree = applied(disk.tree, [{ type: 'del', key: meta.identity }, { type: 'del', key: meta.cleanClose }])
+    world.scheduler.after(this.dice.exponential(50), () => {
+      if (process === undefined || this.process !== process || process.store === undefined) return
+      try { process.store.told.tell() } catch { return }
+      this.saved = { tree, identity: undefined, told: undefined }
+      world.count('backups')
+      world.log(`${name} has been backed up`)
+    })
+  }
+
+  /** Links with a peer are ended by hand, and not made again for a while. */
+  disconnect (peer: string, forMs: number): void {
+    const { process, world, name } = this
+    const address = { host: peer, port }
+    world.log(`${name} is disconnected from ${peer} for ${forMs} ms`)
+    process!.replicator!.disconnect(address)
+    this.disconnected.add(peer)
+    world.scheduler.after(forMs, () => { if (this.process === process) this.connect(peer) })
+  }
+
+  connect (peer: string): void {
+    this.disconnected.delete(peer)
+    this.process?.replicator?.connect({ host: peer, port })
   }
 
   /** Tells the store that a member will not come back, which may be wrong. */

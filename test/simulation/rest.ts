@@ -21,6 +21,7 @@ export function atRest ({ living: machines }: Group): boolean {
     process!.witness.collected.equals(first.collected) &&
     process!.witness.applying === undefined &&
     process!.store!.durable.equals(first.vector)) &&
+    machines.every(({ hasFolded }) => hasFolded) &&
     machines.every(({ disk }) => countIn(disk.tree, keyspace.stage) === 0)
 }
 

@@ -7,6 +7,7 @@ import { Group } from './group.ts'
 import type { Machine } from './machine.ts'
 import { dotOf, type Write } from './oracle.ts'
 import { atRest, checkRest, isComplete, tombstones } from './rest.ts'
+import { resolvers } from './resolvers.ts'
 import { randomOperations } from './transactions.ts'
 import { checkViews, synchronise } from './views.ts'
 import { World, type TraceOptions } from './world.ts'
@@ -43,8 +44,8 @@ export async function simulate (seed: number, options: TraceOptions = {}): Promi
   return { seed, violation: world.violation, hash: world.hash, counts: world.counts, trace: world.trace }
 }
 
-const calm = { write: 40, burst: 4, clear: 1, synced: 2, freeze: 1, cut: 6, block: 4, slow: 2, kill: 1, power: 1, tail: 1, restart: 1, disk: 0.5, copy: 1, restore: 0.4, rollback: 0.4, clone: 0.2, twin: 0.4, retire: 0.5, away: 1.5, gone: 0.1, clock: 1 }
-const rough = { write: 25, burst: 3, clear: 1, synced: 2, freeze: 1, cut: 14, block: 8, slow: 4, kill: 5, power: 4, tail: 4, restart: 2, disk: 2, copy: 2, restore: 1.5, rollback: 0.8, clone: 0.6, twin: 1, retire: 2, away: 4, gone: 0.3, clock: 2 }
+const calm = { write: 40, burst: 4, clear: 1, synced: 2, freeze: 1, cut: 6, block: 4, slow: 2, kill: 1, power: 1, tail: 1, restart: 1, disk: 0.5, full: 0.3, release: 0.2, disconnect: 1, backup: 0.5, copy: 1, restore: 0.4, rollback: 0.4, clone: 0.2, twin: 0.4, retire: 0.5, away: 1.5, gone: 0.1, clock: 1 }
+const rough = { write: 25, burst: 3, clear: 1, synced: 2, freeze: 1, cut: 14, block: 8, slow: 4, kill: 5, power: 4, tail: 4, restart: 2, disk: 2, full: 0.8, release: 0.5, disconnect: 2, backup: 1, copy: 2, restore: 1.5, rollback: 0.8, clone: 0.6, twin: 1, retire: 2, away: 4, gone: 0.3, clock: 2 }
 
 async function live (group: Group): Promise<void> {
   const { world, machines } = group
@@ -57,6 +58,7 @@ async function live (group: Group): Promise<void> {
   world.onDelivering = (name) => { if (dice.chance(cutting)) cutSoon(group, name) }
   world.onStaged = (name) => { hitWhileStaging(group, name) }
   world.onApplying = (name) => { hitWhileApplying(group, machines.find((machine) => machine.name === name)!) }
+  world.onFolding = (name) => { hitWhileFolding(group, machines.find((machine) => machine.name === name)!) }
   world.onLeaving = (name) => { hitWhileLeaving(group, machines.find((machine) => machine.name === name)!) }
   world.onOpening = (name) => { hitBetween(group, machines.find((machine) => machine.name === name)!, 0.1) }
   for (let step = 0; step < steps; step++) {
@@ -94,6 +96,14 @@ function hitWhileLeaving (group: Group, machine: Machine): void {
   scheduler.after(dice.exponential(10), () => { if (machine.process?.witness.leaving === true) act(group, what, machine) })
 }
 
+/** So is what a new resolver has to decide. */
+function hitWhileFolding (group: Group, machine: Machine): void {
+  const { dice, scheduler } = group.world
+  if (!dice.chance(0.3)) return
+  const what = dice.pick(['kill', 'power', 'disk', 'disk'] as const)
+  scheduler.after(dice.exponential(10), () => { if (machine.process !== undefined && !machine.hasFolded) act(group, what, machine) })
+}
+
 /** An apply phase is short: what hits it has to aim. */
 function hitWhileApplying (group: Group, machine: Machine): void {
   const { dice, scheduler } = group.world
@@ -112,14 +122,14 @@ function hitBetween (group: Group, machine: Machine, chance: number): void {
 }
 
 /** While two write in one log, both keep their disks. */
-const changesDisks = new Set<keyof typeof calm>(['power', 'copy', 'restore', 'rollback', 'clone', 'gone'])
+const changesDisks = new Set<keyof typeof calm>(['power', 'copy', 'backup', 'restore', 'rollback', 'clone', 'gone'])
 
 function act (group: Group, what: keyof typeof calm, machine: Machine | undefined = group.world.dice.pick(group.ready)): void {
   const { world, machines } = group
-  const { dice, network } = world
+  const { dice, network, scheduler } = world
   if (machine === undefined || (group.branched !== undefined && changesDisks.has(what))) return
   // One that cannot be opened at its first write is another one after that, and keeps what it wrote in the shared log.
-  if (what === 'disk' && machine.branch !== undefined) return
+  if ((what === 'disk' || what === 'full') && machine.branch !== undefined) return
   world.count(what)
   if (what === 'write') return write(world, machine, dice.chance(0.3) ? dice.between(2, 6) : 1)
   switch (what) {
@@ -167,6 +177,23 @@ function act (group: Group, what: keyof typeof calm, machine: Machine | undefine
       world.faultyDisks = true
       machine.disk.failures = dice.between(1, 3)
       return world.log(`the disk of ${machine.name} fails ${machine.disk.failures} times`)
+    case 'full': {
+      const forMs = dice.pick([1000, 10_000, 40_000])
+      world.faultyDisks = true
+      machine.disk.failures = Infinity
+      scheduler.after(forMs, () => { machine.disk.failures = 0 })
+      return world.log(`the disk of ${machine.name} is full for ${forMs} ms`)
+    }
+    case 'release': {
+      const [name, resolver] = dice.pick(Object.entries(resolvers))
+      world.release = { resolver, version: `${Number(world.release.version) + 1}` }
+      return world.log(`what is opened from now on has the resolver ${name}`)
+    }
+    case 'disconnect': {
+      const other = dice.pick(machines)
+      return other === machine ? undefined : machine.disconnect(other.name, dice.pick([1000, 20_000]))
+    }
+    case 'backup': return machine.backUp()
     case 'copy':
       machine.saved = machine.disk.contents
       return world.log(`${machine.name} is copied`)
@@ -247,13 +274,15 @@ async function heal (group: Group): Promise<void> {
   const { world, machines } = group
   const { network } = world
   world.log('all faults end')
-  world.onStaged = world.onApplying = world.onOpening = world.onLeaving = () => {}
+  world.onStaged = world.onApplying = world.onOpening = world.onFolding = world.onLeaving = () => {}
   world.onDelivering = () => {}
   network.heal()
   for (const machine of machines) {
     machine.disk.failures = 0
     machine.thaw()
     machine.away = false
+    for (const peer of machine.disconnected) machine.connect(peer)
+    if (machine.process !== undefined && machine.process.release !== world.release) machine.kill()
     switchOn(machine, 0)
   }
   await world.pass(1000)

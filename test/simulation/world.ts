@@ -15,10 +15,16 @@ import { chooseSettings, type Settings } from './settings.ts'
 import { Violation } from './violation.ts'
 
 /** What may go wrong between replicas none of which is malicious, and no disk of which fails. */
-const expected = new Set(['REPLICATION_CLOCK_AHEAD', 'REPLICATION_CLOCK_BEHIND', 'REPLICATION_ID_TAKEN', 'REPLICATION_LOG_FORKED', 'REPLICATION_LOG_REPLACED', 'REPLICATION_PEER_SILENT', 'REPLICATION_PEER_STALLED', 'REPLICATION_RESOLVER'])
+const expected = new Set(['REPLICATION_CLOCK_AHEAD', 'REPLICATION_CLOCK_BEHIND', 'REPLICATION_ID_TAKEN', 'REPLICATION_LOG_FORKED', 'REPLICATION_LOG_REPLACED', 'REPLICATION_PEER_SILENT', 'REPLICATION_PEER_STALLED', 'REPLICATION_RESOLVER', 'REPLICATION_RESOLVER_MISMATCH'])
 /** What is said of a state that may last. */
 const opinions = new Set(['REPLICATION_CLOCK_AHEAD', 'REPLICATION_CLOCK_BEHIND', 'REPLICATION_RESOLVER'])
 const expectedOfDisks = new Set(['LEVEL_IO_ERROR', 'REPLICATION_WRITE_INDETERMINATE', 'REPLICATION_INTERNAL'])
+
+/** What the application is that opens a database: with its resolver, and that one's version. */
+export interface Release {
+  readonly resolver: Resolver<any, any>
+  readonly version: string
+}
 
 /** A replica, or what is left of it. */
 export interface Replica {
@@ -45,7 +51,8 @@ export class World {
   readonly oracle = new Oracle()
   readonly replicas: Replica[] = []
   readonly keys: readonly string[]
-  readonly resolver: Resolver<any, any>
+  /** The one that is opened from now on. */
+  release: Release
   readonly transactionBytesMax = 64 * 1024
   readonly counts: Record<string, number> = {}
   violation: Error | undefined
@@ -55,6 +62,8 @@ export class World {
   onApplying: (name: string) => void = () => {}
   /** This machine is being opened. */
   onOpening: (name: string) => void = () => {}
+  /** This machine has been opened with another resolver than before. */
+  onFolding: (name: string) => void = () => {}
   /** This machine leaves a log. */
   onLeaving: (name: string) => void = () => {}
   /** A machine has taken in a part of a delivery. */
@@ -74,7 +83,7 @@ export class World {
     setLimits(settings.limits)
     this.network = new SimulatedNetwork(this.scheduler, dice.fork(), settings.network)
     this.keys = Array.from({ length: settings.keys }, (_, index) => `key${String(index).padStart(2, '0')}`)
-    this.resolver = resolvers[settings.resolver]
+    this.release = { resolver: resolvers[settings.resolver], version: '' }
     this.log(`seed ${seed}: ${JSON.stringify(settings)}`)
   }
 
