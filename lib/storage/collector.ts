@@ -192,14 +192,14 @@ export class Collector {
     }
     // A delivery that was cut short, and gone on with, may bring tombstones that its last source has collected.
     batch.dropped += merger.dropMerged(target)
-    if (batch.dropped > 0) await this.#settle()
+    if (batch.dropped > 0) await this.#beforeForgetting()
   }
 
   /**
-   * Before a batch goes in which something is forgotten: if LevelDB lost from its write-ahead log how a key came to hold but
+   * To be called before a batch goes in which something is forgotten: if LevelDB lost from its write-ahead log how a key came to hold but
    * deletes, and not that they were forgotten, nobody would see that the key has still got a value.
    */
-  async #settle (): Promise<void> {
+  async #beforeForgetting (): Promise<void> {
     await writeOut(this.#options.state.engine)
   }
 
@@ -244,7 +244,7 @@ export class Collector {
           merger = new Merger(state, batch, derivation, () => this.#options.yield())
           for (const { deletes } of step) for (const { key } of deletes) batch.dropped += merger.drop(key, target)
           const adds = after(batch, step.at(-1)!)
-          if (batch.dropped > 0) await this.#settle()
+          if (batch.dropped > 0) await this.#beforeForgetting()
           return adds || batch.dropped > 0
         })
         merger?.committed()
