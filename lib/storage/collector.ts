@@ -196,8 +196,8 @@ export class Collector {
   }
 
   /**
-   * To be called before a batch goes in which something is forgotten: if LevelDB lost from its write-ahead log how a key came to hold but
-   * deletes, and not that they were forgotten, nobody would see that the key has still got a value.
+   * To be called before a batch goes in which something is forgotten: if LevelDB lost from its write-ahead log how a key
+   * came to hold but deletes, and not that they were forgotten, nobody would see that the key has still got a value.
    */
   async #beforeForgetting (): Promise<void> {
     await writeOut(this.#options.state.engine)
