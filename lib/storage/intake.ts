@@ -443,13 +443,14 @@ export class Intake implements DeliveryTarget {
     const { state: { engine }, writer } = this.#options
     let { gte }: { gte: Buffer } = wholeKeyspace(keyspace.stage)
     for (let more = true; more && !this.#stopped;) {
-      await writer.run(async (batch) => {
-        const keys = await engine.keys<Buffer>({ ...wholeKeyspace(keyspace.stage), gte, limit: stagedAtOnce, keyEncoding: 'buffer' }).all()
+      const keys = await engine.keys<Buffer>({ ...wholeKeyspace(keyspace.stage), gte, limit: stagedAtOnce, keyEncoding: 'buffer' }).all()
+      if (keys.length === 0) return
+      await writer.run((batch) => {
         for (const key of keys) batch.delRaw(key)
-        more = keys.length === stagedAtOnce
-        gte = keys.at(-1) ?? gte
-        return keys.length > 0
+        return true
       })
+      more = keys.length === stagedAtOnce
+      gte = keys.at(-1)!
     }
   }
 
