@@ -85,7 +85,8 @@ export class Collector {
     if (members.countedIds.length < 2 && !durable.dominates(state.vector)) await this.#options.flush()
     const held: HeldTombstone[] = []
     let collected = 0
-    let writtenOut = false
+    /** Keys of which something has been forgotten since LevelDB's memory was written out, and of which deletes are left. */
+    let partly: Set<string> | undefined
     for (const { log, sequence, hlc } of this.frontier) {
       const after = Math.max(this.#walked.sequenceOf(log), state.collected.sequenceOf(log))
       if (after >= sequence) continue
@@ -95,9 +96,11 @@ export class Collector {
         if (!whole) break
         if (step.length > 0) {
           // If LevelDB lost from its write-ahead log what is forgotten here, it could not be found out, nor sent again.
-          if (!writtenOut) await writeOut(state.engine)
-          writtenOut = true
-          const dropped = stopped() ? undefined : await this.#collectStep(step, held)
+          if (partly === undefined || hasAny(step, partly)) {
+            await writeOut(state.engine)
+            partly = new Set()
+          }
+          const dropped = stopped() ? undefined : await this.#collectStep(step, held, partly)
           whole = dropped !== undefined
           if (!whole) break
           collected += dropped!
@@ -127,8 +130,12 @@ export class Collector {
     this.#walked.advance({ log, sequence, hlc })
   }
 
-  /** Returns how many tombstones have gone; undefined if this log can be walked no further for now. */
-  async #collectStep (step: readonly LoggedTransaction[], held: HeldTombstone[]): Promise<number | undefined> {
+  /**
+   * Returns how many tombstones have gone; undefined if this log can be walked no further for now.
+   *
+   * @param partly takes the keys of which others are left.
+   */
+  async #collectStep (step: readonly LoggedTransaction[], held: HeldTombstone[], partly: Set<string>): Promise<number | undefined> {
     const { writer, applying } = this.#options
     let walked: LoggedTransaction | undefined
     let dropped = 0
@@ -150,6 +157,7 @@ export class Collector {
           left.set(batch.keyText, kept)
           batch.putVersion(kept)
           if (kept.length === 0) continue
+          partly.add(batch.keyText)
           batch.delData() // there is none, unless LevelDB loses the batch that removed it
           batch.changeUnlogged()
         }
@@ -256,6 +264,11 @@ export class Collector {
 
 function assertKnown (known: boolean, { sequence }: Advance): void {
   if (!known) throw new ReplicationError(`A peer has collected tombstones up to ${sequence} of a log that it does not know so far`, { code: 'REPLICATION_PROTOCOL' })
+}
+
+/** Whether a step deletes one of these keys, given as binary strings. */
+function hasAny (step: readonly LoggedTransaction[], keys: ReadonlySet<string>): boolean {
+  return keys.size > 0 && step.some(({ deletes }) => deletes.some(({ key }) => keys.has(key.latin1Slice())))
 }
 
 /** Transactions with deletes, as many as one turn of the writer takes. */

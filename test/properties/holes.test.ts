@@ -25,4 +25,6 @@ test('whichever batch LevelDB loses of those that merged, forgot, swept, left a 
   assert.ok(await losses(seed, lossHistories) > 5 * lossHistories)
 })
 
+test('also if two deletes of a key are forgotten one after the other, and the first of the two batches is lost', async () => { await losses(986947767, 1) })
+
 test.run()
