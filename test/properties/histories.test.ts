@@ -149,7 +149,7 @@ class History {
           for (const { store } of this.replicas) for (const member of replica.store.members) store.members.acknowledge(member.replica, member.acknowledged)
           return
         case 'collect':
-          await replica.store.housekeeping.collect()
+          await this.#collect(step.replica)
           return
         case 'clock':
           // Nearly to the end of time, where nobody's clock may follow; at the end itself another log begins.
@@ -181,6 +181,18 @@ class History {
       }
     }
     this.#oracle.receive(to, this.#oracle.moment(from))
+  }
+
+  /** What is settled, since a clock says that it is old, is a write like any other. */
+  async #collect (index: number): Promise<void> {
+    const { store, engine } = this.replicas[index]!
+    const before = store.vector.sequenceOf(store.ownLog)
+    await store.housekeeping.collect()
+    const { versions } = await checkInvariants(engine, { resolver: this.#resolver })
+    const settled = [...versions].flatMap(([key, siblings]) => siblings.map((sibling) => ({ ...sibling, key })))
+      .filter(({ log, sequence }) => log === store.ownLog && sequence > before)
+      .sort((a, b) => a.sequence - b.sequence)
+    for (const { key, type } of settled) this.#note(index, key, type === 'put')
   }
 
   /** Everybody's units at once, so that those of several senders share an inner batch. */
