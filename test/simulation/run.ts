@@ -24,7 +24,7 @@ const { values } = parseArgs({
 const { disk, trace, planted, only } = values
 const from = Number(values.from)
 const workers = Number(values.workers)
-const seeds = Number(values.seeds ?? (planted ? '2000' : process.env.SEED === undefined ? '100' : '1'))
+const seeds = Number(values.seeds ?? (planted ? '4000' : process.env.SEED === undefined ? '100' : '1'))
 
 if (planted) await plant()
 else await simulate()
