@@ -118,10 +118,9 @@ export class Collector {
    * comes then is held.
    */
   #passSuperseded (step: LoggedTransaction[], held: HeldTombstone[]): boolean {
-    const first = step.findIndex((transaction) => this.#aliveOf(transaction).length > 0)
-    const passed = step.splice(0, first === -1 ? step.length : first)
-    if (passed.length > 0) this.#advance(passed.at(-1)!)
-    if (step.length === 0 || !this.#aliveOf(step[0]!).some(({ siblings }) => holdsPut(siblings))) return true
+    let alive: HeldTombstone[] = []
+    while (step.length > 0 && (alive = this.#aliveOf(step[0]!)).length === 0) this.#advance(step.shift()!)
+    if (!alive.some(({ siblings }) => holdsPut(siblings))) return true
     held.push(...step.flatMap((transaction) => this.#aliveOf(transaction)).filter(({ siblings }) => holdsPut(siblings)))
     return false
   }
