@@ -2,9 +2,10 @@
  * All links of one replica: which of several to the same peer stays, whose turn it is to be asked, which logs come
  * directly from their owners, when what was taken in is made durable, and who hears of changes.
  *
- * Duplicates collapse by a rule that both ends compute alike. Of two links in the same direction the newer stays, so
- * that a half-open corpse never wins; so it does if the peer has been opened anew in between. Of two in opposite
- * directions the one stays that the replica with the lower id dialled; beside a stream, which nobody dials again, none.
+ * Of two links to the same replica one stays, and both ends keep the same one. Of the same direction it is the newer, so
+ * that a half-open corpse never wins, and also if the peer has been opened anew in between. Of opposite directions it is
+ * the one that the replica with the lower id dialled; beside a stream, which nobody dials again, neither. The ends of two
+ * streams need not greet in one order: the replica with the lower id ends the older one, and the other waits for that.
  */
 import type { Hello, Peer } from '../codec/message.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
@@ -316,7 +317,7 @@ export class Mesh implements LinkOwner {
       if (this.#formerNonces.get(hello.replica) === hello.nonce) return link.end(new ReplicationError(`There are two replicas with the id ${hello.replica}`, { code: 'REPLICATION_ID_TAKEN' }))
       if (other.session.peer.nonce !== hello.nonce) this.#noteOpenedAnew(other.session.peer)
       const loser = this.#loser(other, link, hello)
-      loser.end(new ReplicationError('Another link to the same replica stays', { code: 'REPLICATION_DUPLICATE_LINK' }))
+      loser?.end(new ReplicationError('Another link to the same replica stays', { code: 'REPLICATION_DUPLICATE_LINK' }))
       if (loser === link) return
     }
     if (!this.#hasRoomFor(link)) return link.end(tooMany('This replica has as many links as it may have'))
@@ -327,12 +328,14 @@ export class Mesh implements LinkOwner {
     this.#wake()
   }
 
-  #loser (older: Link, newer: Link, hello: Hello): Link {
-    if (older.direction === newer.direction || older.session.peer!.nonce !== hello.nonce) return older
+  /** Which of the two has to go; undefined if the peer says so. */
+  #loser (older: Link, newer: Link, hello: Hello): Link | undefined {
+    const isLower = this.store.replica < hello.replica
+    if (older.session.peer!.nonce !== hello.nonce) return older
+    if (older.direction === newer.direction) return older.direction === 'stream' && !isLower ? undefined : older
     if (older.direction === 'stream') return newer
     if (newer.direction === 'stream') return older
-    const keepOutbound = this.store.replica < hello.replica
-    return (newer.direction === 'outbound') === keepOutbound ? older : newer
+    return (newer.direction === 'outbound') === isLower ? older : newer
   }
 
   /** Should it come back while the other is linked, there are two of them, whose links would end each other's for ever. */

@@ -16,6 +16,8 @@ import { eventually } from '../support/eventually.ts'
 import { portDuplex } from '../support/port-duplex.ts'
 import { addressOf, closeAll, equal, linked, openDatabase, type Events } from '../support/replicas.ts'
 
+type Database = Awaited<ReturnType<typeof openDatabase>>
+
 const test = suite('stream()')
 test.after.each(closeAll)
 
@@ -105,6 +107,36 @@ for (const lowerDials of [true, false]) {
       wire.abort()
       await piped
       await eventually(() => links() === '127.0.0.1 live, 127.0.0.1 live')
+    })
+  }
+}
+
+for (const lowerFirst of ['first', 'second'] as const) {
+  for (const higherFirst of ['first', 'second'] as const) {
+    test(`two streams, of which the replica with the lower id greets on the ${lowerFirst} before the other, and the one with the higher id on the ${higherFirst}: both keep the same one`, async () => {
+      const [low, high] = [await openDatabase({ port: false }), await openDatabase({ port: false })].sort((a, b) => a.replication.id < b.replication.id ? -1 : 1) as [Database, Database]
+      const ended = [0, 0]
+      for (const [index, db] of [low, high].entries()) (db as Events).on('disconnect', () => { ended[index]!++ })
+      const isGreeted = new Map([low, high].map((db) => [db, once(db as Events, 'connection')]))
+      const from = async function * (source: Duplex['source'], after?: Promise<unknown>): AsyncGenerator<Uint8Array> {
+        await after
+        for await (const bytes of source) yield bytes.subarray()
+      }
+      const over = { first: false, second: false }
+      for (const name of ['first', 'second'] as const) {
+        const [left, right] = [low.replication.stream(), high.replication.stream()]
+        const ends = [
+          left.sink(from(right.source, lowerFirst === name ? undefined : isGreeted.get(low))),
+          right.sink(from(left.source, higherFirst === name ? undefined : isGreeted.get(high)))
+        ]
+        void Promise.allSettled(ends).then(() => { over[name] = true })
+      }
+      await eventually(() => over.first || over.second)
+      await low.put('key', 'value')
+      await eventually(async () => await high.get('key') === 'value')
+      assert.equal(over, { first: lowerFirst === 'first', second: lowerFirst === 'second' }, 'the one that came later to the lower id stays')
+      assert.equal(ended, [1, 1])
+      for (const db of [low, high]) assert.equal(db.replication.peers().map(({ state }) => state), ['live'])
     })
   }
 }
