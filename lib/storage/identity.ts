@@ -5,9 +5,9 @@
  * Each open replaces a small file inside the directory and remembers, in the database, what it was: its nonce, inode
  * and birth time, and its change time. If nonce, inode or birth time differ at the next open, the directory is a copy
  * or was restored: new replica id, new log. If only the change time differs (chown does that), or the machine
- * restarted since an unclean close, the end of the log may be gone: new log, same replica. So it is if a process ended
- * between the two, and left a new file that nothing remembers: until then a third file says which one it is, and whose place it
- * has taken.
+ * restarted since an unclean close, the end of the log may be gone: new log, same replica. A process that ends between
+ * the two leaves a new file that nothing remembers: so until then a third file says which one it is, and how the one was
+ * found whose place it has taken.
  *
  * While the machine runs, a process that is killed loses nothing. A file system may still lose the end of LevelDB's
  * write-ahead log, which nobody could tell from a shorter one. So another small file says up to where data of the log has
@@ -47,9 +47,12 @@ export interface Identity {
   readonly changeTime: string
   /** Which run of the machine it was written in. */
   readonly bootId: string
-  /** The nonce of the one whose place it has taken, until {@link IdentityStore.remembered}. */
-  readonly follows?: string | undefined
+  /** The one whose place it has taken, until {@link IdentityStore.remembered}. */
+  readonly follows?: Followed | undefined
 }
+
+/** One that is not there any more, as it was found last. */
+export type Followed = Pick<Identity, 'nonce' | 'changeTime'>
 
 export type Verdict = 'same' | 'new-log' | 'new-replica'
 
@@ -60,9 +63,9 @@ export interface IdentityStore {
   /**
    * Puts a new identity there, durably, and returns what {@link read} would.
    *
-   * @param follows the nonce that is remembered, if what is there is no copy
+   * @param follows what is remembered, if what is there is no copy
    */
-  renew (nonce: string, follows: string | undefined): Promise<Identity>
+  renew (nonce: string, follows: Followed | undefined): Promise<Identity>
   /** What was renewed is remembered. */
   remembered (): Promise<void>
   /** How far peers have been told of a log. */
@@ -78,11 +81,16 @@ export interface IdentityStore {
 /** Compares what the database remembers with what is there. */
 export function judge (remembered: Identity | undefined, found: Identity | undefined, closedCleanly: boolean): Verdict {
   if (remembered === undefined || found === undefined) return 'new-replica'
-  if (found.follows === remembered.nonce) return 'new-log'
-  if (remembered.nonce !== found.nonce || remembered.inode !== found.inode || remembered.birthTime !== found.birthTime) return 'new-replica'
-  if (remembered.changeTime !== found.changeTime) return 'new-log'
+  const last = lastFound(remembered, found)
+  if (last === found && (remembered.nonce !== found.nonce || remembered.inode !== found.inode || remembered.birthTime !== found.birthTime)) return 'new-replica'
+  if (remembered.changeTime !== last.changeTime) return 'new-log'
   if (!closedCleanly && !isSameRun(remembered.bootId, found.bootId)) return 'new-log'
   return 'same'
+}
+
+/** How the one that is remembered was found last: nothing has been written since another one took its place. */
+export function lastFound (remembered: Identity, found: Identity): Followed {
+  return found.follows?.nonce === remembered.nonce ? found.follows : found
 }
 
 function isSameRun (one: string, other: string): boolean {
@@ -124,16 +132,16 @@ export class IdentityFile implements IdentityStore {
     if (found === undefined) return undefined
     const [text, { ino, birthtimeNs, ctimeNs }, bootId] = found
     const identity = { nonce: text.trim(), inode: String(ino), birthTime: String(birthtimeNs), changeTime: String(ctimeNs), bootId }
-    const [follows, ...renewed] = (await unlessMissing(readFile(this.#followsPath, 'utf8')))?.trim().split(' ') ?? []
-    return renewed.join() === [identity.nonce, identity.inode, identity.birthTime].join() ? { ...identity, follows } : identity
+    const [followed = '', changeTime = '', ...renewed] = (await unlessMissing(readFile(this.#followsPath, 'utf8')))?.trim().split(' ') ?? []
+    return renewed.join() === [identity.nonce, identity.inode, identity.birthTime].join() ? { ...identity, follows: { nonce: followed, changeTime } } : identity
   }
 
-  async renew (nonce: string, follows: string | undefined): Promise<Identity> {
+  async renew (nonce: string, follows: Followed | undefined): Promise<Identity> {
     const next = `${this.#path}.next`
     await writeFile(next, `${nonce}\n`, { flush: true })
     const { ino, birthtimeNs } = await stat(next, { bigint: true })
     if (follows === undefined) await this.remembered()
-    else await writeFile(this.#followsPath, `${follows} ${nonce} ${ino} ${birthtimeNs}\n`)
+    else await writeFile(this.#followsPath, `${follows.nonce} ${follows.changeTime} ${nonce} ${ino} ${birthtimeNs}\n`)
     await rename(next, this.#path)
     return (await this.read())!
   }

@@ -3,8 +3,7 @@
  * log kept or begun anew; what LevelDB has lost is found out.
  *
  * What must hold: nothing is changed in a database that is not a replica's, or of another format; nothing is written
- * under an identity before it is on disk. The identity is renewed last, and the first batch names it at once: whoever ends
- * in between goes on in a new log.
+ * under an identity before it is on disk. The identity is renewed last, and the first batch names it at once.
  */
 import { ByteWriter } from '../codec/bytes.ts'
 import { DotSet } from '../core/dot-set.ts'
@@ -17,7 +16,7 @@ import type { System } from '../types.ts'
 import { buffers, type Engine } from './engine.ts'
 import { decodeLeaving } from './leaving.ts'
 import { mendHole, readSurvivors } from './holes.ts'
-import { decodeIdentity, encodeIdentity, judge, type Identity, type IdentityStore } from './identity.ts'
+import { decodeIdentity, encodeIdentity, judge, lastFound, type Identity, type IdentityStore } from './identity.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { Journal, loadJournal, readStoredAdvance, writeStoredAdvance } from './journal.ts'
 import { formatVersion, meta, readSequence } from './keyspaces.ts'
@@ -59,7 +58,8 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
   if (fresh) await assertEmpty(engine)
   else if (format[0] !== formatVersion) throw new ReplicationError(`The database has format ${format[0] ?? 'none'}, this version reads format ${formatVersion}`, { code: 'REPLICATION_FORMAT_UNKNOWN' })
   const remembered = await rememberedIdentity(engine)
-  const verdict = judge(remembered, await identity.read(), await engine.get(meta.cleanClose, buffers) !== undefined)
+  const found = await identity.read()
+  const verdict = judge(remembered, found, await engine.get(meta.cleanClose, buffers) !== undefined)
 
   const journal = await loadJournal(engine)
   const { number, checkpoint, vector, operations, lost, keys } = journal
@@ -99,7 +99,7 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
     tailLost: tailLost && verdict === 'same' && lost === 0,
     hole: lost > 0 ? { lost, since: number - checkpoint } : undefined,
     save: async (batch) => {
-      const renewed = await identity.renew(Buffer.from(system.randomBytes(16)).toString('hex'), verdict === 'new-replica' ? undefined : remembered?.nonce)
+      const renewed = await identity.renew(Buffer.from(system.randomBytes(16)).toString('hex'), verdict === 'new-replica' ? undefined : lastFound(remembered!, found!))
       batch.sync = true
       if (fresh) batch.putRaw(meta.format, Buffer.of(formatVersion))
       batch.putRaw(meta.replica, Buffer.from(state.replica, 'hex'))

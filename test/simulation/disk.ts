@@ -7,7 +7,7 @@
  */
 import { MemoryLevel } from 'memory-level'
 import type { Advance } from '../../lib/core/version-vector.ts'
-import type { Identity, IdentityStore } from '../../lib/storage/identity.ts'
+import type { Followed, Identity, IdentityStore } from '../../lib/storage/identity.ts'
 import type { Dice } from './dice.ts'
 import type { Scheduler } from './scheduler.ts'
 
@@ -151,7 +151,7 @@ export class DiskIdentity implements IdentityStore {
     return identity === undefined ? undefined : { ...identity, bootId }
   }
 
-  async renew (nonce: string, follows: string | undefined): Promise<Identity> {
+  async renew (nonce: string, follows: Followed | undefined): Promise<Identity> {
     const number = String(++this.#disk.renewals)
     this.#disk.identity = { nonce, follows, inode: number, birthTime: '1', changeTime: number, bootId: this.#disk.bootId }
     return this.#disk.identity

@@ -37,7 +37,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/told.ts', 'this.#identity.tell(last)', 'if (last.sequence === 0) this.#identity.tell(last)']
   ],
   'a copied directory writes on in the log of its original': [
-    ['storage/identity.ts', "remembered.birthTime !== found.birthTime) return 'new-replica'", "remembered.birthTime !== found.birthTime) return 'same'"]
+    ['storage/identity.ts', "remembered.birthTime !== found.birthTime)) return 'new-replica'", "remembered.birthTime !== found.birthTime)) return 'same'"]
   ],
   'a copy that wrote more than its original is believed': [
     ['sync/conversation.ts', 'isOurs(entry, local.vector.get(entry.log), local.told)', 'isOurs(entry, entry, Infinity)'],

@@ -128,8 +128,6 @@ function act (group: Group, what: keyof typeof calm, machine: Machine | undefine
   const { world, machines } = group
   const { dice, network, scheduler } = world
   if (machine === undefined || (group.branched !== undefined && changesDisks.has(what))) return
-  // One that cannot be opened at its first write is another one after that, and keeps what it wrote in the shared log.
-  if ((what === 'disk' || what === 'full') && machine.branch !== undefined) return
   world.count(what)
   if (what === 'write') return write(world, machine, dice.chance(0.3) ? dice.between(2, 6) : 1)
   switch (what) {

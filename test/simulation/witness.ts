@@ -231,8 +231,11 @@ export class Witness {
   #meta (key: Buffer, value: Buffer | undefined): void {
     if (key.equals(meta.ownLog)) {
       this.ownLog = logIdFrom(value!)
-      // It has noticed at once that it is a copy.
-      if (this.#branch !== undefined && this.#branch.log !== this.ownLog && this.#leaving === undefined) this.#endBranch()
+      if (this.#branch !== undefined && this.#branch.log !== this.ownLog && this.#leaving === undefined) {
+        // It has noticed at once that it is a copy.
+        if (this.vector.sequenceOf(this.#branch.log) > this.#branch.above) this.#fail('forked', 'gives a log up in which it has written something else than others, and keeps that')
+        this.#endBranch()
+      }
     } else if (key.equals(meta.leaving)) {
       this.#leave(value)
     } else if (key.equals(meta.stage)) {

@@ -11,7 +11,7 @@ import { ClassicLevel } from 'classic-level'
 import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { ReplicatedLevel } from '../../lib/index.ts'
 import { checkpointInterval, journalSlots } from '../../lib/limits.ts'
-import { decodeIdentity, encodeIdentity, IdentityFile, judge, readBootId, type Identity } from '../../lib/storage/identity.ts'
+import { decodeIdentity, encodeIdentity, IdentityFile, judge, readBootId, type Followed, type Identity } from '../../lib/storage/identity.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
 import { meta } from '../../lib/storage/keyspaces.ts'
 import { newDirectory } from '../support/directory.ts'
@@ -307,6 +307,16 @@ test('every part of an identity is judged', () => {
   assert.equal(decodeIdentity(encodeIdentity(identity)), identity)
 })
 
+test('what takes the place of an identity is judged by what was found there', () => {
+  const next = { nonce: 'm', inode: '4', birthTime: '5', changeTime: '6', bootId: 'b' }
+  const after = (follows: Followed): Identity => ({ ...next, follows })
+  assert.is(judge(identity, after({ nonce: 'n', changeTime: '3' }), false), 'same')
+  assert.is(judge(identity, after({ nonce: 'n', changeTime: 'x' }), true), 'new-log')
+  assert.is(judge(identity, after({ nonce: 'x', changeTime: '3' }), true), 'new-replica')
+  assert.is(judge(identity, { ...after({ nonce: 'n', changeTime: '3' }), bootId: 'x' }, false), 'new-log')
+  assert.is(judge(next, after({ nonce: 'n', changeTime: '3' }), true), 'same')
+})
+
 test('where there is no boot id, a run of the machine is known by its beginning, though the clock is set by some seconds', async () => {
   const nowMs = Date.now()
   const started = await readBootId(nowMs, join(newDirectory(), 'none'))
@@ -324,8 +334,8 @@ test('an identity file gives what it renewed, and a new one at each open', async
   const first = await file.renew('one', undefined)
   assert.equal(await file.read(), first)
   assert.equal([first.nonce, first.follows], ['one', undefined])
-  const second = await file.renew('two', 'one')
-  assert.equal([second.nonce, second.follows], ['two', 'one'])
+  const second = await file.renew('two', first)
+  assert.equal([second.nonce, second.follows], ['two', { nonce: 'one', changeTime: first.changeTime }])
   await file.remembered()
   assert.is((await file.read())!.follows, undefined)
   assert.is.not(second.inode + second.birthTime + second.changeTime, first.inode + first.birthTime + first.changeTime)
@@ -340,7 +350,7 @@ async function endInOpen (engine: Engine, location: string): Promise<void> {
   memory.revive()
 }
 
-test('whoever ends between the renewal of the identity and the first batch, once or twice, is the same replica', async () => {
+test('whoever ends between the renewal of the identity and the first batch, once or twice, goes on in the same log', async () => {
   const location = newDirectory()
   const identity = new IdentityFile(location, new VirtualSystem())
   await identity.prepare(true)
@@ -349,8 +359,26 @@ test('whoever ends between the renewal of the identity and the first batch, once
   for (const times of [1, 2]) {
     for (let time = 0; time < times; time++) await endInOpen(replica.engine, location)
     const again = await openReplica({ engine: replica.engine, identity: new IdentityFile(location, new VirtualSystem()) })
+    assert.equal([again.store.replica, again.store.ownLog], [replica.store.replica, replica.store.ownLog])
+  }
+})
+
+test('who finds the directory changed, and ends then, once or twice, begins a new log all the same', async () => {
+  const location = newDirectory()
+  const identity = new IdentityFile(location, new VirtualSystem())
+  await identity.prepare(true)
+  const replica = await openReplica({ identity: identity as never })
+  await replica.put('a', '1')
+  let log = replica.store.ownLog
+  for (const times of [1, 2]) {
+    const { changeTime } = (await identity.read())!
+    const path = join(location, 'REPLICA')
+    do { await chmod(path, 0o600) } while ((await identity.read())!.changeTime === changeTime)
+    for (let time = 0; time < times; time++) await endInOpen(replica.engine, location)
+    const again = await openReplica({ engine: replica.engine, identity: new IdentityFile(location, new VirtualSystem()) })
     assert.is(again.store.replica, replica.store.replica)
-    assert.is.not(again.store.ownLog, replica.store.ownLog, 'what has become of the directory since then cannot be told')
+    assert.is.not(again.store.ownLog, log)
+    log = again.store.ownLog
   }
 })
 

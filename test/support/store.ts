@@ -13,7 +13,7 @@ import type { ReplicationError } from '../../lib/errors.ts'
 import { memberTtlDefaultMs, transactionBytesDefault } from '../../lib/limits.ts'
 import type { Delivery } from '../../lib/storage/delivery.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
-import type { Identity, IdentityStore } from '../../lib/storage/identity.ts'
+import type { Followed, Identity, IdentityStore } from '../../lib/storage/identity.ts'
 import type { Operation } from '../../lib/storage/local.ts'
 import type { MergeReport } from '../../lib/storage/merge.ts'
 import { LogSource } from '../../lib/storage/log-source.ts'
@@ -35,7 +35,7 @@ export class MemoryIdentity implements IdentityStore {
     return this.current === undefined ? undefined : { ...this.current, bootId: this.bootId }
   }
 
-  async renew (nonce: string, follows: string | undefined): Promise<Identity> {
+  async renew (nonce: string, follows: Followed | undefined): Promise<Identity> {
     this.#renewals++
     this.current = { nonce, follows, inode: String(this.#renewals), birthTime: '1', changeTime: String(this.#renewals), bootId: this.bootId }
     return this.current
