@@ -13,6 +13,7 @@ import type { CompleteDiscovery, PeersOption } from '../options.ts'
 import type { Store } from '../storage/store.ts'
 import type { Address, System } from '../types.ts'
 import { formatAddress } from './addresses.ts'
+import { Complaints } from './complaints.ts'
 import { Dialer } from './dialer.ts'
 import type { ActiveDiscovery, Discovery } from './discovery.ts'
 import { GroupToken, groupKey } from './group-token.ts'
@@ -67,12 +68,15 @@ export class Replicator {
   readonly #handshakes = new Set<StreamConnection>()
   /** Links whose beginning has been told. */
   readonly #announced = new Set<Link>()
+  /** Of those that never begin. */
+  readonly #complaints: Complaints
   #kickedMs = -Infinity
   #closed = false
 
   constructor (options: ReplicatorOptions) {
     this.#options = options
     const { system, store, transport, group, resolverVersion, transactionBytesMax, discovery } = options
+    this.#complaints = new Complaints(system)
     this.mesh = new Mesh({
       system,
       store,
@@ -93,7 +97,7 @@ export class Replicator {
       onConnection: (connection, address) => {
         if (this.mesh.add(connection, 'outbound', address) === undefined) this.#dialer.released(address)
       },
-      onFailed: (_address, error) => { this.#complain(error) }
+      onFailed: (address, error) => { this.#complain(error, formatAddress(address)) }
     })
     if (discovery.exchange) {
       this.#exchange = new PeerExchange({
@@ -135,9 +139,9 @@ export class Replicator {
   }
 
   async #listen (): Promise<void> {
-    const { transport, host, port, portIsPreference, emit, onError } = this.#options
+    const { transport, host, port, portIsPreference, emit } = this.#options
     if (port === false) return
-    const listen = async (port: number): Promise<Listener> => await transport.listen({ host, port }, (connection) => { this.mesh.add(connection, 'inbound', connection.remote) }, onError)
+    const listen = async (port: number): Promise<Listener> => await transport.listen({ host, port }, (connection) => { this.mesh.add(connection, 'inbound', connection.remote) }, (error, remote) => { this.#complain(error, remote?.host) })
     try {
       this.#listener = await listen(port)
     } catch (error) {
@@ -180,6 +184,7 @@ export class Replicator {
 
   /** Adds an address to those that are kept connected. */
   connect (address: Address): void {
+    this.#complaints.forget(formatAddress(address))
     this.#dialer.add(address)
   }
 
@@ -234,6 +239,7 @@ export class Replicator {
     for (const { address } of this.#addressesOf(hello.replica)) this.#dialer.linked(address)
     this.#kick()
     this.#announced.add(link)
+    this.#complaints.forget(placeOf(link))
     this.#exchange?.greeted(link)
     this.#options.emit(link.direction === 'outbound' ? 'connect' : 'connection', host, port)
   }
@@ -261,12 +267,15 @@ export class Replicator {
     }
     if (replica !== undefined && !stillLinked && !this.#closed) this.#discovery?.lookAgain()
     if (replica !== undefined && !stillLinked) for (const { address } of this.#addressesOf(replica)) this.#dialer.released(address, error)
-    if (this.#announced.delete(link)) this.#options.emit('disconnect', link.address.host, link.address.port, this.#closed ? undefined : error)
-    this.#complain(error)
+    const wasAnnounced = this.#announced.delete(link)
+    if (wasAnnounced) this.#options.emit('disconnect', link.address.host, link.address.port, this.#closed ? undefined : error)
+    this.#complain(error, wasAnnounced || link.direction === 'stream' ? undefined : placeOf(link))
   }
 
-  #complain (error: ReplicationError | undefined): void {
-    if (error !== undefined && !quietCodes.has(error.code) && !this.#closed) this.#options.onError(error)
+  /** With a place, what has been told of it lately is not told again. */
+  #complain (error: ReplicationError | undefined, place?: string): void {
+    if (error === undefined || quietCodes.has(error.code) || this.#closed) return
+    if (place === undefined || this.#complaints.isNews(place, error)) this.#options.onError(error)
   }
 
   #meet (address: Address, replica: ReplicaId): void {
@@ -279,4 +288,9 @@ export class Replicator {
   #addressesOf (replica: ReplicaId): Array<{ address: Address }> {
     return [...this.#replicaAt.values()].filter((met) => met.replica === replica)
   }
+}
+
+/** Who dials comes from another port each time. */
+function placeOf ({ direction, address }: Link): string {
+  return direction === 'outbound' ? formatAddress(address) : address.host
 }

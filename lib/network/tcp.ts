@@ -101,7 +101,7 @@ export class TcpTransport implements Transport {
   async listen (
     address: Address,
     onConnection: (connection: Connection) => void,
-    onError: (error: ReplicationError) => void
+    onError: (error: ReplicationError, remote?: Address) => void
   ): Promise<Listener> {
     const server = createServer({ noDelay: true, allowHalfOpen: true })
     const handOn = (socket: Socket, remote: Address): void => {
@@ -121,7 +121,7 @@ export class TcpTransport implements Transport {
       this.#protection.handshake(socket, 'server', formatAddress(remote), this.#system)
         .finally(() => { lobby.leave(socket) })
         .then((secured) => { handOn(secured, remote) }, (error: ReplicationError) => {
-          if (error.code !== 'REPLICATION_DISCONNECTED') onError(error)
+          if (error.code !== 'REPLICATION_DISCONNECTED') onError(error, remote)
         })
     })
     const failed = (error: Error): ReplicationError => new ReplicationError(

@@ -66,11 +66,12 @@ export interface Transport {
   dial (address: Address, options: DialOptions): Promise<Connection>
   /**
    * Accepts connections at `address`; port 0 is any free one. Rejects with REPLICATION_ADDRESS_IN_USE or
-   * REPLICATION_LISTEN_FAILED. What goes wrong later, in `onConnection` too, goes to `onError`.
+   * REPLICATION_LISTEN_FAILED. What goes wrong later, in `onConnection` too, goes to `onError`, with the other end if it
+   * is about a connection.
    */
   listen (
     address: Address,
     onConnection: (connection: Connection) => void,
-    onError: (error: ReplicationError) => void
+    onError: (error: ReplicationError, remote?: Address) => void
   ): Promise<Listener>
 }

@@ -56,25 +56,22 @@ function expected (dialler: string, listener: string): { dialler?: string, liste
 }
 
 const pairs = suite('strangers: every pair')
-const listeners = new Map<string, Database>()
 const diallers = new Map<string, Database>()
 
 pairs.before(async () => {
-  for (const [kind, options] of Object.entries(kinds)) {
-    listeners.set(kind, await openDatabase({ ...options, host: '127.0.0.1' }))
-    diallers.set(kind, await openDatabase({ ...options, port: false }))
-    await listeners.get(kind)!.put(kind, 'a value')
-  }
+  for (const [kind, options] of Object.entries(kinds)) diallers.set(kind, await openDatabase({ ...options, port: false }))
 })
 pairs.after(closeAll)
 
 for (const from of Object.keys(kinds)) {
   for (const to of Object.keys(kinds)) {
     pairs(`${from} dials ${to}`, async () => {
-      const [dialler, listener] = [diallers.get(from)!, listeners.get(to)!]
+      // A new one each time: strangers of one host are told of once.
+      const [dialler, listener] = [diallers.get(from)!, await openDatabase({ ...kinds[to], host: '127.0.0.1' })]
+      await listener.put(to, 'a value')
       const greetings: string[] = []
       for (const db of [dialler, listener]) for (const event of ['connect', 'connection']) (db as Events).once(event, () => { greetings.push(event) })
-      dialler.errors.length = listener.errors.length = 0
+      dialler.errors.length = 0
       const proxy = await tcpProxy(listener.replication.address!.port)
       const address = `127.0.0.1:${proxy.port}`
       dialler.replication.connect(address)
@@ -100,7 +97,8 @@ for (const from of Object.keys(kinds)) {
       dialler.replication.disconnect(address)
       await eventually(() => dialler.replication.peers().length + listener.replication.peers().length === 0)
       proxy.close()
-      for (const db of [dialler, listener]) for (const event of ['connect', 'connection']) (db as Events).removeAllListeners(event)
+      for (const event of ['connect', 'connection']) (dialler as Events).removeAllListeners(event)
+      await listener.close()
     })
   }
 }
@@ -258,6 +256,19 @@ for (const [name, options] of [['a secret', { secret }], ['certificates', presen
     meddled = false
     await equal(dialler, listener)
     assert.is((await listener.get('key'))!.length, 100_000)
+  })
+}
+
+for (const [name, wrong] of [['another secret', { secret: secret + '!' }], ['an expired certificate', kinds['expired certificate']!]] as const) {
+  attacks(`who comes again and again with ${name} is told of once, at each end`, async () => {
+    const listener = await openDatabase('secret' in wrong ? { secret } : presenting(good))
+    const proxy = await tcpProxy(listener.replication.address!.port)
+    open.push(proxy)
+    const dialler = await openDatabase({ ...wrong, port: false, peers: [`127.0.0.1:${proxy.port}`] })
+    await eventually(() => proxy.connections >= 4)
+    assert.equal(listener.errors.map(({ code }) => code), ['REPLICATION_AUTHENTICATION_FAILED'])
+    // The listener alone looks at a certificate, and hangs up.
+    assert.equal(dialler.errors.map(({ code }) => code), 'secret' in wrong ? ['REPLICATION_AUTHENTICATION_FAILED'] : [])
   })
 }
 

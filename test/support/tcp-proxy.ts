@@ -5,6 +5,8 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 
 export interface TcpProxy {
   readonly port: number
+  /** How many there have been. */
+  readonly connections: number
   /** What each side of each connection has said. */
   readonly fromDialler: Buffer[]
   readonly fromListener: Buffer[]
@@ -29,7 +31,9 @@ export async function tcpProxy (target: number, meddle: Meddle = (bytes) => byte
     from.on('close', () => { sockets.delete(from) })
   }
   const cut = (): void => { for (const socket of sockets) socket.destroy() }
+  let connections = 0
   const server = createServer({ allowHalfOpen: true }, (dialler) => {
+    connections++
     const listener = connect({ port: target, host: '127.0.0.1', allowHalfOpen: true })
     carry(dialler, listener, 'fromDialler')
     carry(listener, dialler, 'fromListener')
@@ -37,6 +41,7 @@ export async function tcpProxy (target: number, meddle: Meddle = (bytes) => byte
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
   return {
     port: (server.address() as AddressInfo).port,
+    get connections () { return connections },
     ...record,
     cut,
     close: () => {
