@@ -62,13 +62,25 @@ export class ReplicationError extends Error {
   }
 }
 
+/** What a disk gives that is full or fails, and what the operating system gives that has no more room: by LevelDB, by our writer, by Node.js. */
+const diskCodes = new Set<unknown>(['LEVEL_IO_ERROR', 'REPLICATION_WRITE_INDETERMINATE', 'ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EMFILE', 'ENFILE'])
+
+function isOfDisk (error: unknown): boolean {
+  return error instanceof Error && 'code' in error && diskCodes.has(error.code)
+}
+
 /** What a background task threw, as an error that has a code. Never throws. */
-export function toReplicationError (error: unknown, code: ReplicationErrorCode = 'REPLICATION_INTERNAL'): ReplicationError {
+export function toReplicationError (error: unknown, code?: ReplicationErrorCode): ReplicationError {
   try {
     if (error instanceof ReplicationError) return error
     const message = error instanceof Error ? error.message : String(error)
-    return new ReplicationError(message, { code, cause: error })
+    return new ReplicationError(message, { code: code ?? (isOfDisk(error) ? 'LEVEL_IO_ERROR' : 'REPLICATION_INTERNAL'), cause: error })
   } catch {
-    return new ReplicationError('Something was thrown that cannot be shown', { code, cause: error })
+    return new ReplicationError('Something was thrown that cannot be shown', { code: code ?? 'REPLICATION_INTERNAL', cause: error })
   }
+}
+
+/** Says what failed that nobody has asked for; with the cause's own code, but for a disk it is the same whatever happened to the write. */
+export function backgroundError (message: string, cause: unknown): ReplicationError {
+  return new ReplicationError(message, { code: isOfDisk(cause) ? 'LEVEL_IO_ERROR' : toReplicationError(cause).code, cause })
 }

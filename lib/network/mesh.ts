@@ -10,7 +10,7 @@
 import type { Hello, Peer } from '../codec/message.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import type { Advance, ReadonlyVersionVector } from '../core/version-vector.ts'
-import { ReplicationError, toReplicationError } from '../errors.ts'
+import { backgroundError, ReplicationError, type ReplicationErrorCode } from '../errors.ts'
 import { acknowledgeDelayMs, changesPace, linksMax, linksPerHostMax, newcomersPace, repairMs, strangersMax } from '../limits.ts'
 import type { Store } from '../storage/store.ts'
 import { logReplaced } from '../sync/conversation.ts'
@@ -67,8 +67,8 @@ export class Mesh implements LinkOwner {
   /** The last one that has begun, and the one that waits for its end. */
   #flushing: Promise<void> | undefined
   #nextFlush: Promise<void> | undefined
-  /** Told already: what it is does not change before the database is opened again. */
-  #flushError: unknown
+  /** Told already. */
+  #flushFailure: ReplicationErrorCode | undefined
   #tellTimer: Timer | undefined
   readonly #changes: Pacer
   /** All links are told of each who comes, and of many together. */
@@ -160,12 +160,22 @@ export class Mesh implements LinkOwner {
   #flushSoon (): void {
     if (this.#links.size === 0 || this.store.durable.dominates(this.store.vector)) return
     this.#flushTimer ??= this.system.setTimer(() => {
-      this.flush().catch((error) => {
-        if (error !== this.#flushError) this.#options.onError(toReplicationError(error))
-        this.#flushError = error
-        this.#flushSoon()
-      })
+      void this.#flushUnasked().then((flushed) => { if (!flushed) this.#flushSoon() })
     }, acknowledgeDelayMs)
+  }
+
+  /** Whether it could; that it could not is told once, until it can or fails in another way. */
+  async #flushUnasked (): Promise<boolean> {
+    try {
+      await this.flush()
+      this.#flushFailure = undefined
+      return true
+    } catch (cause) {
+      const error = backgroundError('What has come could not be made durable; it is tried again', cause)
+      if (error.code !== this.#flushFailure) this.warn(error)
+      this.#flushFailure = error.code
+      return false
+    }
   }
 
   /** Makes everything durable, and tells all links. Calls that come while another write is under way share the next. */
@@ -232,7 +242,7 @@ export class Mesh implements LinkOwner {
     const answer = request.answer ??= session.peerDurable.clone() // what comes later is not waited for
     if (!this.store.vector.dominates(answer)) return false
     if (this.store.durable.dominates(answer)) return true
-    this.flush().catch((error) => { this.#options.onError(toReplicationError(error)) })
+    void this.#flushUnasked()
     return false
   }
 
@@ -290,7 +300,7 @@ export class Mesh implements LinkOwner {
     if (greeted.length > 0) this.#repairableMs ??= this.system.monotonicMs()
     if (this.#repairableMs === undefined || this.system.monotonicMs() - this.#repairableMs < repairMs) return
     if (greeted.some(({ session }) => session.receiving === 'asked' || session.receiving === 'delivering')) return
-    this.store.endRepair().catch((error) => { this.#options.onError(toReplicationError(error)) })
+    this.store.endRepair().catch((cause) => { this.warn(backgroundError('What was lost could not be written again; it is tried again', cause)) })
   }
 
   async close (): Promise<void> {
@@ -394,14 +404,14 @@ export class Mesh implements LinkOwner {
   }
 
   warn (error: ReplicationError): void {
-    this.#options.onError(error)
+    if (!this.#closed) this.#options.onError(error)
   }
 
   async logContradicted (entry?: Advance): Promise<void> {
     const { told, ownLog, replica } = this.store
     const isOurs = entry !== undefined && await told.contradiction([entry]) !== ownLog
     if (isOurs || this.#closed || this.#leaving) return
-    if (entry !== undefined) this.#options.onError(logReplaced(replica))
+    if (entry !== undefined) this.warn(logReplaced(replica))
     this.#leaving = true
     const links = [...this.#links]
     for (const link of links) link.end(new ReplicationError('This replica has another identity from now on', { code: 'REPLICATION_DISCONNECTED' }))
@@ -415,8 +425,8 @@ export class Mesh implements LinkOwner {
     try {
       await this.store.leaveLog()
       this.#leaving = false
-    } catch (error) {
-      this.#options.onError(toReplicationError(error))
+    } catch (cause) {
+      this.warn(backgroundError('The log that is in other hands could not be left; it is tried again', cause))
       this.system.setTimer(() => { void this.#leaveLog() }, leaveAgainMs)
     }
   }

@@ -5,7 +5,7 @@
  * costs a constant per write, amortised. LevelDB forgets removed entries when it compacts the tables that hold them, which it does where much is written.
  * What has been removed in bulk is compacted at once, so that reading does not have to step over what is gone.
  */
-import { ReplicationError } from '../errors.ts'
+import { backgroundError } from '../errors.ts'
 import { collectionIntervalMs, housekeepingDelayMs, housekeepingPauseMs, journalTrimMin, journalTrimmedAtOnce, runningTimeSaveMs } from '../limits.ts'
 import type { ErrorListener, System, Timer } from '../types.ts'
 import { compact } from './engine.ts'
@@ -64,7 +64,7 @@ export class Housekeeping {
     const { system, saveMembers, onError } = this.#options
     this.#tickTimer = system.setTimer(() => {
       this.changed()
-      saveMembers().catch((cause) => { onError(new ReplicationError('The members could not be saved', { code: 'REPLICATION_INTERNAL', cause })) })
+      saveMembers().catch((cause) => { onError(backgroundError('The members could not be saved; it is tried again', cause)) })
       this.#tick()
     }, runningTimeSaveMs)
   }
@@ -90,7 +90,7 @@ export class Housekeeping {
       this.#timer = undefined
       this.run().catch((cause) => {
         if (this.#stopped) return
-        this.#options.onError(new ReplicationError('Giving space back failed; it is tried again', { code: 'REPLICATION_INTERNAL', cause }))
+        this.#options.onError(backgroundError('Giving space back failed; it is tried again', cause))
         this.#schedule(housekeepingPauseMs)
       })
     }, delayMs)

@@ -12,7 +12,7 @@ import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { LogId, ReplicaId } from '../core/ids.ts'
 import { holdsPut, type SiblingSet } from '../core/siblings.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
-import { ReplicationError } from '../errors.ts'
+import { backgroundError, ReplicationError } from '../errors.ts'
 import { journalTrimMin, logsMax, logsWarned, operationBytes, transactionBytesDefault } from '../limits.ts'
 import type { ErrorListener, Resolver, System, Version } from '../types.ts'
 import { clearRange } from './clear.ts'
@@ -413,7 +413,7 @@ export class Store {
         batch.putRaw(meta.cleanClose, Buffer.of(1))
       })
     } catch (cause) {
-      this.#options.onError(new ReplicationError('The last write of a clean close failed', { code: 'REPLICATION_INTERNAL', cause }))
+      this.#options.onError(backgroundError('The last write of a clean close failed', cause))
     }
     await this.#writer.drained()
   }
@@ -431,7 +431,7 @@ export class Store {
 
   #inBackground (work: Promise<void>): void {
     const settled = work.catch((error) => {
-      if (!this.#closing) this.#options.onError(new ReplicationError('Background work on the store failed', { code: 'REPLICATION_INTERNAL', cause: error }))
+      if (!this.#closing) this.#options.onError(backgroundError('Background work on the store failed', error))
     }).finally(() => { this.#background.delete(settled) })
     this.#background.add(settled)
   }

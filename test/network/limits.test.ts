@@ -330,17 +330,33 @@ test('a bug that shows while a link is told of something ends that link, and not
 test('a disk that refuses everything for one reason is told of once', async () => {
   const { system, replica, guest, hello, codes, end } = await setUp()
   const { flush } = replica.store
-  const refusal = new ReplicationError('planted', { code: 'REPLICATION_CORRUPT' })
-  replica.store.flush = async () => { throw refusal }
+  replica.store.flush = async () => { throw new ReplicationError('planted', { code: 'REPLICATION_CORRUPT' }) }
   await replica.put('key', 'value')
   const gossip = await guest('a')
   gossip.say(hello({ replica: id(1) }))
-  await system.advance(5000)
+  await system.advance(2500)
   assert.equal(codes(), ['REPLICATION_CORRUPT'])
+  replica.store.flush = async () => { throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' }) }
+  await system.advance(2000)
+  assert.equal(codes(), ['REPLICATION_CORRUPT', 'LEVEL_IO_ERROR'])
   replica.store.flush = flush
   await system.advance(2000)
   assert.ok(replica.store.durable.equals(replica.store.vector), 'it was tried again')
   await end()
+})
+
+test('what fails because the database is closed is not told', async () => {
+  const { system, replica, guest, hello, codes, end } = await setUp()
+  let fail = (_error: Error): void => {}
+  replica.store.flush = async () => await new Promise((_resolve, reject) => { fail = reject })
+  await replica.put('key', 'value')
+  const gossip = await guest('a')
+  gossip.say(hello({ replica: id(1) }))
+  await system.advance(5000)
+  const ended = end()
+  fail(new ReplicationError('planted', { code: 'LEVEL_DATABASE_NOT_OPEN' }))
+  await ended
+  assert.equal(codes(), [])
 })
 
 test('an acknowledgement names so many members, and entries of vectors, at most', async () => {
