@@ -157,8 +157,7 @@ export class Receiving {
 
   #ask (): void {
     this.#setState('waiting')
-    if (this.#hasTurn) this.turn()
-    else this.#conversation.emit({ type: 'request-turn' })
+    this.#conversation.emit({ type: 'request-turn' })
   }
 
   #releaseTurn (): void {

@@ -33,7 +33,7 @@ export class Session {
   /** When all members were last told of. */
   #toldAllMs: number
   #wantedInHello = false
-  /** Of ours, and what has come of the peer's: they may be long, and the link slow. */
+  /** Those of our own hello, and all that have come: a hello may be long, and the link slow. */
   #helloBytes = 0
   /** Our hello waits for the peer's. */
   #helloDue: Connected | undefined
@@ -97,7 +97,7 @@ export class Session {
   /** Something has come of the peer, though perhaps no whole frame: slow is not silent. */
   heard (nowMs: number, bytes = 0): void {
     this.#receivedMs = nowMs
-    if (this.peer === undefined) this.#helloBytes += bytes
+    this.#helloBytes += bytes
   }
 
   /** Tells the session what happened; returns what is to be done, in this order. `nowMs` is monotonic. */
@@ -106,7 +106,7 @@ export class Session {
     if (this.#ended) return []
     try {
       this.#handle(event)
-      if (!this.#ended && this.peer !== undefined) {
+      if (!this.#ended) {
         this.#receiving.proceed()
         this.#sending.proceed()
       }
@@ -148,7 +148,6 @@ export class Session {
   }
 
   #sendHello ({ want, timeMs }: Connected): void {
-    this.#helloDue = undefined
     const { local } = this.#conversation
     this.#conversation.helloVector = local.vector.clone()
     this.#wantedInHello = want

@@ -4,9 +4,10 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { encodeControl, encodeData, encodeUnitBody, type Hello } from '../../lib/codec/message.ts'
+import { ReplicationError } from '../../lib/errors.ts'
 import { encodeUnit } from '../support/units.ts'
 import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
-import { creditWindowBytes, deliveryStallMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs, MiB, turnMs } from '../../lib/limits.ts'
+import { creditWindowBytes, deliveryStallMs, fragmentBytesMin, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs, MiB, turnMs } from '../../lib/limits.ts'
 import { End, FakeReplica, SessionPair } from '../support/session-pair.ts'
 
 function pair (): SessionPair {
@@ -41,6 +42,7 @@ test('both sides greet at once, and are told of each other', () => {
   assert.is(a.session.receiving, 'live')
   assert.is(a.session.sending, 'live')
   assert.is(a.of('caught-up').length, 1)
+  assert.is(a.of('live-changed').length, 1)
 })
 
 test('whoever is greeted is told which logs come directly, but for its own', () => {
@@ -246,6 +248,46 @@ test('anything before hello ends the conversation', () => {
   }
 })
 
+test('nothing is said after the end, whoever brings it about', () => {
+  const reason = new ReplicationError('enough', { code: 'REPLICATION_DISCONNECTED' })
+  for (const finish of [
+    (end: End) => { end.receive(encodeControl({ type: 'bye', code: reason.code, message: reason.message })) },
+    (end: End) => { assert.equal(end.session.end(reason).map(({ type }) => type), ['send', 'end']) }
+  ]) {
+    const { a } = pair().greet()
+    const before = a.sent.length
+    a.local.write() // which has not been told yet
+    finish(a)
+    a.handle({ type: 'tell-peers', peers: [] })
+    assert.is(a.sent.length, before)
+    assert.equal(a.session.end(reason), [])
+  }
+})
+
+test('whoever is to be spoken to first says nothing before, and then its hello', () => {
+  const [first, second] = [new End(new FakeReplica(1)), new End(new FakeReplica(2))]
+  second.handle({ type: 'connected', want: true, listensFirst: true, timeMs: second.clockMs })
+  for (second.nowMs = 0; second.nowMs < handshakeTimeoutMs; second.nowMs += 500) second.handle({ type: 'tick', timeMs: second.clockMs })
+  assert.equal(second.sent, [])
+  const hello = helloOf(first)
+  second.clockMs += 1000
+  second.receive(encodeControl(hello))
+  assert.is(second.sent[0]!.type, 'hello')
+  assert.is(second.frames('hello').length, 1)
+  assert.is(second.frames('hello')[0]!.timeMs, second.clockMs, 'its time is that of the moment')
+  assert.ok(second.frames('hello')[0]!.want)
+  for (const frame of second.outgoing) first.receive(frame)
+  assert.is(first.ended, undefined)
+  assert.is(first.of('greeted').length, 1)
+})
+
+test('heartbeats follow a hello that is not answered yet, whose sender may have been greeted', () => {
+  const { a } = pair()
+  a.connected(true)
+  for (a.nowMs = 0; a.nowMs < handshakeTimeoutMs; a.nowMs += 500) a.handle({ type: 'tick', timeMs: a.clockMs })
+  assert.is(a.frames('heartbeat').length, 2)
+})
+
 test('more data than credit ends the conversation', () => {
   const ends = pair().greet()
   ends.b.receive(Buffer.concat([Buffer.of(0x10), Buffer.alloc(creditWindowBytes)]))
@@ -266,6 +308,34 @@ test('a message longer than any unit can be ends the conversation before it is w
   ends.greet()
   for (let sent = 0; sent < 33 * MiB && ends.b.ended === undefined; sent += MiB) ends.b.receive(Buffer.concat([Buffer.of(0x10), Buffer.alloc(MiB)]))
   assert.is(ends.b.ended, 'REPLICATION_FRAME_TOO_LARGE')
+})
+
+test('a fragment of next to nothing ends the conversation', () => {
+  for (const frame of [Buffer.concat([Buffer.of(0x10), Buffer.alloc(fragmentBytesMin - 1)]), Buffer.of(0x11)]) {
+    const { b } = pair().greet()
+    b.receive(frame)
+    assert.is(b.ended, 'REPLICATION_PROTOCOL')
+  }
+})
+
+test('what answers nothing that was asked for is of no meaning', () => {
+  const end = new End(new FakeReplica(1))
+  end.connected(false)
+  end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: [{ log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }] }))
+  end.receive(encodeControl({ type: 'later' }))
+  end.receive(encodeControl({ type: 'live' }))
+  assert.is(end.session.receiving, 'deferred')
+  assert.equal(end.of('caught-up'), [])
+})
+
+test('a unit is merged as what its sender knew, of what it had said in its hello too', () => {
+  const ends = pair()
+  const third = ends.a.local.write(10, new FakeReplica(3).log)
+  ends.b.local.commit([third])
+  ends.greet()
+  ends.a.write()
+  ends.settle()
+  assert.ok(ends.b.of('apply')[0]!.stream.covers(third.log, third.sequence))
 })
 
 test('a unit is sent as it is committed, and comes back to nobody', () => {
@@ -541,6 +611,8 @@ test('a peer that fell behind the feed is told, and asks again', () => {
   ends.settle()
   assert.is(ends.a.frames('again').length, 1)
   assert.is(ends.a.of('open-source').length, 1)
+  assert.is(ends.b.of('live-changed').length, 3)
+  assert.is(ends.b.of('caught-up').length, 1, 'what the peer had when it greeted comes once')
   assertEqual(ends)
   ends.a.write()
   ends.settle()
@@ -558,6 +630,23 @@ test('what a delivery takes of the credit comes back, however many there are', (
     assertEqual(ends)
   }
   assert.is(ends.b.of('end-delivery').length, 20)
+})
+
+test('a peer that falls behind while its delivery is taken in is heard', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.b.held.add('end-delivery')
+  ends.greet()
+  ends.a.local.write()
+  ends.a.local.feedStart = ends.a.local.feedEnd
+  ends.a.handle({ type: 'changed' })
+  ends.settle()
+  assert.is(ends.a.frames('again').length, 1)
+  assert.is(ends.b.session.receiving, 'delivering')
+  ends.b.release('end-delivery')
+  ends.settle()
+  assert.is(ends.a.session.sending, 'live')
+  assertEqual(ends)
 })
 
 test('a peer that fell behind while its delivery waits for its turn is heard', () => {
@@ -813,6 +902,7 @@ test('a delivery that drips does not keep the turn', () => {
   end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: [{ log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }] }))
   const begin = encodeData({ type: 'begin', kind: 'catch-up', resumes: false, vector: [], collected: [], entries: 1 })
   end.receive(begin)
+  for (let piece = 0; piece < 16; piece++) end.receive(Buffer.concat([Buffer.of(0x10), Buffer.alloc(16 * 1024, 0x21)]))
   for (let passedMs = 0; passedMs < 2 * deliveryStallMs && end.ended === undefined; passedMs += heartbeatIntervalMs) {
     end.nowMs += heartbeatIntervalMs
     end.receive(encodeControl({ type: 'heartbeat', timeMs: end.clockMs }))
@@ -856,6 +946,21 @@ test('whoever wants again and again is told of what was collected as far as ther
   assert.ok(end.messages.length < 100, `${end.messages.length} messages were waiting`)
 })
 
+test('a delivery of which enough comes may take very long', () => {
+  const end = new End(new FakeReplica(1))
+  end.connected(false)
+  end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: [{ log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }] }))
+  end.receive(encodeData({ type: 'begin', kind: 'catch-up', resumes: false, vector: [], collected: [], entries: 1 }))
+  for (let passedMs = 0; passedMs < 4 * deliveryStallMs; passedMs += heartbeatIntervalMs) {
+    end.nowMs += heartbeatIntervalMs
+    end.receive(encodeControl({ type: 'heartbeat', timeMs: end.clockMs }))
+    if (passedMs % 10_000 === 0) end.receive(Buffer.concat([Buffer.of(0x10), Buffer.alloc(16 * 1024, 0x21)]))
+    end.handle({ type: 'tick', timeMs: end.clockMs })
+  }
+  assert.is(end.ended, undefined)
+  assert.is(end.session.receiving, 'delivering')
+})
+
 test('a delivery of which nothing comes for very long ends the conversation', () => {
   const ends = pair()
   ends.a.local.write()
@@ -879,6 +984,29 @@ test('a delivery that takes very long to be applied ends nothing', () => {
   ends.b.release('end-delivery')
   ends.settle()
   assertEqual(ends)
+})
+
+test('the time in which a part of a delivery is worked on is none in which nothing comes', () => {
+  const end = new End(new FakeReplica(1))
+  end.connected(false)
+  end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: [{ log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }] }))
+  end.receive(encodeData({ type: 'begin', kind: 'catch-up', resumes: false, vector: [], collected: [], entries: 1 }))
+  const pass = (ms: number): void => {
+    for (let passedMs = 0; passedMs < ms; passedMs += heartbeatIntervalMs) {
+      end.nowMs += heartbeatIntervalMs
+      end.receive(encodeControl({ type: 'heartbeat', timeMs: end.clockMs }))
+      end.handle({ type: 'tick', timeMs: end.clockMs })
+    }
+  }
+  end.held.add('deliver')
+  pass(deliveryStallMs / 2)
+  end.receive(encodeData({ type: 'chunk', bytes: Buffer.alloc(10) }))
+  pass(2 * deliveryStallMs)
+  end.release('deliver')
+  pass(deliveryStallMs / 2 - heartbeatIntervalMs)
+  assert.is(end.ended, undefined)
+  pass(2 * heartbeatIntervalMs)
+  assert.is(end.ended, 'REPLICATION_PEER_STALLED')
 })
 
 test('nor does one that begins again and again keep the turn', () => {
