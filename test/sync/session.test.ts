@@ -688,6 +688,37 @@ test('a peer that fell behind is heard by one who thinks that nothing is missing
   assertEqual(ends)
 })
 
+test('a delivery for one who thinks that nothing is missing waits for its turn, and is taken in', () => {
+  const ends = pair()
+  ends.b.held.add('request-turn')
+  ends.a.connected(true)
+  ends.b.connected(true)
+  ends.a.write() // after its hello: what answers the hello of b is a delivery
+  ends.settle()
+  assert.equal(ends.b.of('begin-delivery'), [])
+  ends.b.release('request-turn')
+  ends.settle()
+  assert.is(ends.b.of('begin-delivery').length, 1)
+  assertEqual(ends)
+})
+
+test('a delivery begins when the units before it have been applied', () => {
+  const ends = pair().greet()
+  ends.b.held.add('apply')
+  ends.a.write()
+  ends.settle()
+  ends.a.local.write()
+  ends.a.local.feedStart = ends.a.local.feedEnd
+  ends.a.handle({ type: 'changed' })
+  ends.settle()
+  assert.is(ends.a.of('open-source').length, 1)
+  assert.equal(ends.b.of('begin-delivery'), [])
+  ends.b.release('apply')
+  ends.settle()
+  assert.is(ends.b.of('begin-delivery').length, 1)
+  assertEqual(ends)
+})
+
 test('what was not recorded is a gap for a peer that lacks it, and for no other', () => {
   const ends = pair().greet()
   ends.b.local.write()
@@ -1144,6 +1175,25 @@ test('a peer that has collected what it does not know is left', () => {
   ends.greet()
   ends.settle()
   assert.is(ends.b.ended, 'REPLICATION_PROTOCOL')
+})
+
+test('so is one that delivers that', () => {
+  const { log } = new FakeReplica(3)
+  for (const [sequence, ended] of [[1, undefined], [2, 'REPLICATION_PROTOCOL']] as const) {
+    const end = new End(new FakeReplica(1))
+    end.connected(false)
+    end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: [{ log, sequence: 1, hlc: 1024 }] }))
+    end.receive(encodeData({ type: 'begin', kind: 'catch-up', resumes: false, vector: [], collected: [{ log, sequence, hlc: 1024 * sequence }], entries: 1 }))
+    assert.is(end.ended, ended)
+    assert.is(end.of('begin-delivery').length, ended === undefined ? 1 : 0)
+  }
+})
+
+test('parts of a delivery that has not begun are of no meaning', () => {
+  const { b } = pair().greet()
+  b.receive(encodeData({ type: 'chunk', bytes: Buffer.alloc(10) }))
+  b.receive(encodeData({ type: 'end', entries: 0 }))
+  assert.equal([b.ended, b.of('deliver').length, b.of('end-delivery').length], [undefined, 0, 0])
 })
 
 test('whoever wants to be in sync is answered when everything is durable', () => {
