@@ -3,9 +3,11 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { acknowledgeDelayMs, heartbeatTimeoutMs } from '../../lib/limits.ts'
 import type { Replicator } from '../../lib/network/replicator.ts'
-import type { Transport } from '../../lib/network/transport.ts'
+import type { Connection, Transport } from '../../lib/network/transport.ts'
 import { MemoryNetwork } from '../support/memory-transport.ts'
+import { rejection } from '../support/rejection.ts'
 import { makeReplicator } from '../support/replicator.ts'
 import { openReplica, type TestReplica } from '../support/store.ts'
 import { VirtualSystem } from '../support/virtual-system.ts'
@@ -40,6 +42,67 @@ test('what every linked replica has been sent, the feed lets go', async () => {
     assert.ok(feed.end > 0)
     assert.is(feed.at(feed.end - 1), 'lost')
   }
+})
+
+test('what one peer has not been sent yet the feed keeps, though others have it: nobody has to ask again for being slow', async () => {
+  const system = new VirtualSystem({ seed: 1 })
+  const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 5) } })
+  const replicas: TestReplica[] = []
+  const replicators: Replicator[] = []
+  for (const host of ['a', 'b', 'c']) {
+    const replica: TestReplica = await openReplica({ system, onCommit: () => { replicator.mesh.changed() } })
+    const peers = host === 'a' ? [] : ['a:9000']
+    const replicator = makeReplicator({ system, store: replica.store, transport: network.transport(host), host, peers, onError: (error) => { throw error } })
+    await replicator.open()
+    replicas.push(replica)
+    replicators.push(replicator)
+  }
+  await system.advance(2000)
+  const [a, b, c] = replicas as [TestReplica, TestReplica, TestReplica]
+  for (const slow of ['b', 'c']) {
+    network.partition('a', slow, true)
+    for (let write = 0; write < 60; write++) await a.put(`${slow}-${write}`, 'x'.repeat(100_000)) // more than there is credit for
+    await system.advance(heartbeatTimeoutMs / 4)
+    await a.put(`${slow}-last`, 'x')
+    await system.advance(heartbeatTimeoutMs / 4)
+    const other = slow === 'b' ? c : b
+    assert.equal(Object.keys(await other.data()), Object.keys(await a.data()))
+    const { openSource } = a.store
+    a.store.openSource = async () => { throw new Error('asked again') }
+    network.partition('a', slow, false)
+    await system.advance(heartbeatTimeoutMs / 2)
+    for (const replica of replicas) assert.equal(Object.keys(await replica.data()), Object.keys(await a.data()))
+    a.store.openSource = openSource
+  }
+  await Promise.all(replicators.map(async (replicator) => { await replicator.close() }))
+})
+
+test('a replica that is alone leaves the disk alone', async () => {
+  const system = new VirtualSystem({ seed: 1 })
+  let flushes = 0
+  const replica: TestReplica = await openReplica({ system, syncFullLogs: async () => { flushes++ }, onCommit: () => { replicator.mesh.changed() } })
+  const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 5) } })
+  const replicator = makeReplicator({ system, store: replica.store, transport: network.transport('a'), host: 'a', onError: (error) => { throw error } })
+  await replicator.open()
+  await replica.put('key', 'value')
+  await system.advance(10 * acknowledgeDelayMs)
+  assert.is(flushes, 0)
+  await replicator.close()
+})
+
+test('a close ends the wait for being in sync, and what comes in meanwhile', async () => {
+  const system = new VirtualSystem({ seed: 1 })
+  const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 5) } })
+  const { store } = await openReplica({ system })
+  const replicator = makeReplicator({ system, store, transport: network.transport('a'), host: 'a', onError: (error) => { throw error } })
+  await replicator.open()
+  const waiting = rejection(replicator.mesh.synced(60_000))
+  await replicator.close()
+  assert.is((await waiting).code, 'REPLICATION_DISCONNECTED')
+  let isClosed = false
+  const late = { remote: { host: 'b', port: 1 }, close: () => { isClosed = true } } as Connection
+  assert.is(replicator.mesh.add(late, 'inbound', late.remote), undefined)
+  assert.ok(isClosed)
 })
 
 test('where everybody writes, and wants to be in sync, all the while, nobody waits for what comes later, nor asks the disk for it', async () => {
