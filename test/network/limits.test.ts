@@ -105,7 +105,7 @@ test('of many who do not greet the oldest gives way, of one host and of all; who
   const { system, replicator, guest, hello, codes, end } = await setUp()
   const member = await guest('member')
   member.say(hello({ replica: id(1) }))
-  const guests = []
+  const guests: Array<Awaited<ReturnType<typeof guest>>> = []
   for (let number = 0; number <= strangersPerHostMax; number++) guests.push(await guest('a'))
   await system.advance(5)
   assert.equal(guests.map(({ farewell }) => farewell).filter((code) => code !== undefined), ['REPLICATION_TOO_MANY_LINKS'])
@@ -357,6 +357,60 @@ test('what fails because the database is closed is not told', async () => {
   fail(new ReplicationError('planted', { code: 'LEVEL_DATABASE_NOT_OPEN' }))
   await ended
   assert.equal(codes(), [])
+})
+
+test('what is opened for a peer is closed when it leaves, also if that is opened only then', async () => {
+  const { system, replica, replicator, guest, hello, end } = await setUp()
+  for (let index = 0; index < 10; index++) await replica.put(`key-${index}`, 'x'.repeat(200_000))
+  const { openSource } = replica.store
+  let open = 0
+  let goOn = (): void => {}
+  replica.store.openSource = async (...given) => {
+    await new Promise<void>((resolve) => { goOn = resolve })
+    const source = await openSource.apply(replica.store, given)
+    open++
+    const close = source.close.bind(source)
+    return Object.assign(source, { close: async () => { open--; await close() } })
+  }
+  const bye = encodeControl({ type: 'bye', code: 'REPLICATION_DISCONNECTED', message: '' })
+  for (const leavesBefore of [false, true]) {
+    const peer = await guest('a')
+    const sinceMs = system.nowMs() - 5
+    peer.say(hello({ replica: id(1), want: true, credit: 0 }))
+    await system.advance(100)
+    assert.ok(Math.abs(replicator.peers()[0]!.since! - sinceMs) <= 5)
+    if (leavesBefore) peer.say(bye)
+    await system.advance(100)
+    goOn()
+    await system.advance(100)
+    if (!leavesBefore) {
+      assert.is(open, 1)
+      peer.say(bye)
+      await system.advance(100)
+    }
+    assert.is(open, 0)
+    assert.is(replica.store.feed.readers, 0)
+  }
+  await end()
+})
+
+test('whoever leaves gives its turn to the next at once', async () => {
+  const { system, guest, hello, end } = await setUp()
+  const guests: Array<Awaited<ReturnType<typeof guest>>> = []
+  for (const number of [1, 2, 3]) {
+    const peer = await guest('a')
+    peer.say(hello({ replica: id(number), vector: vector(number) }))
+    await system.advance(100)
+    guests.push(peer)
+  }
+  const wanted = (): boolean[] => guests.map(({ heard }) => heard.some((frame) => frame.type === 'want' || (frame.type === 'hello' && frame.want)))
+  assert.equal(wanted(), [true, false, false])
+  for (const [index, expected] of [[1, [true, false, false]], [0, [true, false, true]]] as const) {
+    guests[index]!.say(encodeControl({ type: 'bye', code: 'REPLICATION_DISCONNECTED', message: '' }))
+    await system.advance(100)
+    assert.equal(wanted(), expected)
+  }
+  await end()
 })
 
 test('an acknowledgement names so many members, and entries of vectors, at most', async () => {

@@ -7,7 +7,7 @@ import { encodeControl, encodeData, encodeUnitBody, type Hello } from '../../lib
 import { ReplicationError } from '../../lib/errors.ts'
 import { encodeUnit } from '../support/units.ts'
 import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
-import { creditWindowBytes, deliveryStallMs, fragmentBytesMin, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs, MiB, turnMs } from '../../lib/limits.ts'
+import { creditWindowBytes, deliveryStallMs, fragmentBytesMin, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs, MiB, turnMs, unitsApplyingMax } from '../../lib/limits.ts'
 import { End, FakeReplica, SessionPair } from '../support/session-pair.ts'
 
 function pair (): SessionPair {
@@ -78,6 +78,8 @@ test('an equal pair needs one round trip, however much it holds and whoever want
       assert.is(ends.a.frames('fragment').length, 0)
       assert.is(ends.a.session.sending, 'live')
       counts.add(`${want} ${ends.carried.frames}`)
+      ends.pass(2 * heartbeatIntervalMs)
+      assert.equal(ends.a.messages, [], 'what both know is not named again')
     }
   }
   assert.is(counts.size, 2, `as many frames for any number of writes: ${[...counts].join()}`)
@@ -354,6 +356,49 @@ test('a unit is sent as it is committed, and comes back to nobody', () => {
   assert.is(ends.a.local.vector.operationsBeyond(new VersionVector()), 21)
 })
 
+test('nor does one of another replica', () => {
+  const ends = pair().greet()
+  ends.a.write(10, new FakeReplica(3).log)
+  ends.settle()
+  ends.pass(2 * heartbeatIntervalMs)
+  assertEqual(ends)
+  assert.equal(ends.b.messages.filter(({ type }) => type === 'unit'), [])
+})
+
+test('of small units only so many are handed on before one of them is applied', () => {
+  const ends = pair().greet()
+  ends.b.held.add('apply')
+  for (let count = 0; count < unitsApplyingMax + 10; count++) ends.a.write()
+  ends.settle()
+  assert.is(ends.b.of('apply').length, unitsApplyingMax)
+  ends.b.release('apply')
+  ends.settle()
+  assertEqual(ends)
+})
+
+test('a want is answered once, however often it comes meanwhile', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.a.held.add('open-source')
+  ends.greet()
+  const want = encodeControl({ type: 'want', vector: [], collected: [] })
+  ends.a.receive(want)
+  assert.is(ends.a.of('open-source').length, 1)
+  ends.a.held.add('read-source')
+  ends.a.release('open-source')
+  ends.a.receive(want)
+  assert.is(ends.a.of('open-source').length, 1)
+})
+
+test('requests that come before there is a stream are one', () => {
+  const ends = pair()
+  ends.a.connected(true)
+  for (let call = 0; call < 2; call++) ends.a.handle({ type: 'synchronise' })
+  ends.b.connected(true)
+  ends.settle()
+  assert.equal([ends.a.session.requests, ends.a.session.answers], [1, 1])
+})
+
 test('a unit of 64 MiB crosses in fragments, while the window is 2 MiB', () => {
   const ends = pair().greet()
   ends.a.write(64 * MiB)
@@ -572,6 +617,23 @@ test('a replica in an apply phase says later, then again', () => {
   ends.settle()
   assert.is(ends.a.frames('again').length, 1)
   assert.is(ends.b.session.receiving, 'live')
+  assertEqual(ends)
+})
+
+test('who has said later sends nothing until it is asked again', () => {
+  const ends = pair().greet()
+  ends.a.local.applying = true
+  ends.b.held.add('request-turn')
+  ends.a.receive(encodeControl({ type: 'want', vector: [], collected: [] }))
+  ends.a.write()
+  ends.settle()
+  assert.equal(ends.a.messages, [])
+  ends.a.local.applying = false
+  ends.a.handle({ type: 'changed' })
+  ends.settle()
+  assert.equal(ends.a.messages, [])
+  ends.b.release('request-turn')
+  ends.settle()
   assertEqual(ends)
 })
 
