@@ -13,6 +13,7 @@ import { bytesEncodings } from './encodings.ts'
 import { lastWriterWins } from './core/resolve.ts'
 import { ReplicationError } from './errors.ts'
 import { MiB, memberTtlDefaultMs, transactionBytesCeiling } from './limits.ts'
+import { valueOf } from './storage/data-record.ts'
 import { buffers, type Engine } from './storage/engine.ts'
 import { exists, adoptingSuffix, identityFileName, IdentityFile, placeOf } from './storage/identity.ts'
 import { keyspace, wholeKeyspace } from './storage/keyspaces.ts'
@@ -135,7 +136,7 @@ async function copyEntries (source: Level, target: Level, store: Store, onProgre
   }
   for await (const [key, value] of source.iterator({ fillCache: false })) {
     await dropWhile((held) => held.compare(key) < 0)
-    const there = held?.[0].subarray(1).equals(key) === true ? held[1] : undefined
+    const there = held?.[0].subarray(1).equals(key) === true ? valueOf(held[1]) : undefined
     if (there !== undefined) held = await taken.next()
     if (there?.equals(value) !== true) {
       operations.push({ type: 'put', key, value })

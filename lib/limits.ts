@@ -117,6 +117,12 @@ export const membersPerMessageMax = 1000
 /** Keys with siblings that are remembered in memory. */
 export const siblingKeysMax = 65_536
 
+/** A value of more bytes, or units of text, has a version record beside it, so that its version can be looked at without the value. */
+export const stampedValueMax = 1024
+
+/** Keys with a version record that are remembered in memory. */
+export const versionKeysMax = 65_536
+
 export const keyBytesMax = 64 * MiB
 export const groupBytesMax = 255
 export const messageTextBytesMax = 1024

@@ -17,6 +17,7 @@ import type { Discovery } from './network/discovery.ts'
 import { Protection } from './network/tls.ts'
 import type { Transport } from './network/transport.ts'
 import { Replication, type OpenReplica } from './replication.ts'
+import { valueOf } from './storage/data-record.ts'
 import { buffers, bytesOf, type Bytes, type Engine } from './storage/engine.ts'
 import { backUp } from './storage/backup.ts'
 import { Reopener, syncFullLogs } from './storage/disk.ts'
@@ -207,19 +208,19 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
   _get (key: Bytes, options: ReadOptions): Promise<Bytes | undefined> {
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._get(key, options))
-    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._get(dataKey(key), options))
-    return this.#inner._get(dataKey(key), options)
+    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._get(dataKey(key), options)).then(valueOf)
+    return this.#inner._get(dataKey(key), options).then(valueOf)
   }
 
   _getSync (key: Bytes, options: ReadOptions): Bytes | undefined {
-    return this.#inner._getSync(dataKey(key), inSnapshot(options))
+    return valueOf(this.#inner._getSync(dataKey(key), inSnapshot(options)))
   }
 
   _getMany (keys: Bytes[], options: ReadOptions): Promise<Array<Bytes | undefined>> {
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._getMany(keys, options))
-    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._getMany(keys.map(dataKey), options))
-    return this.#inner._getMany(keys.map(dataKey), options)
+    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._getMany(keys.map(dataKey), options)).then(valuesOf)
+    return this.#inner._getMany(keys.map(dataKey), options).then(valuesOf)
   }
 
   _has (key: Bytes, options: ReadOptions): Promise<boolean> {
@@ -325,6 +326,11 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
       if (event !== 'error') this.#emitError(toReplicationError(error))
     }
   }
+}
+
+function valuesOf (data: Array<Bytes | undefined>): Array<Bytes | undefined> {
+  for (let index = 0; index < data.length; index++) data[index] = valueOf(data[index])
+  return data
 }
 
 /** @throws `REPLICATION_INVALID_OPTION`, `LEVEL_NOT_SUPPORTED` */

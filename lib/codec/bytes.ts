@@ -7,7 +7,9 @@
  */
 import { ReplicationError } from '../errors.ts'
 import { isPossible, type Hlc } from '../core/hlc.ts'
-import { logIdBytes, type LogId } from '../core/ids.ts'
+import { isLogId, logIdBytes, type LogId } from '../core/ids.ts'
+import type { Sibling } from '../core/siblings.ts'
+import { readStampSequence, readStampTime, stampBytesMax, stampEnd, stampHeadBytes, writeStampHead, writeStampSequence } from './stamp.ts'
 
 const hlcBytes = 7
 const two32 = 0x1_0000_0000
@@ -115,6 +117,13 @@ export class ByteWriter {
     return this
   }
 
+  /** What of a text of bytes stands from `start` on, without its length. */
+  latin1 (text: string, start = 0): this {
+    this.#reserve(text.length - start)
+    for (let index = start; index < text.length; index++) this.#buffer[this.#length++] = text.charCodeAt(index)
+    return this
+  }
+
   logId (log: LogId): this {
     this.#reserve(logIdBytes)
     this.#buffer.latin1Write(log, this.#length)
@@ -129,6 +138,13 @@ export class ByteWriter {
     this.#buffer[this.#length + 2] = high & 0xff
     this.#buffer.writeUInt32BE(hlc % two32, this.#length + 3)
     this.#length += hlcBytes
+    return this
+  }
+
+  /** Dot and time of a version, as `codec/stamp` has them. */
+  stamp ({ log, hlc, sequence }: Omit<Sibling, 'type'>): this {
+    this.#reserve(stampBytesMax)
+    this.#length = writeStampSequence(this.#buffer, writeStampHead(this.#buffer, this.#length, log, hlc), sequence)
     return this
   }
 }
@@ -202,21 +218,39 @@ export class ByteReader {
 
   logId (): LogId {
     const offset = this.#take(logIdBytes)
-    return this.#buffer.latin1Slice(offset, offset + logIdBytes) as LogId
+    const log = this.#buffer.latin1Slice(offset, offset + logIdBytes)
+    if (!isLogId(log)) throw malformed(`A log id with a byte above 0x7f at ${offset}`)
+    return log
   }
 
   hlc (): Hlc {
     const offset = this.#take(hlcBytes)
     const high = this.#buffer.readUInt16BE(offset) * 0x100 + this.#buffer[offset + 2]!
-    const hlc = high * two32 + this.#buffer.readUInt32BE(offset + 3)
-    if (!isPossible(hlc)) throw new ReplicationError(`A time of ${hlc / 1024} ms since 1970 is beyond the year 2200: some replica's clock is wrong`, { code: 'REPLICATION_CLOCK_IMPOSSIBLE' })
-    return hlc
+    return possible(high * two32 + this.#buffer.readUInt32BE(offset + 3))
+  }
+
+  /** Dot and time of a version, as `codec/stamp` has them. */
+  stamp (): Omit<Sibling, 'type'> {
+    const log = this.logId()
+    const start = this.#offset - logIdBytes
+    this.#take(stampHeadBytes - logIdBytes)
+    const hlc = readStampTime(this.#buffer, start)
+    const end = stampEnd(this.#buffer, start)
+    this.#take(end - this.#offset)
+    const sequence = readStampSequence(this.#buffer, start + stampHeadBytes, end)
+    if (Number.isNaN(hlc) || Number.isNaN(sequence)) throw malformed(`A stamp that makes no sense at ${start}`)
+    return { log, hlc: possible(hlc), sequence }
   }
 
   /** Throws unless everything has been read. */
   end (): void {
     if (this.remaining !== 0) throw malformed(`${this.remaining} bytes too many`)
   }
+}
+
+function possible (hlc: Hlc): Hlc {
+  if (!isPossible(hlc)) throw new ReplicationError(`A time of ${hlc / 1024} ms since 1970 is beyond the year 2200: some replica's clock is wrong`, { code: 'REPLICATION_CLOCK_IMPOSSIBLE' })
+  return hlc
 }
 
 /** What every decoder throws at bytes that make no sense. */

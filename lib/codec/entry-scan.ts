@@ -6,15 +6,15 @@
  * or throws. What is said holds until the next call.
  */
 import { hlcMax } from '../core/hlc.ts'
-import type { LogId } from '../core/ids.ts'
+import { logIdBytes, type LogId } from '../core/ids.ts'
 import { ByteReader } from './bytes.ts'
 import { readEntry, type Entry } from './entry.ts'
+import { readStampSequence, readStampTime, stampBytesMax, stampEnd, stampHeadBytes } from './stamp.ts'
 
-/** What follows the key of a set of one: count, type, log id, time, and at most two numbers of 8 bytes. */
-const singleBytesMax = 1 + 1 + 8 + 7 + 8 + 8
-const logOffset = 2
-const hlcOffset = 10
-const sequenceOffset = 17
+/** What follows the key of a set of one: count, type, stamp, and a number of at most 8 bytes. */
+const singleBytesMax = 1 + 1 + stampBytesMax + 8
+/** Where the stamp begins, from the end of the key. */
+export const stampOffset = 2
 
 export class EntryScan {
   readonly bytes: Buffer
@@ -90,19 +90,12 @@ export class EntryScan {
     if (offset + singleBytesMax > bytes.length || bytes[offset] !== 1) return this.#decode()
 
     const type = bytes[offset + 1]!
-    this.#readLog(offset + logOffset)
-    this.hlc = ((bytes[offset + hlcOffset]! * 0x100 + bytes[offset + hlcOffset + 1]!) * 0x100 + bytes[offset + hlcOffset + 2]!) * 0x1_0000_0000 + bytes.readUInt32BE(offset + hlcOffset + 3)
-    offset += sequenceOffset
-    let sequence = 0
-    let scale = 1
-    let byte = bytes[offset++]!
-    for (; byte >= 0x80 && scale < 0x4_0000_0000; byte = bytes[offset++]!) {
-      sequence += (byte & 0x7f) * scale
-      scale *= 0x80
-    }
-    if (type > 1 || this.hlc > hlcMax || byte === 0 || byte >= 0x80) return this.#decode()
-    this.sequence = sequence + byte * scale
-    this.setEnd = offset
+    offset += stampOffset
+    const end = stampEnd(bytes, offset)
+    this.hlc = readStampTime(bytes, offset)
+    this.sequence = readStampSequence(bytes, offset + stampHeadBytes, end)
+    if (type > 1 || !this.#readLog(offset) || !(this.hlc <= hlcMax) || Number.isNaN(this.sequence)) return this.#decode()
+    this.setEnd = offset = end
     this.put = type === 1
     this.valueStart = -1
     this.entry = undefined
@@ -110,13 +103,16 @@ export class EntryScan {
     return !this.put || this.#readValue(offset) || this.#decode()
   }
 
-  #readLog (offset: number): void {
+  /** Whether it is the id of a log. */
+  #readLog (offset: number): boolean {
     const high = this.bytes.readUInt32BE(offset)
     const low = this.bytes.readUInt32BE(offset + 4)
-    if (high === this.#logHigh && low === this.#logLow) return
+    if (high === this.#logHigh && low === this.#logLow) return true
+    if (((high | low) & 0x80808080) !== 0) return false
     this.#logHigh = high
     this.#logLow = low
-    this.#log = this.bytes.latin1Slice(offset, offset + 8) as LogId
+    this.#log = this.bytes.latin1Slice(offset, offset + logIdBytes) as LogId
+    return true
   }
 
   #readValue (offset: number): boolean {

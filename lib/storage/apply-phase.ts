@@ -11,9 +11,11 @@ import { VersionVector } from '../core/version-vector.ts'
 import { applyBatchBytes, MiB } from '../limits.ts'
 import { buffers, type Engine } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
-import { inKeyspace, keyspace, wholeKeyspace } from './keyspaces.ts'
+import { inKeyspace, keyspace, wholeKeyspace, type Keyspace } from './keyspaces.ts'
 import type { Merger } from './merge.ts'
+import { compareKeys, Pages, StoredKeys, type PageIterator } from './source.ts'
 import { StageReader, type ApplyingRecord, type StagedChunk } from './stage.ts'
+import { recordOfData } from './stored-sets.ts'
 
 /** Held versions that are read at once, beside one chunk. */
 const heldMax = 4096
@@ -87,17 +89,32 @@ export class ApplyPhase {
     return chunk ?? (first && this.#deletes ? { scan: new EntryScan(Buffer.alloc(0)), end: undefined } : undefined)
   }
 
-  /** One more than `heldMax` if there are more. */
+  /** The sets of what is held, each with its key in some keyspace; one more than `heldMax` if there are more. */
   async #readHeld (end: Buffer | undefined): Promise<Array<[Buffer, Buffer]>> {
-    const { gte, lt } = wholeKeyspace(keyspace.version)
-    return await this.#engine.iterator<Buffer, Buffer>({
-      ...(this.#cursor === undefined ? { gte } : { gt: inKeyspace(keyspace.version, this.#cursor) }),
-      lt: end === undefined ? lt : inKeyspace(keyspace.version, end),
+    const [data, versions] = [keyspace.data, keyspace.version].map((space) => this.#iterate(space, end)) as [Pages, Pages]
+    const keys = new StoredKeys<Buffer>(data, versions, compareKeys)
+    const held: Array<[Buffer, Buffer]> = []
+    try {
+      while (held.length <= heldMax && await keys.fill()) {
+        while (held.length <= heldMax && keys.next()) held.push([keys.key, keys.record ?? recordOfData(keys.data)!])
+      }
+      return held
+    } finally {
+      await data.close()
+      await versions.close()
+    }
+  }
+
+  #iterate (space: Keyspace, end: Buffer | undefined): Pages {
+    const { gte, lt } = wholeKeyspace(space)
+    return new Pages(this.#engine.iterator({
+      ...(this.#cursor === undefined ? { gte } : { gt: inKeyspace(space, this.#cursor) }),
+      lt: end === undefined ? lt : inKeyspace(space, end),
       limit: heldMax + 1,
       fillCache: false,
       highWaterMarkBytes: MiB,
       ...buffers
-    } as object).all() as unknown as Array<[Buffer, Buffer]>
+    } as object) as unknown as PageIterator<Buffer, Buffer>)
   }
 
   /** Merges staged and held in key order; false if something of the chunk is left. */

@@ -1,16 +1,16 @@
 /**
  * `clear`: a tombstone for every key in a range, as of one moment in the writer's order, in bounded transactions.
  *
- * What is written to the range after that moment survives: a key is deleted only while its version record is still
+ * What is written to the range after that moment survives: a key is deleted only while its sibling set is still
  * the one that the snapshot of that moment holds. The first part is committed in the same turn of the writer as the
  * snapshot is taken, so that a small range goes atomically.
  */
 import { MiB } from '../limits.ts'
-import { buffers, type Engine } from './engine.ts'
-import { inKeyspace, keyspace } from './keyspaces.ts'
+import type { Engine } from './engine.ts'
 import { addTransaction, newGroup, type Operation } from './local.ts'
 import { inDataBytes, type RangeOptions } from './range.ts'
 import type { ReplicaState } from './state.ts'
+import { readRecords } from './stored-sets.ts'
 import type { Writer } from './writer.ts'
 
 type Snapshot = ReturnType<Engine['snapshot']>
@@ -32,7 +32,7 @@ export async function clearRange (state: ReplicaState, writer: Writer, options: 
         keys ??= engine.keys<Buffer>({ ...range, snapshot: options.snapshot ?? snapshot, fillCache: false } as object)
         const page = await nextPage(keys as unknown as KeyPages)
         more = page.more
-        const operations = await unchangedSince(engine, snapshot, page.keys)
+        const operations = await unchangedSince(state, snapshot, page.keys)
         addTransaction(state, batch, group, operations, nowMs())
         batch.sync = sync && !more
         return !batch.empty || batch.sync
@@ -64,13 +64,9 @@ async function nextPage (iterator: KeyPages): Promise<{ keys: Buffer[], more: bo
   return { keys, more: true }
 }
 
-async function unchangedSince (engine: Engine, snapshot: Snapshot, keys: Buffer[]): Promise<Operation[]> {
+async function unchangedSince (state: ReplicaState, snapshot: Snapshot, keys: Buffer[]): Promise<Operation[]> {
   if (keys.length === 0) return []
-  const records = keys.map((key) => inKeyspace(keyspace.version, key))
-  const [then, now] = await Promise.all([
-    engine.getMany(records, { ...buffers, snapshot }) as Promise<Array<Buffer | undefined>>,
-    engine.getMany(records, buffers) as Promise<Array<Buffer | undefined>>
-  ])
+  const [then, now] = await Promise.all([readRecords(state, keys, { snapshot }), readRecords(state, keys)])
   return keys
     .filter((_key, index) => then[index] !== undefined && now[index] !== undefined && then[index].equals(now[index]))
     .map((key) => ({ type: 'del', key }))

@@ -154,10 +154,12 @@ export class Collector {
           batch.setKey(key)
           const kept = (left.get(batch.keyText) ?? siblings).filter((sibling) => sibling.log !== log || sibling.sequence !== sequence)
           left.set(batch.keyText, kept)
-          batch.putVersion(kept)
-          if (kept.length === 0) continue
+          if (kept.length === 0) {
+            batch.putTombstones(kept)
+            continue
+          }
           partly.add(batch.keyText)
-          batch.delData() // there is none, unless LevelDB loses the batch that removed it
+          batch.putSet(kept, undefined) // there is no value, unless LevelDB loses the batch that removed it
           batch.changeUnlogged()
         }
         dropped += alive.length

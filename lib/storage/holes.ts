@@ -17,6 +17,7 @@ import type { SiblingSet } from '../core/siblings.ts'
 import type { ReadonlyVersionVector } from '../core/version-vector.ts'
 import { buffers, type Engine } from './engine.ts'
 import { dotBytes, inKeyspace, keyspace, logKey, readSequence, siblingKey, wholeKeyspace } from './keyspaces.ts'
+import { recordOfData } from './stored-sets.ts'
 
 /** An operation of a log record that no vector covers. */
 export interface Survivor extends LogOperation {
@@ -75,10 +76,18 @@ export async function mendHole (engine: Engine, vector: ReadonlyVersionVector, s
   for await (const { key } of survivorsAbove(engine, vector)) texts.add(key.toString('latin1'))
   for (const text of texts) {
     const key = Buffer.from(text, 'latin1')
-    const siblings = decodeSiblings(await engine.get(inKeyspace(keyspace.version, key), buffers))
+    const siblings = decodeSiblings(await setOf(engine, key, mends))
     mends.push(...mendLog(key, siblings, vector, survivors), ...await mendValues(engine, key, siblings))
   }
   return mends
+}
+
+/** The version record of a key. A value with a stamp came later than a record that is there beside it: the batch that removed that is lost. */
+async function setOf (engine: Engine, key: Buffer, mends: Mend[]): Promise<Buffer | undefined> {
+  const [record, data] = await engine.getMany([inKeyspace(keyspace.version, key), inKeyspace(keyspace.data, key)], buffers)
+  const stamped = recordOfData(data)
+  if (stamped !== undefined && record !== undefined) mends.push({ key: inKeyspace(keyspace.version, key) })
+  return stamped ?? record
 }
 
 /** Log records for versions whose own are lost. */

@@ -124,7 +124,10 @@ export class Housekeeping {
   /** Collects tombstones, as far as all members allow, and settles the old conflicts that hold others back. */
   async collect (): Promise<void> {
     this.#collectedMs = this.#options.system.monotonicMs()
-    await this.#compact(wholeKeyspace(keyspace.version), await this.collector.collect())
+    const collected = await this.collector.collect()
+    const { state: { engine, versionKeys }, writer } = this.#options
+    if (versionKeys.removed(collected) && !this.#stopped) await versionKeys.load(engine, writer)
+    await this.#compact(wholeKeyspace(keyspace.version), collected)
     await this.#settler.settle(this.collector.held)
   }
 

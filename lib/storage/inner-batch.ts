@@ -8,27 +8,50 @@
 import { ByteWriter } from '../codec/bytes.ts'
 import { writeSiblings } from '../codec/sibling-set.ts'
 import { writeEntryBody, writeValue } from '../codec/entry.ts'
+import { stampOffset } from '../codec/entry-scan.ts'
+import { stampBytesMax, stampHeadBytes, writeStampHead, writeStampSequence } from '../codec/stamp.ts'
 import { encodeLogOffset } from '../codec/log-record.ts'
 import type { LogId } from '../core/ids.ts'
 import type { Sibling, SiblingSet } from '../core/siblings.ts'
 import type { Advance, Context } from '../core/version-vector.ts'
+import { stampedValueMax } from '../limits.ts'
+import { unstamped } from './data-record.ts'
 import type { Bytes, EngineBatch } from './engine.ts'
 import { writeStoredAdvance } from './journal.ts'
 import { keyspace, logKey, meta, siblingKey, writeDot } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
 import { UnitEntries, type Unit } from './unit.ts'
 
-/** Bytes on their way into the engine's batch, which copies them. */
-const scratch = { key: Buffer.allocUnsafe(1024), version: new ByteWriter(64), log: new ByteWriter(1024), logKey: logKey('' as LogId, 0) }
+/** A Buffer whose beginning is handed on: most beginnings are of a few lengths, of which views are kept. */
+class Scratch {
+  bytes: Buffer
+  #views: Buffer[] = []
 
-/** Views of the beginning of `scratch.key`, by their length: most keys are of a few lengths. */
-let keyViews: Buffer[] = []
+  constructor (size: number) {
+    this.bytes = Buffer.allocUnsafe(size)
+  }
+
+  reserve (size: number): void {
+    if (this.bytes.length >= size) return
+    this.bytes = Buffer.allocUnsafe(size * 2)
+    this.#views = []
+  }
+
+  view (length: number): Buffer {
+    return length < viewsMax ? (this.#views[length] ??= this.bytes.subarray(0, length)) : this.bytes.subarray(0, length)
+  }
+}
+
 const viewsMax = 256
+/** A unit of text takes at most three bytes. */
+const stampedBytesMax = stampedValueMax * 3 + stampBytesMax
 
-/** The version record of a set of one, as `codec/sibling-set` writes it; the sequence is last, and varies. */
-const single = Buffer.alloc(1 + 1 + 8 + 7 + 8)
-const singleHeader = 17
-const singleViews = Array.from({ length: 9 }, (_, bytes) => single.subarray(0, singleHeader + bytes))
+/** Bytes on their way into the engine's batch, which copies them. */
+const scratch = { key: new Scratch(1024), data: new Scratch(stampedBytesMax), version: new ByteWriter(64), log: new ByteWriter(1024), logKey: logKey('' as LogId, 0) }
+
+/** The version record of a set of one, as `codec/sibling-set` writes it. */
+const single = new Scratch(stampOffset + stampBytesMax)
+single.bytes[0] = 1
 
 export class InnerBatch implements Context {
   readonly engineBatch: EngineBatch
@@ -40,9 +63,10 @@ export class InnerBatch implements Context {
   #rewound: Advance | undefined
   readonly #entries: UnitEntries | undefined
   #keyLength = 0
-  #keyView: Buffer = scratch.key
-  /** The version record that was written last by {@link putSingle}. */
-  #single = single
+  #keyView: Buffer = scratch.key.bytes
+  /** The version record of what {@link putSingle} wrote last, and how long its value is if that stands in `scratch.data`; else -1. */
+  #single = single.bytes
+  #stampedLength = -1
   #body: Buffer | undefined
   /** The log record in the making. */
   #log = '' as LogId
@@ -121,31 +145,24 @@ export class InnerBatch implements Context {
 
   /** Makes `key` the one that the following calls are about. */
   setKey (key: Bytes): void {
-    const bytesMax = 1 + (typeof key === 'string' ? key.length * 3 : key.length)
-    if (scratch.key.length < bytesMax) {
-      scratch.key = Buffer.allocUnsafe(bytesMax * 2)
-      keyViews = []
-    }
+    scratch.key.reserve(1 + (typeof key === 'string' ? key.length * 3 : key.length))
+    const { bytes } = scratch.key
     if (typeof key === 'string') {
-      this.#keyLength = scratch.key.utf8Write(key, 1)
+      this.#keyLength = bytes.utf8Write(key, 1)
     } else {
-      scratch.key.set(key, 1)
+      bytes.set(key, 1)
       this.#keyLength = key.length
     }
-    const length = 1 + this.#keyLength
-    this.#keyView = length < viewsMax ? (keyViews[length] ??= scratch.key.subarray(0, length)) : scratch.key.subarray(0, length)
+    this.#keyView = scratch.key.view(1 + this.#keyLength)
   }
 
   /** The same, of a part of some bytes. */
   setKeyPart (bytes: Buffer, start: number, end: number): void {
-    if (scratch.key.length <= end - start) {
-      scratch.key = Buffer.allocUnsafe((end - start) * 2)
-      keyViews = []
-    }
-    for (let index = start; index < end; index++) scratch.key[1 + index - start] = bytes[index]!
+    scratch.key.reserve(1 + end - start)
+    const target = scratch.key.bytes
+    for (let index = start; index < end; index++) target[1 + index - start] = bytes[index]!
     this.#keyLength = end - start
-    const length = 1 + this.#keyLength
-    this.#keyView = length < viewsMax ? (keyViews[length] ??= scratch.key.subarray(0, length)) : scratch.key.subarray(0, length)
+    this.#keyView = scratch.key.view(1 + this.#keyLength)
   }
 
   /** Whether {@link addToUnit} does anything. */
@@ -164,54 +181,111 @@ export class InnerBatch implements Context {
     return this.#keyView
   }
 
-  putData (value: Uint8Array | string): void {
-    this.engineBatch.put(this.keyIn(keyspace.data), value)
-    this.bytes += this.#keyLength + value.length
-  }
-
-  delData (): void {
-    this.engineBatch.del(this.keyIn(keyspace.data))
-  }
-
-  /** Writes the version record, or removes it if the set is empty. */
-  putVersion (siblings: SiblingSet): void {
-    this.bytes += 64 + this.#keyLength
-    if (siblings.length === 0) {
-      this.engineBatch.del(this.keyIn(keyspace.version))
-    } else {
-      writeSiblings(scratch.version.reset(), siblings)
-      this.engineBatch.put(this.keyIn(keyspace.version), scratch.version.view())
+  /**
+   * Writes the whole set of the key, and what the key reads as.
+   *
+   * @param value undefined if it reads as nothing
+   */
+  putSet (siblings: SiblingSet, value: Bytes | undefined): void {
+    if (siblings.length === 1 && value !== undefined && value.length <= stampedValueMax) {
+      const { log, hlc, sequence } = siblings[0]!
+      const length = this.#copyValue(value)
+      const { bytes } = scratch.data
+      this.#putStamped(writeStampSequence(bytes, writeStampHead(bytes, length, log, hlc), sequence))
+      return
     }
+    writeSiblings(scratch.version.reset(), siblings)
+    this.#putVersionRecord(siblings.length === 0 ? undefined : scratch.version.view())
+    this.#putUnstamped(value)
   }
 
-  /** Writes a version record that is encoded already. */
-  putVersionRecord (record: Uint8Array): void {
-    this.bytes += record.length + 32 + this.#keyLength
-    this.engineBatch.put(this.keyIn(keyspace.version), record)
+  /** The same, of a key that reads as nothing, and of which nothing but the set has changed. */
+  putTombstones (siblings: SiblingSet): void {
+    writeSiblings(scratch.version.reset(), siblings)
+    this.#putVersionRecord(siblings.length === 0 ? undefined : scratch.version.view())
+  }
+
+  /**
+   * Writes a set of one put that is encoded already.
+   *
+   * @param valueStart where the value stands, up to `valueEnd`
+   * @param setStart where its version record stands, up to `setEnd`
+   */
+  putEncoded (bytes: Buffer, valueStart: number, valueEnd: number, setStart: number, setEnd: number): void {
+    const length = valueEnd - valueStart
+    if (length > stampedValueMax) {
+      this.#putVersionRecord(bytes.subarray(setStart, setEnd))
+      this.#putUnstamped(bytes.subarray(valueStart, valueEnd))
+      return
+    }
+    const data = scratch.data.bytes
+    bytes.copy(data, 0, valueStart, valueEnd)
+    const stampStart = setStart + stampOffset
+    for (let index = stampStart; index < setEnd; index++) data[length + index - stampStart] = bytes[index]!
+    this.#putStamped(length + setEnd - stampStart)
+  }
+
+  /** Writes a set of one delete that is encoded already. @param mayHoldData whether there may be a value */
+  putEncodedDelete (record: Buffer, mayHoldData: boolean): void {
+    this.#putVersionRecord(record)
+    if (mayHoldData) this.engineBatch.del(this.keyIn(keyspace.data))
   }
 
   /** Names the transaction that the following calls of {@link putSingle} belong to. */
   beginSingle (log: LogId, hlc: number): void {
-    single[0] = 1
-    single.latin1Write(log, 2)
-    const high = Math.floor(hlc / 0x1_0000_0000)
-    single.writeUInt16BE(high >>> 8, 10)
-    single[12] = high & 0xff
-    single.writeUInt32BE(hlc % 0x1_0000_0000, 13)
+    writeStampHead(single.bytes, stampOffset, log, hlc)
   }
 
-  /** Writes the version record of a key whose only version is this one. */
-  putSingle (type: 'put' | 'del', sequence: number): void {
-    this.bytes += 64 + this.#keyLength
-    single[1] = type === 'put' ? 1 : 0
-    let length = singleHeader
-    while (sequence >= 0x80) {
-      single[length++] = (sequence % 0x80) | 0x80
-      sequence = Math.floor(sequence / 0x80)
+  /** Writes a key whose only version is this one, a delete if there is no value. */
+  putSingle (sequence: number, value: Bytes | undefined): void {
+    const { bytes } = single
+    bytes[1] = value === undefined ? 0 : 1
+    const end = writeStampSequence(bytes, stampOffset + stampHeadBytes, sequence)
+    this.#single = single.view(end)
+    this.#stampedLength = -1
+    if (value === undefined || value.length > stampedValueMax) {
+      this.#putVersionRecord(this.#single)
+      this.#putUnstamped(value)
+      return
     }
-    single[length++] = sequence
-    this.#single = singleViews[length - singleHeader]!
-    this.engineBatch.put(this.keyIn(keyspace.version), this.#single)
+    const length = this.#stampedLength = this.#copyValue(value)
+    const data = scratch.data.bytes
+    for (let index = stampOffset; index < end; index++) data[length + index - stampOffset] = bytes[index]!
+    this.#putStamped(length + end - stampOffset)
+  }
+
+  /** Returns how many bytes of `scratch.data` it takes. */
+  #copyValue (value: Bytes): number {
+    if (typeof value === 'string') return scratch.data.bytes.utf8Write(value, 0)
+    scratch.data.bytes.set(value, 0)
+    return value.length
+  }
+
+  /** Writes a value with its stamp, from the beginning of `scratch.data`; it needs no version record. */
+  #putStamped (length: number): void {
+    this.bytes += 32 + this.#keyLength + length
+    this.engineBatch.put(this.keyIn(keyspace.data), scratch.data.view(length))
+    const { versionKeys } = this.#state
+    if (!versionKeys.none && versionKeys.mayHold(this.keyText)) this.engineBatch.del(this.keyIn(keyspace.version))
+  }
+
+  #putUnstamped (value: Bytes | undefined): void {
+    if (value === undefined) {
+      this.engineBatch.del(this.keyIn(keyspace.data))
+    } else {
+      this.bytes += this.#keyLength + value.length
+      this.engineBatch.put(this.keyIn(keyspace.data), unstamped(value))
+    }
+  }
+
+  #putVersionRecord (record: Buffer | undefined): void {
+    this.bytes += 64 + this.#keyLength
+    if (record === undefined) {
+      this.engineBatch.del(this.keyIn(keyspace.version))
+    } else {
+      this.engineBatch.put(this.keyIn(keyspace.version), record)
+      this.#state.versionKeys.add(this.keyText)
+    }
   }
 
   putSiblingValue (log: LogId, sequence: number, value: Uint8Array): void {
@@ -265,12 +339,13 @@ export class InnerBatch implements Context {
     if (entry !== undefined) writeEntryBody(entry, siblings, values)
   }
 
-  /** The same, of the version that {@link putSingle} wrote last. */
+  /** The same, of what {@link putSingle} wrote last. */
   addSingleToUnit (value: Bytes | undefined): void {
     const entry = this.#entries?.begin(this.keyText, this.#keyView, 1, 1 + this.#keyLength)
     if (entry === undefined) return
     entry.raw(this.#single)
-    if (value !== undefined) writeValue(entry, value)
+    if (this.#stampedLength >= 0) entry.varint(this.#stampedLength + 1).part(scratch.data.bytes, 0, this.#stampedLength)
+    else if (value !== undefined) writeValue(entry, value)
   }
 
   /** Anything else that has to be in the same atomic write. */

@@ -1,5 +1,5 @@
 /**
- * An iterator over the data keyspace: the inner iterator, without the prefix of its keys.
+ * An iterator over the data keyspace: the inner iterator, without the prefix of its keys and the ends of its values.
  *
  * It calls the private methods of the inner one, since the outer one has already normalised options, counted and
  * checked; the inner one is closed with it. So the inner one does not know that it is being read, and LevelDB ends the
@@ -9,11 +9,13 @@
  */
 import { AbstractIterator, type AbstractLevel } from 'abstract-level'
 import { ReplicationError } from '../errors.ts'
+import { valueOf } from './data-record.ts'
+import type { Bytes } from './engine.ts'
 import { dataKey } from './keyspaces.ts'
 import { inData, type RangeOptions } from './range.ts'
 import { inSnapshot } from './snapshot.ts'
 
-type Item = [Buffer | Uint8Array | string | undefined, unknown]
+type Item = [Bytes | undefined, Bytes | undefined]
 
 /** The private side of an iterator, as abstract-level defines it for implementors. */
 interface PrivateIterator {
@@ -87,7 +89,10 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
     reads.add(reading)
     try {
       const items = await reading
-      for (const item of items) item[0] = withoutPrefix(item[0])
+      for (const item of items) {
+        item[0] = withoutPrefix(item[0])
+        item[1] = valueOf(item[1])
+      }
       return items
     } finally {
       reads.delete(reading)

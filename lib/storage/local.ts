@@ -6,15 +6,14 @@
  * have to look first: a `del`, which writes nothing if no sibling is a put, and a write to a key that may have
  * sibling values to be removed.
  */
-import { holdsPut, type SiblingSet } from '../core/siblings.ts'
+import { holdsPut } from '../core/siblings.ts'
 import { hlcFollowedMax, isPossible, tick, timeMaxMs, type Hlc } from '../core/hlc.ts'
-import { decodeSiblings } from '../codec/sibling-set.ts'
 import { ReplicationError } from '../errors.ts'
 import { logRecordOperationsMax } from '../limits.ts'
-import { buffers, bytesOf, type Bytes } from './engine.ts'
+import { bytesOf, type Bytes } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
-import { keyspace } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
+import { readSetSync } from './stored-sets.ts'
 
 export type Operation =
   | { readonly type: 'put', readonly key: Bytes, readonly value: Bytes }
@@ -64,11 +63,10 @@ export function addTransaction (state: ReplicaState, batch: InnerBatch, group: L
       first = sequence
       batch.beginLog(log, sequence, hlc)
     }
-    if (operation.type === 'put') batch.putData(operation.value)
-    else batch.delData()
-    batch.putSingle(operation.type, sequence)
+    const value = operation.type === 'put' ? operation.value : undefined // which a caller may give with a delete
+    batch.putSingle(sequence, value)
     batch.addToLog(sequence - first, operation.type)
-    batch.addSingleToUnit(operation.type === 'put' ? operation.value : undefined)
+    batch.addSingleToUnit(value)
   }
   if (first === 0) return
   state.hlc = hlc
@@ -100,15 +98,11 @@ function prepareKey (state: ReplicaState, batch: InnerBatch, group: LocalGroup, 
   if (type === 'del' && earlier === false) return false
   putByKey?.set(key, type === 'put')
   if (earlier !== undefined || (type === 'put' && !state.siblingKeys.mayHold(key))) return true
-  const siblings = readVersion(state, batch)
+  const siblings = readSetSync(state, batch)
   if (type === 'del' && !holdsPut(siblings)) return false
   if (siblings.length > 1) {
     for (const sibling of siblings) if (sibling.type === 'put') batch.delSiblingValue(sibling.log, sibling.sequence)
     group.settled.push(key)
   }
   return true
-}
-
-function readVersion (state: ReplicaState, batch: InnerBatch): SiblingSet {
-  return decodeSiblings(state.engine.getSync(batch.keyIn(keyspace.version), buffers))
 }

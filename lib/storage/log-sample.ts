@@ -12,8 +12,7 @@ import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { LogId } from '../core/ids.ts'
 import { indexOfDot } from '../core/siblings.ts'
 import { sampledKeyBytesMax, sampledOperationsMax } from '../limits.ts'
-import { buffers, type Engine } from './engine.ts'
-import { inKeyspace, keyspace } from './keyspaces.ts'
+import { readRecords, type Stored } from './stored-sets.ts'
 
 interface SampledOperation {
   readonly hash: number
@@ -41,10 +40,10 @@ export class LogSample {
   }
 
   /** The share of its operations that is in no sibling set; undefined if there are none. */
-  async garbage (engine: Engine): Promise<number | undefined> {
+  async garbage (stored: Stored): Promise<number | undefined> {
     const operations = [...this.#operations]
     if (operations.length === 0) return undefined
-    const records = await engine.getMany(operations.map(({ key }) => inKeyspace(keyspace.version, key)), buffers)
+    const records = await readRecords(stored, operations.map(({ key }) => key))
     const live = operations.filter((dot, index) => indexOfDot(decodeSiblings(records[index]), dot) !== -1)
     return 1 - live.length / operations.length
   }

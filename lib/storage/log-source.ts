@@ -6,10 +6,12 @@
  */
 import { keysOfLogRecord } from '../codec/log-record.ts'
 import { chunkBytes, entriesAtOnce, logKeysBytesMax } from '../limits.ts'
+import { valueOf } from './data-record.ts'
 import { inKeyspace, keyspace, logKey } from './keyspaces.ts'
 import { ScanSource } from './scan-source.ts'
 import { sortInSlices } from './sort.ts'
 import { SnapshotSource, type Chunk, type SourceOptions } from './source.ts'
+import { recordOfData } from './stored-sets.ts'
 
 /** What a key in memory takes beside its bytes. */
 const keyOverheadBytes = 64
@@ -84,16 +86,16 @@ export class LogSource extends SnapshotSource {
 
   /** Reads as many as make one chunk, if they are like those before them; of the first, few. */
   async #read (): Promise<void> {
-    const keys = this.#keys!.slice(this.#index, this.#index + this.#keysAtOnce).map((key) => inKeyspace(keyspace.version, Buffer.from(key, 'latin1')))
+    const keys = this.#keys!.slice(this.#index, this.#index + this.#keysAtOnce).map((key) => inKeyspace(keyspace.data, Buffer.from(key, 'latin1')))
     this.#index += keys.length
     // Together, though a value may not be needed: a call to LevelDB's threads takes longer than a look-up.
-    const stored = await this.engine.getMany([...keys, ...keys.map((key) => inKeyspace(keyspace.data, key.subarray(1)))], this.reading)
+    const stored = await this.engine.getMany([...keys, ...keys.map((key) => inKeyspace(keyspace.version, key.subarray(1)))], this.reading)
     let bytes = 1
     for (const [index, key] of keys.entries()) {
-      const record = stored[index]
-      const value = stored[keys.length + index]
-      bytes += value?.length ?? 0
-      if (record !== undefined && this.isDue(record)) this.#due.push({ key, record, value })
+      const data = stored[index]
+      const record = stored[keys.length + index] ?? recordOfData(data)
+      bytes += data?.length ?? 0
+      if (record !== undefined && this.isDue(record)) this.#due.push({ key, record, value: valueOf(data) })
     }
     this.#keysAtOnce = Math.max(1, Math.min(keysAtOnceMax, this.#keysAtOnce * 8, Math.floor(chunkBytes * keys.length / bytes)))
   }

@@ -20,10 +20,12 @@ import { decodeLogRecord } from '../codec/log-record.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
 import type { Version } from '../types.ts'
 import type { Derivation, SiblingValues } from './derive.ts'
+import { valueOf } from './data-record.ts'
 import { buffers } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { inKeyspace, keyspace, logKey, siblingKey } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
+import { readRecords, readSetSync } from './stored-sets.ts'
 
 /** A vector of more logs takes longer to compare than a few keys take to look up. */
 const contextLogsMax = 256
@@ -156,9 +158,8 @@ export class Merger {
     const { bytes, log, sequence, hlc } = scan
     if (!scan.put && this.#state.collected.covers(log, sequence)) return
     batch.setKeyPart(bytes, scan.keyStart, scan.keyEnd)
-    batch.putVersionRecord(bytes.subarray(scan.keyEnd, scan.setEnd))
-    if (scan.put) batch.putData(bytes.subarray(scan.valueStart, scan.end))
-    else if (mayHoldData) batch.delData()
+    if (scan.put) batch.putEncoded(bytes, scan.valueStart, scan.end, scan.keyEnd, scan.setEnd)
+    else batch.putEncodedDelete(bytes.subarray(scan.keyEnd, scan.setEnd), mayHoldData)
     this.#state.hlc = observe(this.#state.hlc, hlc)
     this.#added.add(log, hlc, { sequence, type: scan.put ? 'put' : 'del', bytes, start: scan.keyStart, end: scan.keyEnd })
   }
@@ -184,14 +185,14 @@ export class Merger {
     this.#batch.setKey(key)
     const keyText = this.#batch.keyText
     const known = this.#keys.get(keyText)
-    const ours = known?.siblings ?? this.#readVersion()
+    const ours = known?.siblings ?? readSetSync(this.#state, this.#batch)
     const kept = ours.filter(({ type, log, sequence }) => type === 'put' || !collected.covers(log, sequence))
     if (kept.length === ours.length) return 0
     if (holdsPut(kept)) {
       // Of a replica that did not count: the value is not in conflict any more.
       this.#mergeEntry({ key, siblings: kept, values: kept.map(() => undefined) }, collected, undefined)
     } else {
-      this.#batch.putVersion(kept)
+      this.#batch.putTombstones(kept)
       if (kept.length > 0) this.#batch.changeUnlogged()
       this.#keys.set(keyText, { siblings: kept, values: kept.map(() => undefined), before: known?.before ?? ours })
     }
@@ -216,7 +217,7 @@ export class Merger {
   }
 
   async #readVersions (keys: readonly Buffer[]): Promise<Array<Buffer | undefined>> {
-    return await this.#state.engine.getMany(keys.map((key) => inKeyspace(keyspace.version, key)), buffers)
+    return await readRecords(this.#state, keys)
   }
 
   /**
@@ -247,7 +248,7 @@ export class Merger {
   /** What stands at the key of the batch, as far as it matters. */
   #held (entry: Entry, context: ReadonlyVersionVector, read: { record: Buffer | undefined } | undefined): SiblingSet {
     if (read !== undefined) return decodeSiblings(read.record)
-    return this.#replaces(entry, context) ? noSiblings : this.#readVersion()
+    return this.#replaces(entry, context) ? noSiblings : readSetSync(this.#state, this.#batch)
   }
 
   /** @param read what the key holds, if it has been looked up, or need not be */
@@ -269,7 +270,6 @@ export class Merger {
       this.#added.add(sibling.log, sibling.hlc, { sequence: sibling.sequence, type: sibling.type, bytes: entry.key, start: 0, end: entry.key.length })
     }
     batch.setKey(entry.key)
-    batch.putVersion(merged)
     if (news === 0 && merged.length > 0) batch.changeUnlogged()
     this.#writeValues(merged, values, ours)
     const before = known?.before ?? ours
@@ -280,7 +280,7 @@ export class Merger {
     if (conflicted && news > 0) this.#report?.conflicts.push({ key: entry.key, siblings: merged, values })
   }
 
-  /** Writes what the key reads as, and the values of siblings while there are several. */
+  /** Writes the set, what the key reads as, and the values of siblings while there are several. */
   #writeValues (merged: SiblingSet, values: SiblingValues, ours: SiblingSet): void {
     const batch = this.#batch
     const apart = ours.length > 1
@@ -298,16 +298,14 @@ export class Merger {
     const key = Buffer.from(batch.keyIn(keyspace.data).subarray(1))
     if (merged.length === 1) {
       const value = values[0]
-      if (value === undefined) batch.delData()
-      else batch.putData(value)
+      batch.putSet(merged, value)
       this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))
       return
     }
     const outcome = this.#derivation.outcome(key, merged, values)
     // The resolver and who listens to its errors are foreign code, which may have written to another store meanwhile.
     batch.setKey(key)
-    if (outcome.type === 'put') batch.putData(outcome.version.valueBytes!)
-    else batch.delData()
+    batch.putSet(merged, outcome.type === 'put' ? outcome.version.valueBytes : undefined)
     if (this.#report === undefined) return
     const last = merged.at(-1) ?? ours.at(-1)!
     this.#report.changed.push(outcome.type === 'put' ? outcome.version : this.#derivation.version(key, { ...last, type: 'del' }, undefined))
@@ -328,14 +326,10 @@ export class Merger {
   }
 
   #readValue (key: Buffer, { log, sequence }: Sibling, apart: boolean): Buffer {
-    const stored = apart ? siblingKey(key, log, sequence) : inKeyspace(keyspace.data, key)
-    const value = this.#state.engine.getSync(stored, buffers)
+    const { engine } = this.#state
+    const value = apart ? engine.getSync(siblingKey(key, log, sequence), buffers) : valueOf(engine.getSync(inKeyspace(keyspace.data, key), buffers))
     if (value === undefined) throw new Error(`The value of a version of key ${key.toString('hex')} is missing`)
     return value
-  }
-
-  #readVersion (): SiblingSet {
-    return decodeSiblings(this.#state.engine.getSync(this.#batch.keyIn(keyspace.version), buffers))
   }
 
   /** No tombstone that has been collected comes back. */

@@ -8,7 +8,7 @@
 import { ByteWriter } from '../codec/bytes.ts'
 import { DotSet } from '../core/dot-set.ts'
 import { observe, type Hlc } from '../core/hlc.ts'
-import { logIdBytes, logIdFrom, replicaIdBytes, replicaIdFrom } from '../core/ids.ts'
+import { logIdBytes, logIdFrom, newLogId, replicaIdBytes, replicaIdFrom } from '../core/ids.ts'
 import { VersionVector, type Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { endsMax } from '../limits.ts'
@@ -78,7 +78,7 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
   const ends = await engine.keys<Buffer>({ ...meta.all('E'), keyEncoding: 'buffer' }).all()
   const collected = await loadCollected(engine, vector)
   const leaving = await engine.get(meta.leaving, buffers)
-  const ownLog = keepsLog ? logIdFrom(storedLog) : logIdFrom(system.randomBytes(logIdBytes))
+  const ownLog = keepsLog ? logIdFrom(storedLog) : newLogId(system.randomBytes(logIdBytes))
   const state = new ReplicaState({
     engine,
     replica: keepsReplica ? replicaIdFrom(storedReplica) : replicaIdFrom(system.randomBytes(replicaIdBytes)),

@@ -9,17 +9,18 @@
  * two do, they write the same. They wait until all that count are there: who is away may have written the key meanwhile,
  * and that write would lose to one that says nothing new and is later.
  */
-import { decodeSiblings } from '../codec/sibling-set.ts'
 import { toMs } from '../core/hlc.ts'
 import { holdsPut, indexOfDot } from '../core/siblings.ts'
 import { conflictKeptMs } from '../limits.ts'
 import type { System } from '../types.ts'
 import type { HeldTombstone } from './collector.ts'
+import { valueOf } from './data-record.ts'
 import { buffers } from './engine.ts'
 import { inKeyspace, keyspace } from './keyspaces.ts'
 import { addTransaction, newGroup, type Operation } from './local.ts'
 import type { Members } from './members.ts'
 import type { ReplicaState } from './state.ts'
+import { readSet } from './stored-sets.ts'
 import { transactionBytes, type Writer } from './writer.ts'
 
 export interface SettlerOptions {
@@ -65,8 +66,8 @@ export class Settler {
     const { key } = tombstone
     const group = newGroup(true)
     await writer.runInOrder(async (batch) => {
-      const [record, value] = await state.engine.getMany([inKeyspace(keyspace.version, key), inKeyspace(keyspace.data, key)], buffers)
-      const siblings = decodeSiblings(record)
+      const siblings = await readSet(state, key)
+      const value = valueOf(await state.engine.get(inKeyspace(keyspace.data, key), buffers))
       if (applying() || indexOfDot(siblings, tombstone) === -1 || !holdsPut(siblings)) return false // somebody has decided it
       const operation: Operation = value === undefined ? { type: 'del', key } : { type: 'put', key, value }
       if (transactionBytes([operation]) > transactionBytesMax) return false // what was merged may be more than anybody would take

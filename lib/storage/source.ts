@@ -8,11 +8,13 @@
  * Which keys a catch-up needs can be learned from the log records that the receiver's vector does not cover, or from
  * a scan of all versions: the log is an index, and nothing else. The scan is the cheaper way if much is missing.
  */
-import { ByteReader, ByteWriter } from '../codec/bytes.ts'
+import { ByteWriter } from '../codec/bytes.ts'
 import { writeEntry, writeValue } from '../codec/entry.ts'
+import { stampOffset } from '../codec/entry-scan.ts'
 import type { DeliveryKind } from '../codec/message.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
-import type { LogId } from '../core/ids.ts'
+import { readStampSequence, stampHeadBytes, stampStartInText } from '../codec/stamp.ts'
+import { logIdBytes, type LogId } from '../core/ids.ts'
 import type { ReadonlyVersionVector } from '../core/version-vector.ts'
 import { chunkBytes, MiB } from '../limits.ts'
 import { buffers, type Engine } from './engine.ts'
@@ -61,11 +63,9 @@ export interface SourceOptions {
 }
 
 const pageEntries = 1000
-const pageEntriesAfterJump = 16
 
-interface PageIterator<Key, Value> {
+export interface PageIterator<Key, Value> {
   nextv (size: number): Promise<Array<[Key, Value]>>
-  seek (target: Key): void
   close (): Promise<void>
 }
 
@@ -130,23 +130,26 @@ export abstract class SnapshotSource implements Source {
     return pages
   }
 
-  /** Whether the receiver has to be told of a version of this stored set. */
+  /** Whether the receiver has to be told of a version of this set. */
   protected isDue (record: Buffer): boolean {
-    if (record[0] === 1) return !this.#coversSingle(record)
+    if (record[0] === 1) return this.isStampDue(record, stampOffset)
     return decodeSiblings(record).some(({ log, sequence }) => !this.since.covers(log, sequence))
   }
 
-  /** Of a set of one, without decoding it: most sets are such, and most of them of the same log as the one before. */
-  #coversSingle (record: Buffer): boolean {
-    const high = record.readUInt32BE(2)
-    const low = record.readUInt32BE(6)
+  /**
+   * Whether the receiver has to be told of the version whose stamp stands from `start` to the end, without decoding it: most sets
+   * are of one version, and most of them of the same log as the one before.
+   */
+  protected isStampDue (bytes: Buffer, start: number): boolean {
+    const high = bytes.readUInt32BE(start)
+    const low = bytes.readUInt32BE(start + 4)
     if (high !== this.#logHigh || low !== this.#logLow) {
       this.#logHigh = high
       this.#logLow = low
-      this.#log = record.latin1Slice(2, 10) as LogId
+      this.#log = bytes.latin1Slice(start, start + logIdBytes) as LogId
       this.#logSequence = this.since.sequenceOf(this.#log)
     }
-    return this.#logSequence > 0 && new ByteReader(record, 17).varint() <= this.#logSequence
+    return this.#logSequence === 0 || readStampSequence(bytes, start + stampHeadBytes, bytes.length) > this.#logSequence
   }
 
   /** Packs a key that has one version; `value` if the receiver lacks it, and it is a put. `key` is in some keyspace. */
@@ -156,6 +159,22 @@ export abstract class SnapshotSource implements Source {
     else this.#writer.varint(key.length - 1).part(key, 1, key.length)
     this.#writer.raw(record)
     if (record[1] === 1) writeValue(this.#writer, value)
+  }
+
+  /** The same, of a value with its stamp. @param due whether the receiver lacks it */
+  protected packStamped (key: Buffer, data: Buffer, start: number, due: boolean): void {
+    this.#packed++
+    this.#writer.varint(key.length - 1).part(key, 1, key.length).byte(1).byte(1).part(data, start, data.length)
+    if (due) this.#writer.varint(start + 1).part(data, 0, start)
+    else this.#writer.varint(0)
+  }
+
+  /** The same, as text. */
+  protected packStampedText (key: string, data: string): void {
+    this.#packed++
+    const start = stampStartInText(data)
+    const length = Buffer.byteLength(data) - (data.length - start)
+    this.#writer.text(key.slice(1)).byte(1).byte(1).latin1(data, start).varint(length + 1).utf8(data.slice(0, start), length)
   }
 
   /** Packs a key that has several. */
@@ -213,65 +232,53 @@ export class Pages<Key = Buffer, Value = Buffer> {
     this.#index++
   }
 
-  /** Goes to the first entry at or after a key, from which on only a few may be wanted. */
-  async jump (key: Key): Promise<void> {
-    await this.#ahead
-    this.#ahead = undefined
-    this.#iterator.seek(key)
-    this.#page = []
-    this.#index = 0
-    this.#ended = false
-    this.#size = pageEntriesAfterJump
-  }
-
   async close (): Promise<void> {
     await this.#iterator.close()
   }
 }
 
-/** The values beside the versions of a scan, both in key order: keys are asked for in that order, and some are passed over. */
-export class Values<Key extends Buffer | string, Value> {
-  readonly #pages: Pages<Key, Value>
+/** The data and the version record of each key, in key order: one of them or both. */
+export class StoredKeys<Key extends Buffer | string> {
+  readonly #data: Pages<Key, Key>
+  readonly #versions: Pages<Key, Buffer>
   readonly #compare: (a: Key, b: Key) => number
+  /** In one keyspace or the other. */
+  key!: Key
+  data: Key | undefined
+  record: Buffer | undefined
 
   /** @param compare keys of two keyspaces, by the bytes of the user's key */
-  constructor (pages: Pages<Key, Value>, compare: (a: Key, b: Key) => number) {
-    this.#pages = pages
+  constructor (data: Pages<Key, Key>, versions: Pages<Key, Buffer>, compare: (a: Key, b: Key) => number) {
+    this.#data = data
+    this.#versions = versions
     this.#compare = compare
   }
 
-  /**
-   * The value of a key; undefined if what has been read ends before it.
-   *
-   * @throws Error if it is missing
-   */
-  inPage (key: Key): Value | undefined {
-    for (let head = this.#pages.head; head !== undefined; head = this.#pages.head) {
-      const order = this.#compare(head[0], key)
-      if (order > 0) throw missing(key)
-      this.#pages.shift()
-      if (order === 0) return head[1]
-    }
-    return undefined
+  /** Goes to the next key; false if there is none, or {@link fill} has to read on. */
+  next (): boolean {
+    const data = this.#data.head
+    const version = this.#versions.head
+    if (data === undefined ? !this.#data.ended || version === undefined : version === undefined && !this.#versions.ended) return false
+    const order = version === undefined ? -1 : data === undefined ? 1 : this.#compare(data[0], version[0])
+    this.data = order <= 0 ? data![1] : undefined
+    this.record = order >= 0 ? version![1] : undefined
+    this.key = order <= 0 ? data![0] : version![0]
+    if (order <= 0) this.#data.shift()
+    if (order >= 0) this.#versions.shift()
+    return true
   }
 
-  /** Reads on up to a key. */
-  async at (key: Key): Promise<Value> {
-    while (!this.#pages.ended) {
-      await this.#pages.fill()
-      const value = this.inPage(key)
-      if (value !== undefined) return value
-    }
-    throw missing(key)
-  }
-
-  /** Goes to a key, where many before it have been passed over. */
-  async jump (key: Key): Promise<void> {
-    await this.#pages.jump(key)
+  /** Reads on; false if nothing is left. */
+  async fill (): Promise<boolean> {
+    await this.#data.fill()
+    await this.#versions.fill()
+    return this.#data.head !== undefined || this.#versions.head !== undefined
   }
 }
 
-/** @param key in some keyspace */
-function missing (key: Buffer | string): Error {
-  return new Error(`The value of key ${Buffer.from(key as string).toString('hex', 1)} is missing`)
+/** Of keys in two keyspaces. */
+export function compareKeys (a: Buffer, b: Buffer): number {
+  const length = Math.min(a.length, b.length)
+  for (let index = 1; index < length; index++) if (a[index] !== b[index]) return a[index]! - b[index]!
+  return a.length - b.length
 }

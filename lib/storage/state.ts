@@ -7,13 +7,14 @@
  */
 import type { Hlc } from '../core/hlc.ts'
 import type { DotSet } from '../core/dot-set.ts'
-import { logIdBytes, logIdFrom, replicaIdBytes, replicaIdFrom, type LogId, type ReplicaId } from '../core/ids.ts'
+import { logIdBytes, newLogId, replicaIdBytes, replicaIdFrom, type LogId, type ReplicaId } from '../core/ids.ts'
 import type { Advance, VersionVector } from '../core/version-vector.ts'
 import type { Engine } from './engine.ts'
 import type { Journal } from './journal.ts'
 import { meta } from './keyspaces.ts'
 import type { LogTally } from './log-tally.ts'
 import { SiblingKeys } from './sibling-keys.ts'
+import { VersionKeys } from './version-keys.ts'
 
 /** What is added to a batch that says who this replica is. */
 export interface SavingBatch {
@@ -44,6 +45,7 @@ export class ReplicaState {
   /** Adds what is not on disk yet of who this replica is to a batch. */
   unsaved: ((batch: SavingBatch) => void) | undefined
   readonly siblingKeys = new SiblingKeys()
+  readonly versionKeys = new VersionKeys()
   readonly tally: LogTally
   readonly #randomBytes: (size: number) => Uint8Array
 
@@ -67,7 +69,7 @@ export class ReplicaState {
    * last writes; or our clock has once stood so far ahead that nothing can follow in the old one.
    */
   replaceLog (): void {
-    this.ownLog = logIdFrom(this.#randomBytes(logIdBytes))
+    this.ownLog = newLogId(this.#randomBytes(logIdBytes))
     this.ownSequence = 0
     this.saveWithNext((batch) => { batch.putRaw(meta.ownLog, Buffer.from(this.ownLog, 'latin1')) })
   }

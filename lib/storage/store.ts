@@ -16,6 +16,7 @@ import { backgroundError, ReplicationError } from '../errors.ts'
 import { journalTrimMin, logsMax, logsWarned, operationBytes, transactionBytesDefault } from '../limits.ts'
 import type { ErrorListener, Resolver, System, Version } from '../types.ts'
 import { clearRange } from './clear.ts'
+import { valueOf } from './data-record.ts'
 import { Derivation, type Encodings } from './derive.ts'
 import { buffers, writeOut, type Engine } from './engine.ts'
 import { Feed } from './feed.ts'
@@ -38,6 +39,7 @@ import { mayResume, ResumedSource } from './resumed-source.ts'
 import { TextSource } from './text-source.ts'
 import type { Source } from './source.ts'
 import type { ReplicaState } from './state.ts'
+import { readRecords, readSet } from './stored-sets.ts'
 import { Told } from './told.ts'
 import { checkTransactionBytes, transactionBytes, Writer, type Reopen } from './writer.ts'
 
@@ -345,7 +347,8 @@ export class Store {
     const { engine } = this.#state
     const snapshot = engine.snapshot()
     try {
-      const siblings = decodeSiblings(await engine.get(inKeyspace(keyspace.version, key), { ...buffers, snapshot }))
+      const [record] = await readRecords(this.#state, [key], { snapshot })
+      const siblings = decodeSiblings(record)
       return this.versionsOf(key, siblings, await this.#valuesOf(key, siblings, snapshot))
     } finally {
       await snapshot.close()
@@ -388,7 +391,7 @@ export class Store {
     const read = async (stored: Buffer): Promise<Buffer | undefined> => await this.#state.engine.get(stored, reading)
     return await Promise.all(siblings.map(async ({ type, log, sequence }) => {
       if (type === 'del') return undefined
-      return await read(siblings.length === 1 ? inKeyspace(keyspace.data, key) : siblingKey(key, log, sequence))
+      return siblings.length === 1 ? valueOf(await read(inKeyspace(keyspace.data, key))) : await read(siblingKey(key, log, sequence))
     }))
   }
 
@@ -436,9 +439,10 @@ export class Store {
     this.#background.add(settled)
   }
 
-  /** Learns which keys have siblings, and folds them again if the resolver has changed. */
+  /** Learns which keys have version records, and which siblings, and folds them again if the resolver has changed. */
   async #loadSiblings (): Promise<void> {
-    const { engine, siblingKeys } = this.#state
+    const { engine, siblingKeys, versionKeys } = this.#state
+    await versionKeys.load(engine, this.#writer)
     await siblingKeys.load(engine)
     const stored = await engine.get(meta.resolverVersion, buffers)
     const version = this.#options.resolverVersion
@@ -456,17 +460,15 @@ export class Store {
 
   async #foldAgain (key: Buffer): Promise<void> {
     await this.#writer.run(async (batch) => {
-      const siblings = decodeSiblings(await this.#state.engine.get(inKeyspace(keyspace.version, key), buffers))
+      const siblings = await readSet(this.#state, key)
       if (siblings.length < 2) return false
       const values = await this.#valuesOf(key, siblings)
       const outcome = this.#derivation.outcome(key, siblings, values)
       // The whole key, as whatever changes one: LevelDB may lose what made it so.
       batch.setKey(key)
-      batch.putVersion(siblings)
+      batch.putSet(siblings, outcome.type === 'put' ? outcome.version.valueBytes : undefined)
       batch.changeUnlogged()
       for (const [index, { type, log, sequence }] of siblings.entries()) if (type === 'put') batch.putSiblingValue(log, sequence, values[index]!)
-      if (outcome.type === 'put') batch.putData(outcome.version.valueBytes!)
-      else batch.delData()
       return true
     })
   }

@@ -17,10 +17,11 @@ import { indexOfDot } from '../core/siblings.ts'
 import type { VersionVector } from '../core/version-vector.ts'
 import { logReadBytes, sweepGarbageMin, sweepOperationsMin } from '../limits.ts'
 import { buffers, type Engine } from './engine.ts'
-import { inKeyspace, keyspace, logKey, meta, readSequence } from './keyspaces.ts'
+import { logKey, meta, readSequence } from './keyspaces.ts'
 import { LogSample } from './log-sample.ts'
 import type { Operations } from './log-tally.ts'
 import type { ReplicaState } from './state.ts'
+import { readRecords } from './stored-sets.ts'
 import type { Writer } from './writer.ts'
 
 /** A record as it stands on disk. */
@@ -82,10 +83,10 @@ export class Sweeper {
 
   /** Sweeps, unless a sample of the log holds little garbage. Returns how many records have been removed. */
   async sweepIfWorth (): Promise<number> {
-    const { tally, engine } = this.#options.state
-    const garbage = this.#forgottenDue ? 1 : await tally.sample?.garbage(engine) ?? 1
+    const { state } = this.#options
+    const garbage = this.#forgottenDue ? 1 : await state.tally.sample?.garbage(state) ?? 1
     if (garbage >= sweepGarbageMin) return await this.sweep()
-    this.#dueWritten = tally.written.all + tally.liveMax / 2
+    this.#dueWritten = state.tally.written.all + state.tally.liveMax / 2
     return 0
   }
 
@@ -143,7 +144,7 @@ export class Sweeper {
 
   async #sweepRecords (moment: Moment, log: LogId, records: readonly StoredLogRecord[], live: Operations, sample: LogSample): Promise<number> {
     const { state, writer } = this.#options
-    const garbage = await garbageOf(state.engine, moment, log, records.flatMap(({ operations }) => operations))
+    const garbage = await garbageOf(state, moment, log, records.flatMap(({ operations }) => operations))
     const changes: Change[] = []
     let removed = 0
     for (const { key, hlc, operations } of records) {
@@ -188,12 +189,12 @@ export async function readLogRecords (engine: Engine, log: LogId, from: number, 
 }
 
 /** Those operations of a log that are in no sibling set at a moment, and that its vector covers. */
-async function garbageOf (engine: Engine, { vector, snapshot }: Moment, log: LogId, operations: readonly LogOperation[]): Promise<Set<LogOperation>> {
+async function garbageOf (state: ReplicaState, { vector, snapshot }: Moment, log: LogId, operations: readonly LogOperation[]): Promise<Set<LogOperation>> {
   const garbage = new Set<LogOperation>()
   const covered = operations.filter(({ sequence }) => vector.covers(log, sequence))
   for (let start = 0; start < covered.length; start += lookUpsAtOnce) {
     const slice = covered.slice(start, start + lookUpsAtOnce)
-    const records = await engine.getMany(slice.map(({ key }) => inKeyspace(keyspace.version, key)), { ...buffers, snapshot })
+    const records = await readRecords(state, slice.map(({ key }) => key), { snapshot })
     for (let index = 0; index < slice.length; index++) {
       if (indexOfDot(decodeSiblings(records[index]), { log, sequence: slice[index]!.sequence }) === -1) garbage.add(slice[index]!)
     }

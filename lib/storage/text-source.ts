@@ -6,18 +6,16 @@
  * from the first long value on, a {@link ScanSource} reads bytes.
  */
 import type { DeliveryKind } from '../codec/message.ts'
+import { isStampedText } from './data-record.ts'
 import { keyspace, wholeKeyspace } from './keyspaces.ts'
 import { ScanSource } from './scan-source.ts'
-import { SnapshotSource, Values, type Chunk, type Pages, type SourceOptions } from './source.ts'
+import { SnapshotSource, StoredKeys, type Chunk, type SourceOptions } from './source.ts'
 
-/** Longer values are copied faster as bytes. */
-const textUnitsMax = 1024
 const replacement = '\ufffd'
 
 export class TextSource extends SnapshotSource {
   readonly #options: SourceOptions
-  readonly #versions: Pages<string, Buffer>
-  readonly #values: Values<string, string>
+  readonly #keys: StoredKeys<string>
   /** The last key that has been packed. */
   #last: string | undefined
   #scan: ScanSource | undefined
@@ -26,8 +24,8 @@ export class TextSource extends SnapshotSource {
   constructor (kind: DeliveryKind, options: SourceOptions) {
     super(kind, options)
     this.#options = options
-    this.#versions = this.iterate<string, Buffer>(wholeKeyspace(keyspace.version), { keyEncoding: 'utf8' })
-    this.#values = new Values(this.iterate<string, string>(wholeKeyspace(keyspace.data), { keyEncoding: 'utf8', valueEncoding: 'utf8' }), compareKeys)
+    const text = { keyEncoding: 'utf8', valueEncoding: 'utf8' }
+    this.#keys = new StoredKeys(this.iterate<string, string>(wholeKeyspace(keyspace.data), text), this.iterate<string, Buffer>(wholeKeyspace(keyspace.version), { keyEncoding: 'utf8' }), compareKeys)
   }
 
   override async next (): Promise<Chunk | undefined> {
@@ -40,23 +38,16 @@ export class TextSource extends SnapshotSource {
   }
 
   protected async pack (): Promise<boolean> {
-    if (this.#versions.drained) await this.#versions.fill()
-    for (let head = this.#versions.head; head !== undefined && !this.full; head = this.#versions.head) {
-      const [key, record] = head
-      if (key.includes(replacement)) return this.#goOnWithBytes()
-      if (record[0] !== 1) {
-        await this.packSiblings(Buffer.from(key), record)
-      } else if (record[1] === 0) {
-        this.packSingle(key, record, undefined)
-      } else {
-        const value = this.#values.inPage(key) ?? await this.#values.at(key)
-        if (value.length > textUnitsMax || value.includes(replacement)) return this.#goOnWithBytes()
-        this.packSingle(key, record, value)
-      }
-      this.#versions.shift()
+    const keys = this.#keys
+    while (!this.full && keys.next()) {
+      const { key, data, record } = keys
+      if (key.includes(replacement) || (record === undefined ? data!.includes(replacement) || !isStampedText(data!) : record[0] === 1 && record[1] === 1)) return this.#goOnWithBytes()
+      if (record === undefined) this.packStampedText(key, data!)
+      else if (record[0] === 1) this.packSingle(key, record, undefined)
+      else await this.packSiblings(Buffer.from(key), record)
       this.#last = key
     }
-    return this.#versions.head !== undefined
+    return this.full || await keys.fill()
   }
 
   /** From behind what has been packed. */
@@ -69,5 +60,5 @@ export class TextSource extends SnapshotSource {
 
 /** In the order of their bytes, which is not that of text. */
 function compareKeys (a: string, b: string): number {
-  return a.length === b.length && a.endsWith(b.slice(1)) ? 0 : Buffer.compare(Buffer.from(a).subarray(1), Buffer.from(b).subarray(1))
+  return Buffer.compare(Buffer.from(a).subarray(1), Buffer.from(b).subarray(1))
 }

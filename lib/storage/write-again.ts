@@ -1,14 +1,15 @@
 /**
  * Writes of another log, written again in our own with their old times, in place of the old dots, whose log records go.
  */
-import { decodeSiblings } from '../codec/sibling-set.ts'
 import { compareSiblings, indexOfDot, type Sibling, type SiblingSet } from '../core/siblings.ts'
 import type { Derivation } from './derive.ts'
+import { valueOf } from './data-record.ts'
 import { buffers, writeOut } from './engine.ts'
 import type { Survivor } from './holes.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { inKeyspace, keyspace, siblingKey } from './keyspaces.ts'
 import type { ReplicaState } from './state.ts'
+import { readSet } from './stored-sets.ts'
 
 interface ChangingSet {
   readonly key: Buffer
@@ -54,8 +55,9 @@ export async function writeAgain (state: ReplicaState, derivation: Derivation, b
 async function writeSet ({ engine }: ReplicaState, derivation: Derivation, batch: InnerBatch, { key, before, now, written }: ChangingSet): Promise<void> {
   now.sort(compareSiblings)
   if (before.length === 1) {
+    const value = valueOf(await engine.get(inKeyspace(keyspace.data, key), buffers))
     batch.setKey(key)
-    batch.putVersion(now)
+    batch.putSet(now, value)
     return
   }
   const values = await Promise.all(now.map(async (sibling) => {
@@ -64,9 +66,7 @@ async function writeSet ({ engine }: ReplicaState, derivation: Derivation, batch
   }))
   const outcome = derivation.outcome(key, now, values)
   batch.setKey(key)
-  batch.putVersion(now)
-  if (outcome.type === 'put') batch.putData(outcome.version.valueBytes!)
-  else batch.delData()
+  batch.putSet(now, outcome.type === 'put' ? outcome.version.valueBytes : undefined)
   for (let index = 0; index < now.length; index++) {
     const old = written.get(now[index]!)
     if (old?.type !== 'put') continue
@@ -76,12 +76,12 @@ async function writeSet ({ engine }: ReplicaState, derivation: Derivation, batch
 }
 
 /** Of the keys of all operations: all before a log record is begun, which is made in one go. */
-async function readSets ({ engine }: ReplicaState, operations: Survivor[]): Promise<Map<string, ChangingSet>> {
+async function readSets (state: ReplicaState, operations: Survivor[]): Promise<Map<string, ChangingSet>> {
   const sets = new Map<string, ChangingSet>()
   for (const { key } of operations) {
     const text = key.toString('latin1')
     if (sets.has(text)) continue
-    const before = decodeSiblings(await engine.get(inKeyspace(keyspace.version, key), buffers))
+    const before = await readSet(state, key)
     sets.set(text, { key, before, now: [...before], written: new Map() })
   }
   return sets

@@ -73,9 +73,9 @@ test('a writer grows, and what was taken is its own', () => {
 })
 
 test('sibling sets out of order, with a strange type or at sequence 0 are refused', () => {
-  const one = (type: string, sequence: string, time = '00000000000001'): string => type + '6161616161616161' + time + sequence
+  const one = (type: string, sequence: string, time = '0000000000000001'): string => type + '6161616161616161' + time + sequence
   assert.is(decodeSiblings(Buffer.from('02' + one('01', '01') + one('00', '02'), 'hex')).length, 2)
-  for (const hex of ['02' + one('01', '02') + one('00', '01'), '02' + one('01', '01') + one('01', '01'), '01' + one('02', '01'), '01' + one('01', '00'), '01' + one('01', '01') + '00', '01']) {
+  for (const hex of ['02' + one('01', '02') + one('00', '01'), '02' + one('01', '01') + one('01', '01'), '01' + one('02', '01'), '01' + one('01', '00'), '01' + one('01', '01') + '00', '01', '01' + one('01', '4001'), '01' + one('01', '8101'), '01' + one('01', '7f7f7f7f7f7f7f7f7f01'), '01' + one('01', '607f7f7f7f7f7f7f3f'), '01' + one('01', '01', '0000000000000041'), '01' + one('01', '01', '8000000000000001'), '01' + one('01', '01').replace('61', '80')]) {
     refuses(() => decodeSiblings(Buffer.from(hex, 'hex')))
   }
 })

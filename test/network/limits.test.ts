@@ -6,7 +6,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { encodeFrames, FrameReader } from '../../lib/codec/frames.ts'
 import { decodeFrame, encodeControl, type Frame } from '../../lib/codec/message.ts'
-import { logIdFrom } from '../../lib/core/ids.ts'
+import type { LogId } from '../../lib/core/ids.ts'
 import { ReplicationError } from '../../lib/errors.ts'
 import { acknowledgeDelayMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, linksMax, linksPerHostMax, logsMax, logsOfOthersMax, logsWarned, membersMax, membersPerMessageMax, outputStallMs, strangersMax, strangersPerHostMax } from '../../lib/limits.ts'
 import { helloFrame } from '../support/hostile-peer.ts'
@@ -14,12 +14,13 @@ import { MemoryNetwork } from '../support/memory-transport.ts'
 import { makeReplicator } from '../support/replicator.ts'
 import { openReplica } from '../support/store.ts'
 import { VirtualSystem } from '../support/virtual-system.ts'
+import { numberedLog } from '../support/log-ids.ts'
 
 const test = suite('limits')
 
 const id = (number: number): string => number.toString(16).padStart(32, '0')
-const log = (number: number): ReturnType<typeof logIdFrom> => logIdFrom(Buffer.from((number + 1).toString(16).padStart(16, '0'), 'hex'))
-const vector = (length: number): Array<{ log: ReturnType<typeof logIdFrom>, sequence: number, hlc: number }> => Array.from({ length }, (_, index) => ({ log: log(index), sequence: 1, hlc: 1024 }))
+const log = (number: number): LogId => numberedLog(number + 1)
+const vector = (length: number): Array<{ log: LogId, sequence: number, hlc: number }> => Array.from({ length }, (_, index) => ({ log: log(index), sequence: 1, hlc: 1024 }))
 
 /** One replica that listens, and guests that say what they like. */
 async function setUp () {

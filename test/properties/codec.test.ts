@@ -12,7 +12,7 @@ import { decodeData, decodeFrame, encodeControl, encodeData, nextFragment, proto
 import { encodeUnit } from '../support/units.ts'
 import { decodeSiblings, writeSiblings } from '../../lib/codec/sibling-set.ts'
 import { hlcMax } from '../../lib/core/hlc.ts'
-import { logIdFrom } from '../../lib/core/ids.ts'
+import { newLogId } from '../../lib/core/ids.ts'
 import { compareSiblings, type Sibling } from '../../lib/core/siblings.ts'
 import type { Advance } from '../../lib/core/version-vector.ts'
 import { ReplicationError } from '../../lib/errors.ts'
@@ -25,7 +25,7 @@ function record<T> (shape: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary
 }
 
 const bytes = fc.uint8Array({ maxLength: 40 }).map((each) => Buffer.from(each))
-const log = fc.uint8Array({ minLength: 8, maxLength: 8 }).map(logIdFrom)
+const log = fc.uint8Array({ minLength: 8, maxLength: 8 }).map(newLogId)
 const sequence = fc.oneof(fc.integer({ min: 1, max: 300 }), fc.maxSafeInteger().map((each) => Math.max(1, Math.abs(each))))
 const hlc = fc.integer({ min: 0, max: hlcMax })
 const advance: fc.Arbitrary<Advance> = record({ log, sequence, hlc })

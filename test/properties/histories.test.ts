@@ -12,7 +12,7 @@ import type { Resolver } from '../../lib/types.ts'
 import { CausalOracle, type Write } from '../support/causal-oracle.ts'
 import { checkEqual, checkInvariants, type DiskState } from '../support/invariants.ts'
 import { runs } from '../support/seed.ts'
-import { del, LiveStream, openReplica, pull, put, type Kind, type TestReplica } from '../support/store.ts'
+import { del, LiveStream, openReplica, pull, put, valueNumber, type Kind, type TestReplica } from '../support/store.ts'
 
 const replicaCount = 3
 const keys = ['', 'a', 'b', 'c\0', '\xff']
@@ -93,7 +93,7 @@ class History {
   #transaction (index: number, operations: ReadonlyArray<readonly [string, boolean]>): Operation[] {
     return operations.map(([key, isPut]) => {
       this.#note(index, key, isPut)
-      return isPut ? put(key, `v${++this.#values}`) : del(key)
+      return isPut ? put(key, valueNumber(++this.#values)) : del(key)
     })
   }
 

@@ -8,7 +8,7 @@ import { lastWriterWins } from '../../lib/core/resolve.ts'
 import type { Resolver } from '../../lib/types.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { LossyMemory } from '../support/lossy-memory.ts'
-import { del, exchange, openReplica, pull, put, type TestReplica } from '../support/store.ts'
+import { del, exchange, openReplica, pull, put, valueNumber, type TestReplica } from '../support/store.ts'
 import { VirtualSystem } from '../support/virtual-system.ts'
 
 const replicaCount = 3
@@ -50,7 +50,7 @@ class Group {
     const replica = this.replicas[index]!
     const operations = Array.from({ length: 1 + this.below(3) }, () => {
       const key = `k${this.below(6)}`
-      return this.below(4) === 0 ? del(key) : put(key, `v${++this.#count}`)
+      return this.below(4) === 0 ? del(key) : put(key, valueNumber(++this.#count))
     })
     const once = `once-${++this.#count}`
     this.owners.set(once, new Set([index]))

@@ -7,7 +7,7 @@ import { lastWriterWins } from '../../lib/core/resolve.ts'
 import type { Resolver } from '../../lib/types.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { LossyMemory } from '../support/lossy-memory.ts'
-import { del, exchange, LiveStream, openReplica, pull, put, type TestReplica } from '../support/store.ts'
+import { del, exchange, LiveStream, openReplica, pull, put, valueNumber, type TestReplica } from '../support/store.ts'
 import { VirtualSystem } from '../support/virtual-system.ts'
 
 const replicaCount = 3
@@ -77,7 +77,7 @@ class Group {
   async #write ({ store }: TestReplica): Promise<void> {
     const operations = Array.from({ length: 1 + this.below(2) }, () => {
       const key = `k${this.below(3)}`
-      return this.below(3) === 0 ? del(key) : put(key, `v${++this.#count}`)
+      return this.below(3) === 0 ? del(key) : put(key, valueNumber(++this.#count))
     })
     await store.commit(operations, false)
   }

@@ -8,7 +8,7 @@ import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { decodeEntries, writeEntry } from '../../lib/codec/entry.ts'
 import { EntryScan } from '../../lib/codec/entry-scan.ts'
 import { hlcMax } from '../../lib/core/hlc.ts'
-import { logIdFrom } from '../../lib/core/ids.ts'
+import { newLogId } from '../../lib/core/ids.ts'
 import { ReplicationError } from '../../lib/errors.ts'
 import { decodeIdentity, encodeIdentity } from '../../lib/storage/identity.ts'
 import { LogTally } from '../../lib/storage/log-tally.ts'
@@ -20,7 +20,7 @@ const sequence = fc.oneof(fc.integer({ min: 1, max: 300 }), fc.integer({ min: 1,
 /** A chunk of entries of one version each, as nearly all are, or of two. */
 const chunk = fc.array(fc.record({
   key: fc.oneof(bytes(20), bytes(300)),
-  logs: fc.uniqueArray(fc.uint8Array({ minLength: 8, maxLength: 8 }).map(logIdFrom), { minLength: 1, maxLength: 2 }),
+  logs: fc.uniqueArray(fc.uint8Array({ minLength: 8, maxLength: 8 }).map(newLogId), { minLength: 1, maxLength: 2 }),
   sequence,
   hlc: fc.integer({ min: 0, max: hlcMax }),
   type: fc.constantFrom('put' as const, 'del' as const),

@@ -96,10 +96,11 @@ async function forgotten (...databases: ReplicatedLevel[]): Promise<void> {
   }), { timeoutMs: 120_000, message: 'all deletes are forgotten' })
 }
 
-/** How many version records there are, and operations in the log. */
+/** How many keys have versions, and how many operations there are in the log. */
 async function recordsIn (directory: string): Promise<{ versions: number, operations: number }> {
   const level = new ClassicLevel<Buffer, Buffer>(directory, { keyEncoding: 'buffer', valueEncoding: 'buffer' })
-  const versions = (await level.keys(wholeKeyspace(keyspace.version)).all()).length
+  const keys = [keyspace.version, keyspace.data].map(async (space) => await level.keys<Buffer>(wholeKeyspace(space)).all())
+  const versions = new Set((await Promise.all(keys)).flat().map((key) => key.toString('latin1', 1))).size
   let operations = 0
   for await (const [key, value] of level.iterator(wholeKeyspace(keyspace.log))) operations += decodeLogRecord(readSequence(key, 9), value).operations.length
   await level.close()

@@ -6,7 +6,7 @@ import { connect, type Socket } from 'node:net'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { encodeControl, encodeData, type Hello } from '../../lib/codec/message.ts'
-import { logIdFrom } from '../../lib/core/ids.ts'
+import { newLogId } from '../../lib/core/ids.ts'
 import { ReplicatedLevel } from '../../lib/index.ts'
 import { newDirectory } from '../support/directory.ts'
 import { eventually } from '../support/eventually.ts'
@@ -24,7 +24,7 @@ function lengthPrefixed (bytes: Uint8Array): Buffer {
 
 function hello (changes: Partial<Hello> = {}): Buffer {
   return lengthPrefixed(encodeControl({
-    type: 'hello', versionMin: 1, versionMax: 1, group: 'default', replica: '77'.repeat(16), log: logIdFrom(randomBytes(8)), nonce: randomBytes(16).toString('hex'), resolverVersion: '', transactionBytesMax: 1e6, credit: 1e6, timeMs: Date.now(), host: '', port: 0, want: false, vector: [], collected: [], ...changes
+    type: 'hello', versionMin: 1, versionMax: 1, group: 'default', replica: '77'.repeat(16), log: newLogId(randomBytes(8)), nonce: randomBytes(16).toString('hex'), resolverVersion: '', transactionBytesMax: 1e6, credit: 1e6, timeMs: Date.now(), host: '', port: 0, want: false, vector: [], collected: [], ...changes
   }))
 }
 
@@ -42,13 +42,13 @@ const inputs: Record<string, { bytes: () => Buffer, code: string }> = {
   'a length that never ends': { bytes: () => Buffer.alloc(64, 0xff), code: 'REPLICATION_PROTOCOL' },
   'another version of the protocol': { bytes: () => hello({ versionMin: 7, versionMax: 9 }), code: 'REPLICATION_PROTOCOL_VERSION' },
   'an unknown group': { bytes: () => hello({ group: 'strangers' }), code: 'REPLICATION_GROUP_MISMATCH' },
-  'a vector of 100,000 logs': { bytes: () => hello({ vector: Array.from({ length: 100_000 }, () => ({ log: logIdFrom(randomBytes(8)), sequence: 1, hlc: 1 })) }), code: 'REPLICATION_PROTOCOL' },
-  'a time that no clock can have': { bytes: () => hello({ vector: [{ log: logIdFrom(randomBytes(8)), sequence: 1, hlc: 2 ** 53 - 1 }] }), code: 'REPLICATION_CLOCK_IMPOSSIBLE' },
+  'a vector of 100,000 logs': { bytes: () => hello({ vector: Array.from({ length: 100_000 }, () => ({ log: newLogId(randomBytes(8)), sequence: 1, hlc: 1 })) }), code: 'REPLICATION_PROTOCOL' },
+  'a time that no clock can have': { bytes: () => hello({ vector: [{ log: newLogId(randomBytes(8)), sequence: 1, hlc: 2 ** 53 - 1 }] }), code: 'REPLICATION_CLOCK_IMPOSSIBLE' },
   'data before any hello': { bytes: () => lengthPrefixed(Buffer.of(0x11, 0x22, 0)), code: 'REPLICATION_PROTOCOL' },
   'a second hello': { bytes: () => Buffer.concat([hello(), hello()]), code: 'REPLICATION_PROTOCOL' },
   'more data than there is credit for': {
     bytes: () => {
-      const log = logIdFrom(randomBytes(8)) // of which the next write is said to come from its owner, so that what follows waits a while
+      const log = newLogId(randomBytes(8)) // of which the next write is said to come from its owner, so that what follows waits a while
       return Buffer.concat([
         hello({ log }),
         lengthPrefixed(encodeData({ type: 'advance', vector: [{ log, sequence: 1, hlc: 1 }], acknowledge: false })),

@@ -7,7 +7,7 @@ import { connect, type Socket } from 'node:net'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { encodeControl } from '../../lib/codec/message.ts'
-import { logIdFrom } from '../../lib/core/ids.ts'
+import { newLogId } from '../../lib/core/ids.ts'
 import { eventually } from '../support/eventually.ts'
 import { addressOf, closeAll, equal, openDatabase } from '../support/replicas.ts'
 
@@ -25,7 +25,7 @@ async function promiser (port: number): Promise<{ socket: Socket, stop: () => vo
   socket.on('error', () => {}).resume()
   await once(socket, 'connect')
   socket.write(prefixed(encodeControl({
-    type: 'hello', versionMin: 1, versionMax: 1, group: 'default', replica: '88'.repeat(16), log: logIdFrom(randomBytes(8)), nonce: randomBytes(16).toString('hex'), resolverVersion: '', transactionBytesMax: 1e6, credit: 1e6, timeMs: Date.now(), host: '', port: 0, want: false, vector: [{ log: logIdFrom(randomBytes(8)), sequence: 5, hlc: 1024 }], collected: []
+    type: 'hello', versionMin: 1, versionMax: 1, group: 'default', replica: '88'.repeat(16), log: newLogId(randomBytes(8)), nonce: randomBytes(16).toString('hex'), resolverVersion: '', transactionBytesMax: 1e6, credit: 1e6, timeMs: Date.now(), host: '', port: 0, want: false, vector: [{ log: newLogId(randomBytes(8)), sequence: 5, hlc: 1024 }], collected: []
   })))
   const timer = setInterval(() => { socket.write(prefixed(encodeControl({ type: 'heartbeat', timeMs: Date.now() }))) }, 1000)
   return { socket, stop: () => { clearInterval(timer); socket.destroy() } }

@@ -20,7 +20,7 @@ const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1'
 export function checkReport (world: World, name: string, { changed, conflicts }: MergeReport, { operations, before, after }: ObservedBatch): void {
   const told = new Map(changed.map(({ keyBytes, type, valueBytes }) => [text(keyBytes), type === 'put' ? text(valueBytes!) : undefined]))
   const toldConflicts = new Map(conflicts.map(({ key, siblings }) => [text(key), siblings]))
-  const touched = new Set(operations.filter(({ key }) => key[0] === keyspace.version).map(({ key }) => key.toString('latin1', 1)))
+  const touched = new Set(operations.filter(({ key }) => key[0] === keyspace.version || key[0] === keyspace.data).map(({ key }) => key.toString('latin1', 1)))
   for (const key of touched) {
     const was = dataOf(before, key)
     const is = dataOf(after, key)

@@ -142,6 +142,9 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
   'what a new resolver was to decide when a write failed stays as it was': [
     ['storage/store.ts', 'const work = [this.#loadSiblings()]', 'const work = [this.#state.siblingKeys.load(this.#state.engine)]']
   ],
+  'a version record stays beside a value that came later': [
+    ['storage/inner-batch.ts', 'if (!versionKeys.none && versionKeys.mayHold(this.keyText))', 'if (versionKeys.none && versionKeys.mayHold(this.keyText))']
+  ],
   'a delete becomes visible, and nobody is told': [
     ['storage/merge.ts', 'this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))', 'if (value !== undefined) this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))']
   ],

@@ -29,6 +29,8 @@ export function chooseLimits (dice: Dice): Limits {
     feedBytesMax: dice.between(least, most * 10),
     outputBytesMax: dice.between(most * 50, most * 100),
     siblingKeysMax: dice.between(0, 3),
+    versionKeysMax: dice.between(1, 4),
+    stampedValueMax: dice.between(2, 6),
     logRecordOperationsMax: dice.between(1, 4),
     entriesAtOnce: dice.between(1, 4),
     entriesDecodedBytesMax: dice.between(20, most),

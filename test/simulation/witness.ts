@@ -13,8 +13,10 @@ import { decodeSiblings } from '../../lib/codec/sibling-set.ts'
 import { logIdFrom, type LogId } from '../../lib/core/ids.ts'
 import type { SiblingSet } from '../../lib/core/siblings.ts'
 import { VersionVector, type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
+import { isStamped, valueOf } from '../../lib/storage/data-record.ts'
 import { decodeLeaving } from '../../lib/storage/leaving.ts'
 import { decodeStageRecord } from '../../lib/storage/stage.ts'
+import { storedSet } from '../../lib/storage/stored-sets.ts'
 import { inKeyspace, keyspace, meta, readSequence, siblingKey } from '../../lib/storage/keyspaces.ts'
 import type { Resolver, Version } from '../../lib/types.ts'
 import { vectorOf } from '../support/invariants.ts'
@@ -53,12 +55,12 @@ export interface WitnessOptions {
 }
 
 export function setOf (tree: Tree, key: string): SiblingSet {
-  const record = tree.get(inKeyspace(keyspace.version, Buffer.from(key, 'latin1')))
-  return record === undefined ? [] : decodeSiblings(record)
+  const user = Buffer.from(key, 'latin1')
+  return storedSet(tree.get(inKeyspace(keyspace.version, user)), tree.get(inKeyspace(keyspace.data, user)))
 }
 
 export function dataOf (tree: Tree, key: string): string | undefined {
-  return tree.get(inKeyspace(keyspace.data, Buffer.from(key, 'latin1')))?.toString('latin1')
+  return valueOf(tree.get(inKeyspace(keyspace.data, Buffer.from(key, 'latin1'))))?.toString('latin1')
 }
 
 /** The replicas that are members, as a disk says, those that were retired left out. */
@@ -98,6 +100,7 @@ export class Witness {
     tree.forEach((key, value) => {
       if (key[0] === keyspace.meta) metas.set(key.toString('latin1'), value)
       else if (key[0] === keyspace.version) this.live += decodeSiblings(value).length
+      else if (key[0] === keyspace.data && isStamped(value)) this.live++
     })
     this.#advance(vectorOf(metas))
     // First whether a log is being left: then a new one is no sign of anything else.

@@ -200,7 +200,7 @@ for (const { name, range, left } of clears) {
     await db.put('b', '2')
     await db.close()
     const sizes = await keyspaceSizes(location)
-    assert.is(sizes.version, 5, 'a version record for each key')
+    assert.is(sizes.version ?? 0, 5 - new Set([...left(keys), 'b']).size, 'a version record for each delete')
     assert.is(sizes.data, new Set([...left(keys), 'b']).size)
     assert.is(Object.keys(sizes).filter((each) => each.startsWith('unknown')).length, 0)
     const again = create(location)
@@ -222,7 +222,8 @@ test('clear() at a snapshot deletes what the snapshot holds', async () => {
   await snapshot.close()
   assert.equal(await db.keys().all(), ['c'])
   await db.close()
-  assert.is((await keyspaceSizes(location)).version, 3)
+  const { version, data } = await keyspaceSizes(location)
+  assert.equal([version, data], [2, 1])
 })
 
 test('clear() of a database that is empty writes nothing', async () => {

@@ -3,7 +3,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { writeAdvances } from '../../lib/codec/advances.ts'
 import { ByteWriter } from '../../lib/codec/bytes.ts'
-import { logIdFrom, type ReplicaId } from '../../lib/core/ids.ts'
+import { newLogId, type ReplicaId } from '../../lib/core/ids.ts'
 import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
 import { logsMax, memberEntriesMax, membersMax } from '../../lib/limits.ts'
 import type { InnerBatch } from '../../lib/storage/inner-batch.ts'
@@ -19,7 +19,7 @@ function id (number: number): ReplicaId {
 }
 
 function someLogs (count: number): Advance[] {
-  return Array.from({ length: count }, () => ({ log: logIdFrom(randomBytes(8)), sequence: 1, hlc: 1024 }))
+  return Array.from({ length: count }, () => ({ log: newLogId(randomBytes(8)), sequence: 1, hlc: 1024 }))
 }
 
 /** Members, and a clock. */

@@ -90,6 +90,7 @@ test('a value that is missing is noticed', async () => {
   const [a, b] = [await openReplica(), await openReplica()]
   await fill(a, [])
   for (const index of [0, 1200, count - 1]) {
+    await a.store.commit([{ type: 'put', key: keyOf(index), value: long }], false)
     const key = Buffer.concat([Buffer.from('\x60'), keyOf(index)])
     const value = await a.engine.get(key, { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer
     await a.engine.del(key, { keyEncoding: 'buffer' })

@@ -13,9 +13,9 @@ import { LiveStream, del, exchange, openReplica, pull, put, type TestReplica } f
 
 type Read = (what: unknown, options: unknown) => unknown
 
-/** How many version records are looked up meanwhile; those that an iterator reads count as one. */
+/** How many keys are looked up meanwhile; those that an iterator reads count as one. */
 async function countLookUps ({ engine }: TestReplica, run: () => Promise<void>): Promise<number> {
-  const isVersion = (key: unknown): boolean => (key as Buffer)[0] === keyspace.version
+  const isVersion = (key: unknown): boolean => (key as Buffer)[0] === keyspace.data
   const counts: Record<string, (what: unknown) => number> = {
     getSync: (key) => isVersion(key) ? 1 : 0,
     getMany: (keys) => (keys as unknown[]).filter(isVersion).length,

@@ -3,7 +3,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { connect, type Socket } from 'node:net'
-import { logIdFrom } from '../../lib/core/ids.ts'
+import { newLogId } from '../../lib/core/ids.ts'
 import { logsOfOthersMax } from '../../lib/limits.ts'
 import type { AttackName } from './attack.ts'
 import { framed, helloFrame, HostilePeer } from './hostile-peer.ts'
@@ -17,7 +17,7 @@ const counts: Record<string, number> = {}
 const group = 'shop'
 const pause = async (ms: number): Promise<void> => { await new Promise((resolve) => { setTimeout(resolve, ms) }) }
 const hello = (number: number, changes = {}): Buffer => helloFrame({ group, replica: number.toString(16).padStart(32, '7'), ...changes })
-const vector = (length: number): Array<{ log: ReturnType<typeof logIdFrom>, sequence: number, hlc: number }> => Array.from({ length }, () => ({ log: logIdFrom(randomBytes(8)), sequence: 1, hlc: 1 }))
+const vector = (length: number): Array<{ log: ReturnType<typeof newLogId>, sequence: number, hlc: number }> => Array.from({ length }, () => ({ log: newLogId(randomBytes(8)), sequence: 1, hlc: 1 }))
 
 async function dial (): Promise<HostilePeer> {
   const peer = await HostilePeer.dial(port, { key })

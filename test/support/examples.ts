@@ -14,8 +14,8 @@ import { VirtualSystem } from './virtual-system.ts'
 /** 2026-01-01T00:00:00Z */
 const timeMs = 1767225600000
 const hlc = timeMs * 1024
-const ourLog = logIdFrom(Buffer.from('a1a1a1a1a1a1a1a1', 'hex'))
-const theirLog = logIdFrom(Buffer.from('b2b2b2b2b2b2b2b2', 'hex'))
+const ourLog = logIdFrom(Buffer.from('4141414141414141', 'hex'))
+const theirLog = logIdFrom(Buffer.from('4242424242424242', 'hex'))
 const replica = 'c3'.repeat(16)
 
 /** A system whose random bytes are all the same and whose clock stands still. */
@@ -25,7 +25,7 @@ class ExampleSystem extends VirtualSystem {
   }
 
   override randomBytes (size: number): Uint8Array {
-    return Buffer.alloc(size, size === 8 ? 0xa1 : 0xc3)
+    return Buffer.alloc(size, size === 8 ? 0x41 : 0xc3)
   }
 }
 

@@ -7,7 +7,7 @@ import { encodeUnit } from './units.ts'
 import { writeAdvances } from '../../lib/codec/advances.ts'
 import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { writeEntry } from '../../lib/codec/entry.ts'
-import { logIdFrom, type LogId } from '../../lib/core/ids.ts'
+import { logIdFrom, newLogId, type LogId } from '../../lib/core/ids.ts'
 import type { Advance } from '../../lib/core/version-vector.ts'
 import { logsMax, logsOfOthersMax } from '../../lib/limits.ts'
 import { randomNumbers } from './random.ts'
@@ -55,7 +55,7 @@ export class FrameFuzzer {
   /** A hello that is taken, as a rule. */
   hello (changes: Partial<Hello> = {}): Buffer {
     return encodeControl({
-      type: 'hello', versionMin: 1, versionMax: 1, group: this.#group, replica: Buffer.alloc(16, 0x70 + this.below(16)).toString('hex'), log: logIdFrom(this.bytes(8)), nonce: this.bytes(16).toString('hex'), resolverVersion: '', transactionBytesMax: this.#number(), credit: this.#number(), timeMs, host: '', port: 0, want: this.chance(0.5), vector: [], collected: [], ...changes
+      type: 'hello', versionMin: 1, versionMax: 1, group: this.#group, replica: Buffer.alloc(16, 0x70 + this.below(16)).toString('hex'), log: newLogId(this.bytes(8)), nonce: this.bytes(16).toString('hex'), resolverVersion: '', transactionBytesMax: this.#number(), credit: this.#number(), timeMs, host: '', port: 0, want: this.chance(0.5), vector: [], collected: [], ...changes
     })
   }
 
@@ -112,7 +112,7 @@ export class FrameFuzzer {
   /** Mostly short; rarely as long as may be. */
   #vector (): Advance[] {
     const length = this.chance(0.0001) ? this.pick([1000, logsOfOthersMax - 10, logsMax, logsMax + 1]) : this.below(4)
-    return Array.from({ length }, () => ({ log: length > 100 ? logIdFrom(this.bytes(8)) : this.pick(this.#logs), sequence: this.chance(0.1) ? Math.max(1, this.#number()) : 1 + this.below(5), hlc: length > 100 ? timeMs * 1024 : this.#hlc() }))
+    return Array.from({ length }, () => ({ log: length > 100 ? newLogId(this.bytes(8)) : this.pick(this.#logs), sequence: this.chance(0.1) ? Math.max(1, this.#number()) : 1 + this.below(5), hlc: length > 100 ? timeMs * 1024 : this.#hlc() }))
   }
 
   #entries (): Buffer {

@@ -6,12 +6,12 @@ import { connect as connectTcp, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { encodeFrames } from '../../lib/codec/frames.ts'
 import { encodeControl, type Hello } from '../../lib/codec/message.ts'
-import { logIdFrom } from '../../lib/core/ids.ts'
+import { newLogId } from '../../lib/core/ids.ts'
 
 /** A hello that is taken. */
 export function helloFrame (changes: Partial<Hello> = {}): Buffer {
   return encodeControl({
-    type: 'hello', versionMin: 1, versionMax: 1, group: 'default', replica: '77'.repeat(16), log: logIdFrom(randomBytes(8)), nonce: randomBytes(16).toString('hex'), resolverVersion: '', transactionBytesMax: 1e6, credit: 1e6, timeMs: Date.now(), host: '', port: 0, want: false, vector: [], collected: [], ...changes
+    type: 'hello', versionMin: 1, versionMax: 1, group: 'default', replica: '77'.repeat(16), log: newLogId(randomBytes(8)), nonce: randomBytes(16).toString('hex'), resolverVersion: '', transactionBytesMax: 1e6, credit: 1e6, timeMs: Date.now(), host: '', port: 0, want: false, vector: [], collected: [], ...changes
   })
 }
 

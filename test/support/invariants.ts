@@ -13,9 +13,11 @@ import { formatLogId, logIdFrom, type LogId } from '../../lib/core/ids.ts'
 import { fold, lastWriterWins } from '../../lib/core/resolve.ts'
 import type { SiblingSet } from '../../lib/core/siblings.ts'
 import { VersionVector } from '../../lib/core/version-vector.ts'
-import { journalSlots } from '../../lib/limits.ts'
+import { journalSlots, stampedValueMax } from '../../lib/limits.ts'
+import { isStamped, valueOf } from '../../lib/storage/data-record.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
 import { keyspace, meta, readSequence } from '../../lib/storage/keyspaces.ts'
+import { storedSet } from '../../lib/storage/stored-sets.ts'
 import type { Resolver, Version } from '../../lib/types.ts'
 
 export interface DiskState {
@@ -64,7 +66,15 @@ export async function checkInvariants (engine: Engine, { resolver = lastWriterWi
   for await (const [key, value] of engine.iterator<Buffer, Buffer>({ keyEncoding: 'buffer', valueEncoding: 'buffer' })) {
     const rest = key.subarray(1)
     switch (key[0]) {
-      case keyspace.data: data.set(rest.toString('latin1'), Buffer.from(value)); break
+      case keyspace.data: {
+        const text = rest.toString('latin1')
+        if (isStamped(value) && versions.has(text)) fail('the format', `${text} has a version record, and a stamp`)
+        if (isStamped(value)) versions.set(text, storedSet(undefined, value))
+        else if (!versions.has(text)) fail('I2', `${text} is in data and has no version`)
+        else if (versions.get(text)!.length === 1 && value.length - 1 <= stampedValueMax) fail('the format', `${text} has a version record of its only version`)
+        data.set(text, Buffer.from(valueOf(value)))
+        break
+      }
       case keyspace.version: versions.set(rest.toString('latin1'), decodeSiblings(value)); break
       case keyspace.sibling: siblings.set(rest.toString('latin1'), Buffer.from(value)); break
       case keyspace.meta: metas.set(key.toString('latin1'), Buffer.from(value)); break
@@ -120,7 +130,6 @@ export async function checkInvariants (engine: Engine, { resolver = lastWriterWi
     if (outcome.type === 'del' && stored !== undefined) fail('I2', `${key} is in data, and was deleted`)
     if (outcome.type === 'put' && (stored === undefined || stored.compare(outcome.version.valueBytes!) !== 0)) fail('I2', `${key} reads ${String(stored)}, and the fold is ${String(outcome.version.valueBytes)}`)
   }
-  for (const key of data.keys()) if (!versions.has(key)) fail('I2', `${key} is in data and has no version`)
   return { data, versions, vector, logged, staged, logRecords, journalRecords: [...metas.keys()].filter((key) => key.startsWith(journalPrefix)).length }
 }
 
@@ -161,7 +170,7 @@ export async function checkEqual (engines: readonly Engine[], options?: CheckOpt
   for (const engine of engines) states.push(await checkInvariants(engine, options))
   const text = ({ data, versions }: DiskState): string => JSON.stringify([
     [...data].map(([key, value]) => [key, value.toString('latin1')]),
-    [...versions].map(([key, set]) => [key, set.map(({ type, log, sequence, hlc }) => [type, dotText(log, sequence), hlc])])
+    [...versions].sort(([a], [b]) => a < b ? -1 : 1).map(([key, set]) => [key, set.map(({ type, log, sequence, hlc }) => [type, dotText(log, sequence), hlc])])
   ])
   for (let index = 1; index < states.length; index++) {
     if (!states[0]!.vector.equals(states[index]!.vector)) fail('convergence', `the vectors of replicas 0 and ${index} differ`)

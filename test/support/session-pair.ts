@@ -8,12 +8,13 @@ import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { writeAdvances } from '../../lib/codec/advances.ts'
 import { writeEntry } from '../../lib/codec/entry.ts'
 import { decodeData, decodeFrame, encodeUnitBody, type DataMessage, type Frame, type ResumePoint } from '../../lib/codec/message.ts'
-import { logIdFrom, type LogId, type ReplicaId } from '../../lib/core/ids.ts'
+import type { LogId, ReplicaId } from '../../lib/core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
 import { memberRefreshMs } from '../../lib/limits.ts'
 import type { Effect, LocalMember, LocalReplica, LocalUnit, SessionEvent } from '../../lib/sync/events.ts'
 import { Session } from '../../lib/sync/session.ts'
 import type { Address } from '../../lib/types.ts'
+import { numberedLog } from './log-ids.ts'
 
 /** A replica without a store: it counts. */
 export class FakeReplica implements LocalReplica {
@@ -41,7 +42,7 @@ export class FakeReplica implements LocalReplica {
   constructor (number: number) {
     this.replica = number.toString(16).padStart(32, '0')
     this.nonce = number.toString(16).padStart(32, 'f')
-    this.log = logIdFrom(Buffer.from(number.toString(16).padStart(16, '0'), 'hex'))
+    this.log = numberedLog(number)
     this.acknowledged.set(this.replica, this.durable)
   }
 

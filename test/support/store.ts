@@ -10,7 +10,8 @@ import { lastWriterWins } from '../../lib/core/resolve.ts'
 import type { VersionVector } from '../../lib/core/version-vector.ts'
 import type { Advance, ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
 import type { ReplicationError } from '../../lib/errors.ts'
-import { memberTtlDefaultMs, transactionBytesDefault } from '../../lib/limits.ts'
+import { memberTtlDefaultMs, stampedValueMax, transactionBytesDefault } from '../../lib/limits.ts'
+import { valueOf } from '../../lib/storage/data-record.ts'
 import type { Delivery } from '../../lib/storage/delivery.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
 import type { Followed, Identity, IdentityStore } from '../../lib/storage/identity.ts'
@@ -144,14 +145,14 @@ export class TestReplica {
   }
 
   async get (key: string): Promise<string | undefined> {
-    const value = await this.engine.get(Buffer.from('`' + key), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer | undefined
-    return value?.toString()
+    const data = await this.engine.get(Buffer.from('`' + key), { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer | undefined
+    return valueOf(data)?.toString()
   }
 
   /** Everything that a user sees. */
   async data (): Promise<Record<string, string>> {
     const entries = await this.engine.iterator({ gte: Buffer.of(0x60), lt: Buffer.of(0x61), keyEncoding: 'buffer', valueEncoding: 'buffer' }).all()
-    return Object.fromEntries(entries.map(([key, value]) => [(key as Buffer).toString('latin1', 1), (value as Buffer).toString()]))
+    return Object.fromEntries(entries.map(([key, value]) => [(key as Buffer).toString('latin1', 1), valueOf(value as Buffer).toString()]))
   }
 
   async versions (key: string): Promise<Version[]> {
@@ -199,6 +200,11 @@ export async function openReplica ({ seed = ++seeds, ...options }: ReplicaOption
   }
   if (complete.engine.status !== 'open') await complete.engine.open()
   return new TestReplica(await Store.open(complete), identity, system, errors, reports, complete)
+}
+
+/** A value, of which every fourth is so long that it has a version record. */
+export function valueNumber (number: number): string {
+  return number % 4 === 0 ? `v${number}`.padEnd(stampedValueMax + 1) : `v${number}`
 }
 
 export function put (key: string, value: string): Operation {

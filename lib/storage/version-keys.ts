@@ -1,0 +1,60 @@
+/**
+ * The keys that have a version record, so that whoever writes a value with its stamp need not remove one from any other.
+ *
+ * Those that have had one since it was loaded may be among them, and of more than `versionKeysMax` every key may be one: then
+ * what may not be there is removed. A key is added when a batch is filled that writes its record, whatever becomes of the
+ * batch: the one that is filled next must not take it for one without.
+ */
+import { versionKeysMax } from '../limits.ts'
+import type { Engine } from './engine.ts'
+import { keyspace, wholeKeyspace } from './keyspaces.ts'
+
+export class VersionKeys {
+  /** Keys as binary strings; undefined if every key may be one. */
+  #keys: Set<string> | undefined
+  /** What is being loaded. */
+  #loading: Set<string> | undefined
+  /** Records that are gone since it was loaded. */
+  #removed = 0
+  readonly #max: number
+
+  constructor (max: number = versionKeysMax) {
+    this.#max = max
+  }
+
+  /** Whether no key has a version record. */
+  get none (): boolean {
+    return this.#keys?.size === 0
+  }
+
+  mayHold (key: string): boolean {
+    return this.#keys === undefined || this.#keys.has(key)
+  }
+
+  add (key: string): void {
+    this.#loading?.add(key)
+    if (this.#keys?.add(key).size === this.#max) this.#keys = undefined
+  }
+
+  /** So many version records are gone. Returns whether what is remembered is worth to be loaded again. */
+  removed (count: number): boolean {
+    this.#removed += count
+    return this.#removed * 2 > (this.#keys?.size ?? this.#max)
+  }
+
+  /** Reads the version keyspace. */
+  async load (engine: Engine, writer: { run (job: () => boolean): Promise<void> }): Promise<void> {
+    const loading = this.#loading = new Set<string>()
+    this.#removed = 0
+    let keys: AsyncIterable<Buffer> | undefined
+    // In the writer's turn, when nothing is in flight, and nothing has been filled.
+    await writer.run(() => {
+      keys = engine.keys<Buffer>({ ...wholeKeyspace(keyspace.version), limit: this.#max, keyEncoding: 'buffer', fillCache: false } as object)
+      return false
+    })
+    for await (const key of keys!) loading.add(key.latin1Slice(1))
+    if (this.#loading !== loading) return
+    this.#loading = undefined
+    this.#keys = loading.size < this.#max ? loading : undefined
+  }
+}

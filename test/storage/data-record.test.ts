@@ -1,0 +1,146 @@
+/**
+ * Values and their stamps: what a user reads ends where his value ends, and one key has its version in one place.
+ */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ClassicLevel } from 'classic-level'
+import fc from 'fast-check'
+import { ByteWriter } from '../../lib/codec/bytes.ts'
+import { hlcMax } from '../../lib/core/hlc.ts'
+import { newLogId } from '../../lib/core/ids.ts'
+import { ReplicatedLevel } from '../../lib/index.ts'
+import { groupBytes, stampedValueMax } from '../../lib/limits.ts'
+import { unstamped, valueOf } from '../../lib/storage/data-record.ts'
+import { inKeyspace, keyspace } from '../../lib/storage/keyspaces.ts'
+import { storedSet } from '../../lib/storage/stored-sets.ts'
+import { VersionKeys } from '../../lib/storage/version-keys.ts'
+import { newDirectory } from '../support/directory.ts'
+import { checkInvariants } from '../support/invariants.ts'
+import { LossyMemory } from '../support/lossy-memory.ts'
+import { runs } from '../support/seed.ts'
+import { newMemory, openReplica } from '../support/store.ts'
+
+const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
+const whole = { sequence: fc.oneof(fc.integer({ min: 1, max: 300 }), fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER })), hlc: fc.oneof(fc.integer({ min: 0, max: 3000 }), fc.integer({ min: 0, max: hlcMax })) }
+const version = fc.record({ log: fc.uint8Array({ minLength: 8, maxLength: 8 }).map(newLogId), ...whole })
+
+test('a value and its stamp are told apart, as bytes and as text, whatever the value is', () => {
+  const value = fc.oneof(fc.uint8Array({ maxLength: 40 }), fc.string({ unit: 'grapheme' }).map((text) => Buffer.from(text)))
+  fc.assert(fc.property(value, version, (bytes, sibling) => {
+    const stamped = Buffer.concat([bytes, new ByteWriter().stamp(sibling).take()])
+    const text = Buffer.from(bytes).toString()
+    assert.equal(Buffer.from(valueOf(stamped)), Buffer.from(bytes))
+    assert.is(valueOf(stamped.toString()), text)
+    assert.equal(storedSet(undefined, stamped), [{ ...sibling, type: 'put' }])
+    const plain = Buffer.from(unstamped(bytes))
+    assert.equal(Buffer.from(valueOf(plain)), Buffer.from(bytes))
+    assert.is(valueOf(unstamped(text)), text)
+    assert.equal(storedSet(undefined, plain), [])
+  }), runs(2000))
+})
+
+const values: Record<string, string | Uint8Array> = {
+  'an empty one': '',
+  'one that ends as a value with a version record does': 'mail@',
+  'one that ends as a stamp does': Buffer.concat([Buffer.from('x'), new ByteWriter().stamp({ log: newLogId(Buffer.alloc(8)), hlc: 1024, sequence: 70 }).take()]),
+  'the longest with a stamp': 'x'.repeat(stampedValueMax),
+  'the shortest with a version record': 'x'.repeat(stampedValueMax + 1),
+  'text of more bytes than units': '\u{20ac}'.repeat(stampedValueMax),
+  'bytes that end in the middle of a letter': Buffer.of(0x78, 0xe2, 0x82),
+  'a view of numbers': new Uint8Array(new Uint16Array([0x4040, 0x3f3f]).buffer),
+  'a long one': Buffer.alloc(200_000, '@')
+}
+
+for (const [name, value] of Object.entries(values)) {
+  test(`a value is read in every way as it was written: ${name}`, async () => {
+    const db = new ReplicatedLevel<string, Uint8Array | string>(newDirectory(), { port: false, valueEncoding: typeof value === 'string' ? 'utf8' : 'view' } as never)
+    await db.put('k', value)
+    await db.batch([{ type: 'put', key: 'l', value }])
+    const bytes = Buffer.from(value as string)
+    for (const valueEncoding of ['buffer', 'view', 'utf8'] as const) {
+      const expected = valueEncoding === 'utf8' ? bytes.toString() : bytes
+      const same = (read: unknown): void => {
+        assert.equal(typeof read === 'string' ? read : Buffer.from(read as Uint8Array), expected)
+      }
+      same(await db.get('k', { valueEncoding } as object))
+      same(db.getSync('k', { valueEncoding } as object))
+      for (const read of await db.getMany(['k', 'l'], { valueEncoding } as object)) same(read)
+      assert.equal(await db.getMany(['m'], { valueEncoding } as object), [undefined])
+      for (const [, read] of await db.iterator({ valueEncoding } as object).all()) same(read)
+      for await (const read of db.values({ valueEncoding } as object)) same(read)
+      const snapshot = db.snapshot()
+      same(await db.get('l', { valueEncoding, snapshot } as object))
+      await snapshot.close()
+    }
+    assert.equal(await db.keys().all(), ['k', 'l'])
+    const [written] = await db.replication.versions('k')
+    assert.equal(Buffer.from(written!.valueBytes!), bytes)
+    await db.close()
+  })
+}
+
+test('one put is one record in data, and a version record is there only for what else a key may hold', async () => {
+  const location = newDirectory()
+  const db = new ReplicatedLevel<string, string>(location, { port: false })
+  await db.batch(['a', 'b', 'c', 'd'].map((key) => ({ type: 'put', key, value: '1' })))
+  await db.put('b', 'long'.padEnd(stampedValueMax + 1))
+  await db.del('c')
+  await db.del('d')
+  await db.put('d', '2')
+  await db.close()
+  const inner = new ClassicLevel<Buffer, Buffer>(location, buffers)
+  const keysIn = async (space: number): Promise<string[]> => (await inner.keys({ gte: Buffer.of(space), lt: Buffer.of(space + 1) }).all()).map((key) => key.toString('latin1', 1))
+  assert.equal(await keysIn(keyspace.data), ['a', 'b', 'd'])
+  assert.equal(await keysIn(keyspace.version), ['b', 'c'])
+  await inner.close()
+})
+
+test('a value takes the place of a version record also while the batch that writes that is in flight', async () => {
+  const { store, engine } = await openReplica()
+  const key = Buffer.from('k')
+  await Promise.all(['x'.repeat(groupBytes + 1), 'short', 'y'.repeat(groupBytes + 1), 'last'].map(async (value) => { await store.commit([{ type: 'put', key, value }], false) }))
+  assert.is(valueOf(await engine.get(inKeyspace(keyspace.data, key), buffers))?.toString(), 'last')
+  await checkInvariants(engine)
+})
+
+test('a value stays when the batch is lost that removed the version record of the delete before it', async () => {
+  const memory = await LossyMemory.open()
+  const replica = await openReplica({ engine: memory.asEngine })
+  await replica.put('k', '1')
+  await replica.del('k')
+  await replica.put('other', '1')
+  await replica.store.housekeeping.collect()
+  const lost = memory.logLength - 1
+  await replica.put('k', '2')
+  assert.is(await memory.engine.get(inKeyspace(keyspace.version, Buffer.from('k')), buffers), undefined)
+  const engine = (await memory.reopenedWithout(new Set([lost]))).asEngine
+  assert.ok(await engine.get(inKeyspace(keyspace.version, Buffer.from('k')), buffers), 'it is there again')
+  const again = await openReplica({ engine, identity: replica.identity })
+  await again.store.endRepair()
+  await checkInvariants(engine)
+  assert.equal(await again.values('k'), ['2'])
+})
+
+test('of the keys with a version record none is missed: neither while they are loaded, nor when there are too many', async () => {
+  const engine = newMemory()
+  await engine.open()
+  for (const key of ['a', 'b']) await engine.put(inKeyspace(keyspace.version, Buffer.from(key)), Buffer.alloc(1), buffers)
+  const writer = { run: async (job: () => unknown) => { job() } } as never
+  const keys = new VersionKeys(4)
+  assert.ok(keys.mayHold('z') && !keys.none, 'nothing is known yet')
+  const loading = keys.load(engine as never, writer)
+  keys.add('c')
+  await loading
+  assert.equal(['a', 'b', 'c', 'd'].map((key) => keys.mayHold(key)), [true, true, true, false])
+  assert.not(keys.none)
+  keys.add('d')
+  assert.ok(keys.mayHold('z'), 'too many')
+  await engine.del(inKeyspace(keyspace.version, Buffer.from('a')), buffers)
+  await engine.del(inKeyspace(keyspace.version, Buffer.from('b')), buffers)
+  assert.not(keys.removed(2))
+  assert.ok(keys.removed(1))
+  await keys.load(engine as never, writer)
+  assert.ok(keys.none)
+})
+
+test.run()
