@@ -392,6 +392,16 @@ test('what is opened for a peer is closed when it leaves, also if that is opened
     assert.is(open, 0)
     assert.is(replica.store.feed.readers, 0)
   }
+  const peer = await guest('a')
+  peer.say(hello({ replica: id(1), want: true, credit: 2_000_000 }))
+  await system.advance(100)
+  goOn()
+  await system.advance(100)
+  peer.say(encodeControl({ type: 'credit', bytes: 1_000_000 }))
+  await system.advance(100)
+  assert.ok(peer.heard.filter((frame) => frame.type === 'fragment').length > 10)
+  assert.is(open, 0, 'all of it has been read')
+  assert.is(replicator.peers().length, 1)
   await end()
 })
 

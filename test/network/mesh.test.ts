@@ -77,6 +77,33 @@ test('what one peer has not been sent yet the feed keeps, though others have it:
   await Promise.all(replicators.map(async (replicator) => { await replicator.close() }))
 })
 
+test('where all are linked with all, what one writes comes to each once', async () => {
+  const system = new VirtualSystem({ seed: 1 })
+  const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 5) } })
+  const hosts = ['a', 'b', 'c', 'd']
+  const replicas: TestReplica[] = []
+  const replicators: Replicator[] = []
+  for (const [index, host] of hosts.entries()) {
+    const replica: TestReplica = await openReplica({ system, onCommit: () => { replicator.mesh.changed() } })
+    const replicator = makeReplicator({ system, store: replica.store, transport: network.transport(host), host, peers: hosts.slice(0, index).map((other) => `${other}:9000`), onError: (error) => { throw error } })
+    await replicator.open()
+    replicas.push(replica)
+    replicators.push(replicator)
+  }
+  await system.advance(2000)
+  const received = (): number[] => replicators.map((replicator) => replicator.peers().reduce((sum, { bytes }) => sum + bytes.received, 0))
+  const before = received()
+  for (let write = 0; write < 20; write++) {
+    await replicas[0]!.put(String(write), 'x'.repeat(10_000))
+    await system.advance(100)
+  }
+  await system.advance(1000)
+  for (const replica of replicas) assert.is(Object.keys(await replica.data()).length, 20)
+  const bytes = received().map((total, index) => total - before[index]!)
+  for (const each of bytes.slice(1)) assert.ok(each > 200_000 && each < 300_000, bytes.join())
+  await Promise.all(replicators.map(async (replicator) => { await replicator.close() }))
+})
+
 test('a replica that is alone leaves the disk alone', async () => {
   const system = new VirtualSystem({ seed: 1 })
   let flushes = 0

@@ -7,7 +7,7 @@ import { encodeControl, encodeData, encodeUnitBody, type Hello } from '../../lib
 import { ReplicationError } from '../../lib/errors.ts'
 import { encodeUnit } from '../support/units.ts'
 import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
-import { creditWindowBytes, deliveryStallMs, fragmentBytesMin, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs, MiB, turnMs, unitsApplyingMax } from '../../lib/limits.ts'
+import { creditWindowBytes, deliveryStallMs, fragmentBytesMin, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs, MiB, transferStallMs, turnMs, unitsApplyingMax } from '../../lib/limits.ts'
 import { End, FakeReplica, SessionPair } from '../support/session-pair.ts'
 
 function pair (): SessionPair {
@@ -95,6 +95,9 @@ test('what one side lacks comes with the first round trip', () => {
   assert.equal(ends.b.of('deliver').map(({ bytes }) => bytes.toString()), ['chunk'])
   assert.is(ends.b.of('end-delivery')[0]!.entries, 1)
   assert.is(ends.a.session.operations.sent, 1)
+  assert.is(ends.a.session.sendingProgress, undefined)
+  assert.is(ends.a.of('close-source').length, 1)
+  assert.ok(ends.a.session.peerKnows.dominates(ends.a.local.vector))
   assert.is(ends.b.of('caught-up').length, 1)
   assert.is(ends.b.of('release-turn').length, 1)
 })
@@ -853,6 +856,27 @@ test('a source whose receiver grants no credit is closed, and opened again when 
   assert.is(ends.a.of('open-source').length, 2)
   assertEqual(ends)
   assert.is(ends.b.session.receiving, 'live')
+  assert.is(ends.b.of('end-delivery')[0]!.entries, 40, 'those of the one before do not count')
+})
+
+test('a source that is opened for a link on which nothing was sent for long has its time', () => {
+  const end = new End(new FakeReplica(1))
+  end.connected(false)
+  end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), credit: 0, want: true }))
+  end.nowMs = 2 * transferStallMs
+  end.receive(encodeControl({ type: 'heartbeat', timeMs: end.clockMs }))
+  end.local.write()
+  end.local.feedStart = end.local.feedEnd
+  end.handle({ type: 'changed' })
+  assert.is(end.frames('again').length, 1)
+  end.chunks = [Buffer.alloc(2 * MiB)]
+  end.receive(encodeControl({ type: 'want', vector: [], collected: [] }))
+  for (const [passedMs, state] of [[transferStallMs, 'sending'], [1, 'stalled']] as const) {
+    end.nowMs += passedMs
+    end.receive(encodeControl({ type: 'heartbeat', timeMs: end.clockMs }))
+    end.handle({ type: 'tick', timeMs: end.clockMs })
+    assert.is(end.session.sending, state)
+  }
 })
 
 test('chunks of a source are read one at a time', () => {
@@ -863,6 +887,9 @@ test('chunks of a source are read one at a time', () => {
   ends.greet()
   ends.pass(1000)
   assert.is(ends.a.of('read-source').length, 1)
+  assert.equal(ends.a.session.sendingProgress, { sent: 0, total: 2 })
+  ends.a.handle({ type: 'source-read', chunk: { bytes: Buffer.from('none'), entries: 1 } })
+  assert.equal(ends.a.session.sendingProgress, { sent: 1, total: 2 })
   ends.a.release('read-source')
   ends.settle()
   assertEqual(ends)
