@@ -424,6 +424,19 @@ test('whoever leaves gives its turn to the next at once', async () => {
   await end()
 })
 
+test('what another group knows of our log is its own affair', async () => {
+  const { system, replica, guest, hello, codes, end } = await setUp()
+  await replica.put('key', 'value')
+  const { ownLog } = replica.store
+  const stranger = await guest('a')
+  stranger.say(hello({ group: 'others', vector: [{ log: ownLog, sequence: 7, hlc: 1024 }] }))
+  await system.advance(1000)
+  assert.is(stranger.farewell, 'REPLICATION_GROUP_MISMATCH')
+  assert.equal(codes(), ['REPLICATION_GROUP_MISMATCH'])
+  assert.is(replica.store.ownLog, ownLog)
+  await end()
+})
+
 test('an acknowledgement names so many members, and entries of vectors, at most', async () => {
   const { system, guest, hello, codes, end } = await setUp()
   const member = (number: number, length: number) => ({ replica: id(number), unseenSeconds: 0, vector: vector(length) })

@@ -5,7 +5,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { encodeData, encodeUnitBody } from '../../lib/codec/message.ts'
 import { encodeUnit } from '../support/units.ts'
-import { MiB } from '../../lib/limits.ts'
+import { MiB, waitingMessagesMax } from '../../lib/limits.ts'
 import { Inbox } from '../../lib/sync/inbox.ts'
 
 const chunk = (bytes: number): Buffer => encodeData({ type: 'chunk', bytes: Buffer.alloc(bytes - 1) }).subarray(1)
@@ -29,6 +29,31 @@ test('a message is there when its last fragment is', () => {
   assert.is(inbox.head!.type, 'chunk')
   assert.is(inbox.take().bytes, 100)
   assert.is(inbox.head, undefined)
+})
+
+test('messages that wait keep what they hold while others come in pieces', () => {
+  const inbox = new Inbox(1000, 1000)
+  for (const fill of ['a', 'b']) {
+    const bytes = encodeData({ type: 'chunk', bytes: Buffer.alloc(99, fill) }).subarray(1)
+    inbox.receive(bytes.subarray(0, 40), false)
+    inbox.receive(bytes.subarray(40), true)
+  }
+  for (const fill of ['a', 'b']) assert.equal((inbox.take().message as { bytes: Buffer }).bytes, Buffer.alloc(99, fill))
+})
+
+test('of messages that wait there are so many at most, however small', () => {
+  const inbox = new Inbox(MiB, MiB)
+  for (let count = 0; count < waitingMessagesMax; count++) inbox.receive(chunk(2), true)
+  assert.is(codeOf(() => { inbox.receive(chunk(2), true) }), 'REPLICATION_PROTOCOL')
+})
+
+test('the rest of a message that comes behind a delivery that is given up has room', () => {
+  const inbox = new Inbox(1000, 10_000)
+  inbox.receive(begin, true)
+  inbox.receive(chunk(5000).subarray(0, 1000 - begin.length), false)
+  assert.is(inbox.grant(1), 0)
+  inbox.dropDelivery()
+  assert.is(inbox.grant(1), 1000)
 })
 
 test('what is consumed is granted again, once, and not before it is worth a frame', () => {
