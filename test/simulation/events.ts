@@ -1,6 +1,7 @@
 /**
  * The events that tell what has become visible, held against what a batch has changed.
  */
+import type { LogId } from '../../lib/core/ids.ts'
 import { holdsPut, indexOfDot } from '../../lib/core/siblings.ts'
 import { keyspace } from '../../lib/storage/keyspaces.ts'
 import type { MergeReport } from '../../lib/storage/merge.ts'
@@ -16,11 +17,25 @@ export interface ObservedBatch {
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1')
 
+/** Keys that read as something else since what others wrote came: of each of them somebody has to be told. */
+export function changedByOthers ({ operations, before, after }: ObservedBatch, ownLog: LogId | undefined): string[] {
+  return touchedKeys(operations).filter((key) => {
+    const had = setOf(before, key)
+    const set = setOf(after, key)
+    const added = set.filter((sibling) => indexOfDot(had, sibling) === -1)
+    return dataOf(before, key) !== dataOf(after, key) && added.every(({ log }) => log !== ownLog) && (added.length > 0 || set.length < had.length)
+  })
+}
+
+function touchedKeys (operations: readonly RawOperation[]): string[] {
+  return [...new Set(operations.filter(({ key }) => key[0] === keyspace.version || key[0] === keyspace.data).map(({ key }) => key.toString('latin1', 1)))]
+}
+
 /** Events tell precisely what a batch has made visible, and which keys have got versions in conflict. */
 export function checkReport (world: World, name: string, { changed, conflicts }: MergeReport, { operations, before, after }: ObservedBatch): void {
   const told = new Map(changed.map(({ keyBytes, type, valueBytes }) => [text(keyBytes), type === 'put' ? text(valueBytes!) : undefined]))
   const toldConflicts = new Map(conflicts.map(({ key, siblings }) => [text(key), siblings]))
-  const touched = new Set(operations.filter(({ key }) => key[0] === keyspace.version || key[0] === keyspace.data).map(({ key }) => key.toString('latin1', 1)))
+  const touched = new Set(touchedKeys(operations))
   for (const key of touched) {
     const was = dataOf(before, key)
     const is = dataOf(after, key)

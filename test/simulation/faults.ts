@@ -148,6 +148,15 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
   'a delete becomes visible, and nobody is told': [
     ['storage/merge.ts', 'this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))', 'if (value !== undefined) this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))']
   ],
+  'what came with a write that failed, and is there all the same, is not told': [
+    ['storage/writer.ts', 'committed()\n      }\n      this.#options.onReopened()', 'void committed\n      }\n      this.#options.onReopened()']
+  ],
+  'of writes that are committed together one is answered': [
+    ['storage/writer.ts', 'for (const { resolve } of transactions) resolve()\n  }', 'transactions[0]!.resolve()\n  }']
+  ],
+  'what others have written is not passed on as it comes': [
+    ['sync/sending.ts', 'this.#peerDirects.has(log))', 'log !== this.#conversation.local.log)']
+  ],
   'a checkpoint passes for written by a batch that does not hold it': [
     ['storage/journal.ts', 'this.#checkpoint = this.#written.number\n      if (this.#ready === this.#written) this.#ready = undefined\n    }', 'this.#checkpoint = this.#written.number\n    }\n    this.#ready = undefined']
   ]

@@ -16,7 +16,7 @@ import { applied, DiskIdentity, SimulatedLevel, Disk, type Contents, type RawOpe
 import { ProcessSystem, type WallClock } from './scheduler.ts'
 import { checkFeed } from './bounds.ts'
 import { countPayloads } from './payloads.ts'
-import { checkReport, type ObservedBatch } from './events.ts'
+import { changedByOthers, checkReport, type ObservedBatch } from './events.ts'
 import { Transactions, type ClearedRange, type TextOperation } from './transactions.ts'
 import { Witness, type Branch } from './witness.ts'
 import type { Release, World } from './world.ts'
@@ -36,6 +36,8 @@ class Process {
   store: Store | undefined
   replicator: Replicator | undefined
   readonly release: Release
+  /** Keys that read as something else since what others wrote came, which nobody has been told yet. */
+  readonly untold = new Set<string>()
   /** Whether it accepts writes. */
   ready = false
   closing = false
@@ -128,7 +130,7 @@ export class Machine {
       world.guard(() => { this.#committed(operations, before, after, sync) })
     }, async () => { await system.running() })
     const witness = this.#witness((dots, before) => { transactions.place(dots, before) })
-    const transactions: Transactions = new Transactions({ world, name: this.name, disk: this.disk, witness, isSpecial: () => this.special, store: () => process.store! })
+    const transactions: Transactions = new Transactions({ world, name: this.name, disk: this.disk, witness, isSpecial: () => this.special, isClosing: () => process.closing, store: () => process.store! })
     const process = this.process = new Process(world.release, system, engine, transactions, witness)
     world.network.reset(this.name)
     this.disconnected.clear()
@@ -171,7 +173,10 @@ export class Machine {
       onCommit: changed,
       onApplying: changed,
       reports: () => world.settings.reports,
-      onReport: (report) => { world.guard(() => { checkReport(world, name, report, process.batch!) }) }
+      onReport: (report) => {
+        for (const { keyBytes } of report.changed) process.untold.delete(Buffer.from(keyBytes).toString('latin1'))
+        world.guard(() => { checkReport(world, name, report, process.batch!) })
+      }
     })
     if (!process.witness.vector.equals(store.vector)) world.fail('vector', `${name} opens with another vector than is on its disk`)
     countPayloads(store, world, this.name)
@@ -228,6 +233,7 @@ export class Machine {
     else if (process.witness.applying === undefined && operations.some(({ type, key }) => type === 'put' && key[0] === keyspace.stage)) world.onStaged(this.name)
     if (!wasLeaving && process.witness.leaving) world.onLeaving(this.name)
     if (sync) process.syncedSeen = process.witness.seen
+    if (world.settings.reports) for (const key of changedByOthers(process.batch, process.witness.ownLog)) process.untold.add(key)
     this.liveMax = Math.max(this.liveMax, process.witness.live)
     if (process.store !== undefined) checkFeed(world, this.name, process.store)
     world.log(() => `${this.name} has written ${operations.length} records${sync ? ', synced' : ''}: ${[...process.witness.vector].map(({ log, sequence }) => `${Buffer.from(log, 'latin1').toString('hex', 0, 2)}:${sequence}`).join(' ')}`)

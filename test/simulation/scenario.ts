@@ -18,6 +18,9 @@ const collectionMs = 30_000
 /** So long nothing happens any more. */
 const quietMs = 10_000
 
+/** So long all may take together, in each other's way, to store one write. */
+const storingMs = 500
+
 /** Faults are over: so long may it take, of virtual time, until all are equal and silent. */
 const restMs = 60_000
 
@@ -174,7 +177,8 @@ function act (group: Group, what: keyof typeof calm, machine: Machine | undefine
     case 'disk':
       world.faultyDisks = true
       machine.disk.failures = dice.between(1, 3)
-      return world.log(`the disk of ${machine.name} fails ${machine.disk.failures} times`)
+      world.log(`the disk of ${machine.name} fails ${machine.disk.failures} times`)
+      return writeInARow(group, machine)
     case 'full': {
       const forMs = dice.pick([1000, 10_000, 40_000])
       world.faultyDisks = true
@@ -242,6 +246,16 @@ function write (world: World, machine: Machine, operations: number): void {
   machine.write(randomOperations(dice, world.keys, operations, () => `${world.oracle.writes.length}${machine.name}${dice.below(1000)}${'x'.repeat(padding)}`), sync)
 }
 
+/** Of what comes from somebody else, one after the other, the first fails, and the next is on its way. */
+function writeInARow ({ world, ready }: Group, machine: Machine): void {
+  const { dice, scheduler } = world
+  const others = ready.filter((other) => other !== machine)
+  if (others.length === 0) return
+  const other = dice.pick(others)
+  let afterMs = 0
+  for (let count = dice.between(2, 6); count > 0; count--) scheduler.after(afterMs += dice.exponential(3), () => { if (other.ready) write(world, other, 1) })
+}
+
 /** One way or both, from one or from all, for a while. */
 function block ({ world, machines }: Group, machine: Machine): void {
   const { dice, network } = world
@@ -292,6 +306,7 @@ async function heal (group: Group): Promise<void> {
   await rest(group, alive)
   if (isComplete(group)) await collect(group, alive)
   await giveSpaceBack(group)
+  checkAnswers(group)
   await beQuiet(group)
 }
 
@@ -321,8 +336,18 @@ async function giveSpaceBack ({ world, living }: Group): Promise<void> {
   }
 }
 
+/** What was asked for is answered, and what has come is told. */
+function checkAnswers ({ world, living }: Group): void {
+  for (const { name, process } of living) {
+    const { transactions: { unanswered }, untold } = process!
+    if (unanswered > 0) world.fail('unanswered', `${name} has not answered ${unanswered} of what it was asked for`)
+    if (untold.size > 0) world.fail('event', `${name} tells nobody of ${[...untold].join(', ')}`)
+  }
+}
+
 /** Where nothing happens nothing is sent but signs of life, no link ends, and all that is told is true. */
-async function beQuiet ({ world, living, machines }: Group): Promise<void> {
+async function beQuiet (group: Group): Promise<void> {
+  const { world, living, machines } = group
   for (const machine of living) {
     let inTime = false
     await world.during(synchronise(machine, living, restMs).then((result) => { inTime = result }))
@@ -342,6 +367,23 @@ async function beQuiet ({ world, living, machines }: Group): Promise<void> {
   } while (tidied() !== tidiedBefore)
   if (restless() !== before) world.fail('restless', `at rest, and then from ${before} to ${restless()}`)
   for (const machine of living) await checkViews(machine, machines)
+  await reachAll(group)
+}
+
+/** A write reaches all while links are live: each hop takes a moment, and nothing waits for anything. */
+async function reachAll ({ world, living }: Group): Promise<void> {
+  const { dice, keys, oracle, scheduler, settings } = world
+  const lastMs = scheduler.elapsedMs + living.length * 1.5 * settings.network.delayMs + storingMs
+  const authors = living.filter(({ mayWrite }) => mayWrite)
+  if (authors.length === 0) return
+  const author = dice.pick(authors)
+  const index = oracle.writes.length
+  author.write([{ type: 'put', key: dice.pick(keys), value: `the last one, of ${author.name}` }], false)
+  const lacking = (): Machine[] => living.filter(({ seen }) => (seen & (1n << BigInt(index))) === 0n)
+  while (lacking().length > 0) {
+    if (scheduler.elapsedMs > lastMs) world.fail('late', `what ${author.name} writes has not come to ${lacking().map(({ name }) => name).join(', ')}, and all links are live`)
+    await world.pass(5)
+  }
 }
 
 export async function rest (group: Group, alive: bigint): Promise<void> {

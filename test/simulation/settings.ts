@@ -38,7 +38,7 @@ export function chooseSettings (dice: Dice): Settings {
     },
     initialSyncMs: dice.pick([0, 100, 1000]),
     memberTtlMs,
-    reports: dice.chance(0.3),
+    reports: dice.chance(0.5),
     skewed: 0.5
   }
 }

@@ -5,6 +5,7 @@
  * and only if a put was among the siblings at its place. A promise resolves only for what has been committed, and was
  * synced if that was asked.
  */
+import type { ReplicationError } from '../../lib/errors.ts'
 import type { Store } from '../../lib/storage/store.ts'
 import type { Dice } from './dice.ts'
 import type { Disk, Tree } from './disk.ts'
@@ -43,12 +44,15 @@ interface Clear extends ClearedRange {
   batch: number
 }
 
+const refusalsOfDisks = new Set(['LEVEL_IO_ERROR', 'REPLICATION_WRITE_INDETERMINATE', 'LEVEL_DATABASE_NOT_OPEN'])
+
 export interface TransactionsOptions {
   readonly world: World
   readonly name: string
   readonly disk: Disk
   readonly witness: Witness
   readonly isSpecial: () => boolean
+  readonly isClosing: () => boolean
   readonly store: () => Store
 }
 
@@ -57,6 +61,8 @@ export class Transactions {
   readonly #waiting: Transaction[] = []
   readonly #clears = new Set<Clear>()
   #asked = 0
+  /** How much of it is not answered yet. */
+  unanswered = 0
   batches = 0
   synced = 0
   #hlc = 0
@@ -69,13 +75,16 @@ export class Transactions {
     const { world, name, store } = this.#options
     const transaction: Transaction = { asked: ++this.#asked, operations, sync, batch: undefined }
     this.#waiting.push(transaction)
+    this.unanswered++
     world.log(() => `${name} is asked for ${operations.map(({ type, key }) => `${type} ${key}`).join(', ')}${sync ? ', synced' : ''}`)
     const encoded = operations.map((operation) => operation.type === 'put'
       ? { type: 'put' as const, key: Buffer.from(operation.key, 'latin1'), value: Buffer.from(operation.value, 'latin1') }
       : { type: 'del' as const, key: Buffer.from(operation.key, 'latin1') })
     store().commit(encoded, sync).then(() => {
+      this.unanswered--
       world.guard(() => { this.#acknowledged(transaction) })
-    }, (error: Error & { code?: string }) => {
+    }, (error: ReplicationError) => {
+      world.guard(() => { this.#rejected(error) })
       const index = this.#waiting.indexOf(transaction)
       if (index !== -1) this.#waiting.splice(index, 1)
       else if (error.code !== 'REPLICATION_WRITE_INDETERMINATE') world.guard(() => { world.fail('rejected', `${name} rejects a transaction that it has committed: ${error.message}`) })
@@ -88,14 +97,24 @@ export class Transactions {
     const clear: Clear = { ...range, asked: ++this.#asked, seen: witness.seen, cleared: new Set(), batch: 0 }
     const { from, to, sync, limit, reverse } = range
     this.#clears.add(clear)
+    this.unanswered++
     world.log(`${name} clears from ${from} to ${to}, ${limit} at most${reverse ? ', the last ones' : ''}${sync ? ', synced' : ''}`)
     store().clear({ gte: Buffer.from(from, 'latin1'), lt: Buffer.from(to, 'latin1'), keyEncoding: 'buffer', limit: limit === Infinity ? -1 : limit, reverse }, sync).then(() => {
       this.#clears.delete(clear)
+      this.unanswered--
       world.guard(() => { this.#cleared(clear) })
-    }, () => {
+    }, (error: ReplicationError) => {
       this.#clears.delete(clear)
+      world.guard(() => { this.#rejected(error) })
       world.count('clears rejected')
     })
+  }
+
+  /** What is asked for is refused only where a disk fails, or the database is closed. */
+  #rejected ({ code, message }: ReplicationError): void {
+    const { world, name, isClosing } = this.#options
+    this.unanswered--
+    if (!isClosing() && !(world.faultyDisks && refusalsOfDisks.has(code))) world.fail('rejected', `${name} rejects what it is asked for, and its disk is well: ${code} ${message}`)
   }
 
   #acknowledged (transaction: Transaction): void {
