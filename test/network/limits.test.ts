@@ -437,6 +437,31 @@ test('what another group knows of our log is its own affair', async () => {
   await end()
 })
 
+test('a log that could not be left is left later, and until then nobody is let in', async () => {
+  const { system, replica, replicator, guest, hello, codes, end } = await setUp()
+  await replica.put('key', 'value')
+  const { ownLog } = replica.store
+  const { leaveLog } = replica.store
+  replica.store.leaveLog = async () => { throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' }) }
+  const peer = await guest('a')
+  peer.say(hello({ replica: id(1), vector: [{ log: ownLog, sequence: 7, hlc: 1024 }] }))
+  await system.advance(100)
+  assert.is(peer.farewell, 'REPLICATION_LOG_REPLACED')
+  assert.is(replica.store.ownLog, ownLog)
+  const second = await guest('a')
+  await system.advance(100)
+  assert.ok(second.state.ended)
+  replica.store.leaveLog = leaveLog
+  await system.advance(2000)
+  assert.is.not(replica.store.ownLog, ownLog)
+  assert.equal(codes(), ['REPLICATION_LOG_REPLACED', 'LEVEL_IO_ERROR'])
+  const third = await guest('a')
+  third.say(hello({ replica: id(1) }))
+  await system.advance(100)
+  assert.is(replicator.peers().length, 1)
+  await end()
+})
+
 test('an acknowledgement names so many members, and entries of vectors, at most', async () => {
   const { system, guest, hello, codes, end } = await setUp()
   const member = (number: number, length: number) => ({ replica: id(number), unseenSeconds: 0, vector: vector(length) })

@@ -104,6 +104,55 @@ test('where all are linked with all, what one writes comes to each once', async 
   await Promise.all(replicators.map(async (replicator) => { await replicator.close() }))
 })
 
+test('what the end of a chain has on disk is known at its beginning soon, each time', async () => {
+  const system = new VirtualSystem({ seed: 1 })
+  const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 5) } })
+  const replicas: TestReplica[] = []
+  const replicators: Replicator[] = []
+  for (const [index, host] of ['a', 'b', 'c'].entries()) {
+    const replica: TestReplica = await openReplica({ system, onCommit: () => { replicator.mesh.changed() } })
+    const replicator = makeReplicator({ system, store: replica.store, transport: network.transport(host), host, peers: index === 0 ? [] : [`${'abc'[index - 1]}:9000`], onError: (error) => { throw error } })
+    await replicator.open()
+    replicas.push(replica)
+    replicators.push(replicator)
+  }
+  await system.advance(2000)
+  const [first, , last] = replicas as [TestReplica, TestReplica, TestReplica]
+  for (let round = 0; round < 3; round++) {
+    await first.put('key', String(round))
+    await system.advance(5 * acknowledgeDelayMs)
+    assert.ok(first.store.members.acknowledged(last.store.replica).dominates(first.store.vector), `round ${round}`)
+  }
+  await Promise.all(replicators.map(async (replicator) => { await replicator.close() }))
+})
+
+test('what no link to its author brings any more comes over others, and at once', async () => {
+  const system = new VirtualSystem({ seed: 1 })
+  const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 5) } })
+  const hosts = ['a', 'b', 'c']
+  const replicas: TestReplica[] = []
+  const replicators: Replicator[] = []
+  for (const [index, host] of hosts.entries()) {
+    const replica: TestReplica = await openReplica({ system, onCommit: () => { replicator.mesh.changed() } })
+    const replicator = makeReplicator({ system, store: replica.store, transport: network.transport(host), host, peers: hosts.slice(0, index).map((other) => `${other}:9000`), onError: ({ code }) => { assert.is(code, 'REPLICATION_PEER_SILENT') } })
+    await replicator.open()
+    replicas.push(replica)
+    replicators.push(replicator)
+  }
+  await system.advance(2000)
+  const [a, , c] = replicas as [TestReplica, TestReplica, TestReplica]
+  network.partition('a', 'c', true)
+  await system.advance(heartbeatTimeoutMs + 2000)
+  for (let write = 0; write < 3; write++) {
+    await c.put('key', String(write))
+    await system.advance(100)
+    assert.equal(await a.data(), { key: String(write) })
+  }
+  const closed = Promise.all(replicators.map(async (replicator) => { await replicator.close() }))
+  await system.advance(10_000)
+  await closed
+})
+
 test('a replica that is alone leaves the disk alone', async () => {
   const system = new VirtualSystem({ seed: 1 })
   let flushes = 0
