@@ -9,7 +9,7 @@ import { ReplicationError } from '../errors.ts'
 import { isPossible, type Hlc } from '../core/hlc.ts'
 import { isLogId, logIdBytes, type LogId } from '../core/ids.ts'
 import type { Sibling } from '../core/siblings.ts'
-import { readStampSequence, readStampTime, stampBytesMax, stampEnd, stampHeadBytes, writeStampHead, writeStampSequence } from './stamp.ts'
+import { readStampSequence, readStampTime, stampBytesMax, stampEnd, writeStamp } from './stamp.ts'
 
 const hlcBytes = 7
 const two32 = 0x1_0000_0000
@@ -144,7 +144,7 @@ export class ByteWriter {
   /** Dot and time of a version, as `codec/stamp` has them. */
   stamp ({ log, hlc, sequence }: Omit<Sibling, 'type'>): this {
     this.#reserve(stampBytesMax)
-    this.#length = writeStampSequence(this.#buffer, writeStampHead(this.#buffer, this.#length, log, hlc), sequence)
+    this.#length = writeStamp(this.#buffer, this.#length, log, hlc, sequence)
     return this
   }
 }
@@ -233,11 +233,10 @@ export class ByteReader {
   stamp (): Omit<Sibling, 'type'> {
     const log = this.logId()
     const start = this.#offset - logIdBytes
-    this.#take(stampHeadBytes - logIdBytes)
-    const hlc = readStampTime(this.#buffer, start)
     const end = stampEnd(this.#buffer, start)
     this.#take(end - this.#offset)
-    const sequence = readStampSequence(this.#buffer, start + stampHeadBytes, end)
+    const hlc = readStampTime(this.#buffer, end)
+    const sequence = readStampSequence(this.#buffer, start, end)
     if (Number.isNaN(hlc) || Number.isNaN(sequence)) throw malformed(`A stamp that makes no sense at ${start}`)
     return { log, hlc: possible(hlc), sequence }
   }

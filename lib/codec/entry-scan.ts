@@ -9,7 +9,7 @@ import { hlcMax } from '../core/hlc.ts'
 import { logIdBytes, type LogId } from '../core/ids.ts'
 import { ByteReader } from './bytes.ts'
 import { readEntry, type Entry } from './entry.ts'
-import { readStampSequence, readStampTime, stampBytesMax, stampEnd, stampHeadBytes } from './stamp.ts'
+import { readStampSequence, readStampTime, stampBytesMax, stampEnd } from './stamp.ts'
 
 /** What follows the key of a set of one: count, type, stamp, and a number of at most 8 bytes. */
 const singleBytesMax = 1 + 1 + stampBytesMax + 8
@@ -92,8 +92,8 @@ export class EntryScan {
     const type = bytes[offset + 1]!
     offset += stampOffset
     const end = stampEnd(bytes, offset)
-    this.hlc = readStampTime(bytes, offset)
-    this.sequence = readStampSequence(bytes, offset + stampHeadBytes, end)
+    this.hlc = readStampTime(bytes, end)
+    this.sequence = readStampSequence(bytes, offset, end)
     if (type > 1 || !this.#readLog(offset) || !(this.hlc <= hlcMax) || Number.isNaN(this.sequence)) return this.#decode()
     this.setEnd = offset = end
     this.put = type === 1

@@ -9,9 +9,9 @@ import { ByteWriter } from '../codec/bytes.ts'
 import { writeSiblings } from '../codec/sibling-set.ts'
 import { writeEntryBody, writeValue } from '../codec/entry.ts'
 import { stampOffset } from '../codec/entry-scan.ts'
-import { stampBytesMax, stampHeadBytes, writeStampHead, writeStampSequence } from '../codec/stamp.ts'
+import { stampBytesMax, writeStamp, writeStampSequence, writeStampTime } from '../codec/stamp.ts'
 import { encodeLogOffset } from '../codec/log-record.ts'
-import type { LogId } from '../core/ids.ts'
+import { logIdBytes, type LogId } from '../core/ids.ts'
 import type { Sibling, SiblingSet } from '../core/siblings.ts'
 import type { Advance, Context } from '../core/version-vector.ts'
 import { stampedValueMax } from '../limits.ts'
@@ -52,6 +52,8 @@ const scratch = { key: new Scratch(1024), data: new Scratch(stampedBytesMax), ve
 /** The version record of a set of one, as `codec/sibling-set` writes it. */
 const single = new Scratch(stampOffset + stampBytesMax)
 single.bytes[0] = 1
+/** The time of its stamp. */
+const singleTime = Buffer.alloc(8)
 
 export class InnerBatch implements Context {
   readonly engineBatch: EngineBatch
@@ -191,7 +193,7 @@ export class InnerBatch implements Context {
       const { log, hlc, sequence } = siblings[0]!
       const length = this.#copyValue(value)
       const { bytes } = scratch.data
-      this.#putStamped(writeStampSequence(bytes, writeStampHead(bytes, length, log, hlc), sequence))
+      this.#putStamped(writeStamp(bytes, length, log, hlc, sequence))
       return
     }
     writeSiblings(scratch.version.reset(), siblings)
@@ -233,14 +235,17 @@ export class InnerBatch implements Context {
 
   /** Names the transaction that the following calls of {@link putSingle} belong to. */
   beginSingle (log: LogId, hlc: number): void {
-    writeStampHead(single.bytes, stampOffset, log, hlc)
+    single.bytes.latin1Write(log, stampOffset)
+    writeStampTime(singleTime, 0, hlc)
   }
 
   /** Writes a key whose only version is this one, a delete if there is no value. */
   putSingle (sequence: number, value: Bytes | undefined): void {
     const { bytes } = single
     bytes[1] = value === undefined ? 0 : 1
-    const end = writeStampSequence(bytes, stampOffset + stampHeadBytes, sequence)
+    const timeStart = writeStampSequence(bytes, stampOffset + logIdBytes, sequence)
+    const end = timeStart + singleTime.length
+    for (let index = 0; index < singleTime.length; index++) bytes[timeStart + index] = singleTime[index]!
     this.#single = single.view(end)
     this.#stampedLength = -1
     if (value === undefined || value.length > stampedValueMax) {

@@ -13,7 +13,7 @@ import { writeEntry, writeValue } from '../codec/entry.ts'
 import { stampOffset } from '../codec/entry-scan.ts'
 import type { DeliveryKind } from '../codec/message.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
-import { readStampSequence, stampHeadBytes, stampStartInText } from '../codec/stamp.ts'
+import { readStampSequence, stampStartInText } from '../codec/stamp.ts'
 import { logIdBytes, type LogId } from '../core/ids.ts'
 import type { ReadonlyVersionVector } from '../core/version-vector.ts'
 import { chunkBytes, MiB } from '../limits.ts'
@@ -149,7 +149,7 @@ export abstract class SnapshotSource implements Source {
       this.#log = bytes.latin1Slice(start, start + logIdBytes) as LogId
       this.#logSequence = this.since.sequenceOf(this.#log)
     }
-    return this.#logSequence === 0 || readStampSequence(bytes, start + stampHeadBytes, bytes.length) > this.#logSequence
+    return this.#logSequence === 0 || readStampSequence(bytes, start, bytes.length) > this.#logSequence
   }
 
   /** Packs a key that has one version; `value` if the receiver lacks it, and it is a put. `key` is in some keyspace. */

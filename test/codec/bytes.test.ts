@@ -73,11 +73,26 @@ test('a writer grows, and what was taken is its own', () => {
 })
 
 test('sibling sets out of order, with a strange type or at sequence 0 are refused', () => {
-  const one = (type: string, sequence: string, time = '0000000000000001'): string => type + '6161616161616161' + time + sequence
+  const one = (type: string, sequence: string, time = '0000000000000001'): string => type + '6161616161616161' + sequence + time
   assert.is(decodeSiblings(Buffer.from('02' + one('01', '01') + one('00', '02'), 'hex')).length, 2)
-  for (const hex of ['02' + one('01', '02') + one('00', '01'), '02' + one('01', '01') + one('01', '01'), '01' + one('02', '01'), '01' + one('01', '00'), '01' + one('01', '01') + '00', '01', '01' + one('01', '4001'), '01' + one('01', '8101'), '01' + one('01', '7f7f7f7f7f7f7f7f7f01'), '01' + one('01', '607f7f7f7f7f7f7f3f'), '01' + one('01', '01', '0000000000000041'), '01' + one('01', '01', '8000000000000001'), '01' + one('01', '01').replace('61', '80')]) {
-    refuses(() => decodeSiblings(Buffer.from(hex, 'hex')))
+  const nonsense = {
+    'out of order': '02' + one('01', '02') + one('00', '01'),
+    twice: '02' + one('01', '01') + one('01', '01'),
+    'of a strange type': '01' + one('02', '01'),
+    'at sequence 0': '01' + one('01', '00'),
+    'with a byte too many': '01' + one('01', '01') + '00',
+    missing: '01',
+    'at a sequence that begins with nothing': '01' + one('01', '0041'),
+    'at a sequence that goes on at its beginning': '01' + one('01', '4101'),
+    'at a sequence of strange bytes': '01' + one('01', '0181'),
+    'at a sequence of too many bytes': '01' + one('01', '01' + '7f'.repeat(9)),
+    'at a sequence above 2^53': '01' + one('01', '20' + '7f'.repeat(8)),
+    'of a time whose first byte is strange': '01' + one('01', '01', '4000000000000000'),
+    'of a time whose last byte is strange': '01' + one('01', '01', '0000000000000041'),
+    'of a time of strange bytes': '01' + one('01', '01', '0080000000000001'),
+    'of a log of strange bytes': '01' + one('01', '01').replace('61', '80')
   }
+  for (const [what, hex] of Object.entries(nonsense)) assert.throws(() => decodeSiblings(Buffer.from(hex, 'hex')), (error: { code?: string }) => error.code === 'REPLICATION_PROTOCOL', what)
 })
 
 test('a chunk that ends inside an entry is refused', () => {
