@@ -114,6 +114,9 @@ export const memberEntriesMax = 1_048_576
 /** Members that one acknowledgement names; the entries of all their vectors are at most `logsMax`. */
 export const membersPerMessageMax = 1000
 
+/** What an iterator reads at once, unless its options say otherwise: twice as much as in classic-level, since versions come with the values. */
+export const iteratorBytes = 32 * 1024
+
 /** Keys with siblings that are remembered in memory. */
 export const siblingKeysMax = 65_536
 

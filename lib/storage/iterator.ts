@@ -9,6 +9,7 @@
  */
 import { AbstractIterator, type AbstractLevel } from 'abstract-level'
 import { ReplicationError } from '../errors.ts'
+import { iteratorBytes } from '../limits.ts'
 import { valueOf } from './data-record.ts'
 import type { Bytes } from './engine.ts'
 import { dataKey } from './keyspaces.ts'
@@ -57,7 +58,7 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
     this.#reopenable = reopenable
     this.#generation = reopenable.generation
     try {
-      this.#inner = inner()._iterator(inData(inSnapshot(options)))
+      this.#inner = inner()._iterator({ ...inData(inSnapshot(options)), highWaterMarkBytes: options.highWaterMarkBytes ?? iteratorBytes })
     } catch (error) {
       this.#failure = error
     }

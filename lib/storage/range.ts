@@ -19,6 +19,7 @@ export interface RangeOptions extends Readonly<Bounds> {
   readonly reverse?: boolean
   readonly keyEncoding?: string
   readonly snapshot?: ReturnType<Engine['snapshot']>
+  readonly highWaterMarkBytes?: number
 }
 
 const wholeDataText = { gte: dataPrefix, lt: dataEnd }

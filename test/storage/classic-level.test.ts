@@ -291,4 +291,16 @@ test('without compression values read the same', async () => {
   }, { compression: false })
 })
 
+test('an iterator reads as much at once as it is told, and 32 KiB by default', async () => {
+  await withOpen(async (db) => {
+    await fill(db, 100, 1000)
+    for (const [highWaterMarkBytes, least, most] of [[0, 1, 1], [5000, 5, 6], [undefined, 32, 34]] as const) {
+      const iterator = db.iterator({ highWaterMarkBytes } as object)
+      const { length } = await iterator.nextv(100)
+      assert.ok(length >= least && length <= most, `${length} entries for ${highWaterMarkBytes} bytes`)
+      await iterator.close()
+    }
+  })
+})
+
 test.run()
