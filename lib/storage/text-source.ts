@@ -58,7 +58,12 @@ export class TextSource extends SnapshotSource {
   }
 }
 
-/** In the order of their bytes, which is not that of text. */
+/**
+ * In the order of their bytes, which is not that of text. Where a key that may not be text stands is not known: it comes
+ * first, so that nothing is packed that is behind it.
+ */
 function compareKeys (a: string, b: string): number {
+  if (a.includes(replacement)) return -1
+  if (b.includes(replacement)) return 1
   return Buffer.compare(Buffer.from(a).subarray(1), Buffer.from(b).subarray(1))
 }

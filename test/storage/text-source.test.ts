@@ -86,6 +86,17 @@ for (const conflicted of unlike) {
   })
 }
 
+for (const [name, recorded, stamped] of [['a delete', Buffer.of(0x80), Buffer.from('\u0100')], ['a value', Buffer.from('\u0100'), Buffer.of(0x80)]] as const) {
+  test(`a key that is no text is sent, though what it is read as sorts behind the next one: ${name}`, async () => {
+    const [a, b] = [await openReplica(), await openReplica()]
+    for (const key of [recorded, stamped]) await a.store.commit([{ type: 'put', key, value: Buffer.from('value') }], false)
+    await a.store.commit([{ type: 'del', key: recorded }], false)
+    const { entries } = await pull(b, a)
+    assert.is(entries, 2)
+    await checkEqual([a.engine, b.engine])
+  })
+}
+
 test('a value that is missing is noticed', async () => {
   const [a, b] = [await openReplica(), await openReplica()]
   await fill(a, [])
