@@ -114,7 +114,7 @@ export class Merger {
   /** The same, of the entry that a scan stands at. */
   mergeScanned (scan: EntryScan, context: ReadonlyVersionVector, record: Buffer | undefined): void {
     if (record !== undefined || !this.#isPlain(scan)) this.#mergeEntry(scan.decoded(), context, { record })
-    else if (!this.#batch.covers(scan.log, scan.sequence)) this.#putAlone(scan, false)
+    else if (!this.#batch.covers(scan.log, scan.sequence)) this.#putAlone(scan)
   }
 
   /**
@@ -143,7 +143,7 @@ export class Merger {
 
   /** Merges the entry that a scan stands at, whose key is looked up if need be. */
   #mergeUnread (scan: EntryScan, context: ReadonlyVersionVector): void {
-    if (this.#isPlain(scan) && this.#isNew(scan, context) && !this.#mayHoldSiblings(scan.key)) this.#putAlone(scan, this.#state.vector.size > 0)
+    if (this.#isPlain(scan) && this.#isNew(scan, context) && !this.#mayHoldSiblings(scan.key)) this.#putAlone(scan)
     else this.#mergeEntry(scan.decoded(), context, undefined)
   }
 
@@ -153,13 +153,14 @@ export class Merger {
   }
 
   /** A version that is to stand alone: what came is what is written. */
-  #putAlone (scan: EntryScan, mayHoldData: boolean): void {
+  #putAlone (scan: EntryScan): void {
     const batch = this.#batch
     const { bytes, log, sequence, hlc } = scan
     if (!scan.put && this.#state.collected.covers(log, sequence)) return
     batch.setKeyPart(bytes, scan.keyStart, scan.keyEnd)
     if (scan.put) batch.putEncoded(bytes, scan.valueStart, scan.end, scan.keyEnd, scan.setEnd)
-    else batch.putEncodedDelete(bytes.subarray(scan.keyEnd, scan.setEnd), mayHoldData)
+    // Also where nothing is held, lest LevelDB should lose the batch that removed what was: a value counts as the later one.
+    else batch.putEncodedDelete(bytes.subarray(scan.keyEnd, scan.setEnd), this.#state.vector.size > 0)
     this.#state.hlc = observe(this.#state.hlc, hlc)
     this.#added.add(log, hlc, { sequence, type: scan.put ? 'put' : 'del', bytes, start: scan.keyStart, end: scan.keyEnd })
   }

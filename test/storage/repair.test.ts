@@ -54,6 +54,32 @@ test('a value whose delete is lost, and not that the delete was forgotten, is no
   }
 })
 
+test('a delete of a key that held nothing stays, though the batch is lost in which its value went', async () => {
+  const memory = await LossyMemory.open()
+  const [replica, peer] = [await openReplica({ engine: memory.asEngine, reports: () => false }), await openReplica()]
+  for (const key of ['key', 'other']) await peer.put(key, 'value')
+  await pull(replica, peer)
+  await replica.put('own', 'value')
+  await memory.engine.compactRange!()
+  await peer.del('key')
+  await peer.store.housekeeping.collect()
+  assert.is((await pull(replica, peer)).kind, 'transfer')
+  await peer.put('key', 'again')
+  await peer.del('key')
+  await peer.put('other', 'value'.repeat(10))
+  await pull(replica, peer)
+  assert.is(await replica.get('key'), undefined)
+  await replica.put('later', 'value')
+  for (let lost = 0; lost < memory.logLength - 1; lost++) {
+    const again = await reopenedWithout(memory, replica, lost)
+    assert.is(await again.get('key'), undefined, `without ${lost}`)
+    await pull(again, peer)
+    await again.store.endRepair()
+    await exchange(again, peer)
+    await checkEqual([again.engine, peer.engine])
+  }
+})
+
 test('a delete that was forgotten does not stay when that is lost, and what was forgotten after it is not', async () => {
   const { memory, replica, peer, send } = await openLinked(['key', 'other'])
   await peer.del('key')
