@@ -71,7 +71,7 @@ export class Housekeeping {
 
   #consider (): void {
     if (this.#timer !== undefined || this.#running !== undefined || this.#halted) return
-    if (this.#sweeper.due || this.#trimDue) this.#schedule(housekeepingDelayMs)
+    if (this.#sweeper.due || this.#trimDue || this.#options.state.versionKeys.isOutdated) this.#schedule(housekeepingDelayMs)
     else if (this.collector.due) this.#schedule(Math.max(housekeepingDelayMs, this.#collectionDueMs))
   }
 
@@ -110,6 +110,7 @@ export class Housekeeping {
 
   async #run (): Promise<void> {
     if (this.collector.due && this.#collectionDueMs <= 0) await this.collect()
+    await this.#loadVersionKeys()
     let removed = 0
     if (this.#sweeper.due) removed += await this.#sweeper.sweepIfWorth()
     if (this.#trimDue && !this.#stopped) removed += await this.#trim()
@@ -125,10 +126,15 @@ export class Housekeeping {
   async collect (): Promise<void> {
     this.#collectedMs = this.#options.system.monotonicMs()
     const collected = await this.collector.collect()
-    const { state: { engine, versionKeys }, writer } = this.#options
-    if (versionKeys.removed(collected) && !this.#stopped) await versionKeys.load(engine, writer)
+    await this.#loadVersionKeys()
     await this.#compact(wholeKeyspace(keyspace.version), collected)
     await this.#settler.settle(this.collector.held)
+  }
+
+  /** After collections of our own, or of others. */
+  async #loadVersionKeys (): Promise<void> {
+    const { state: { engine, versionKeys }, writer } = this.#options
+    if (versionKeys.isOutdated && !this.#stopped) await versionKeys.load(engine, writer)
   }
 
   /** Removes the journal records that no open would need; also before a close. */

@@ -393,6 +393,7 @@ export class InnerBatch implements Context {
     }
     this.#state.collected.join(this.#collected)
     this.#state.tally.collected(this.dropped)
+    this.#state.versionKeys.removed(this.dropped)
     return { changes, collected: this.#collected, body: this.#body }
   }
 }

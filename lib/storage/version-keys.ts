@@ -36,25 +36,34 @@ export class VersionKeys {
     if (this.#keys?.add(key).size === this.#max) this.#keys = undefined
   }
 
-  /** So many version records are gone. Returns whether what is remembered is worth to be loaded again. */
-  removed (count: number): boolean {
+  /** So many version records are gone, or hold less. */
+  removed (count: number): void {
     this.#removed += count
+  }
+
+  /** Whether so many are gone that it is worth to be loaded again. */
+  get isOutdated (): boolean {
     return this.#removed * 2 > (this.#keys?.size ?? this.#max)
   }
 
-  /** Reads the version keyspace. */
+  /** Reads the version keyspace. If that fails, what is remembered still holds. */
   async load (engine: Engine, writer: { run (job: () => boolean): Promise<void> }): Promise<void> {
     const loading = this.#loading = new Set<string>()
-    this.#removed = 0
+    let removedBefore = 0
     let keys: AsyncIterable<Buffer> | undefined
-    // In the writer's turn, when nothing is in flight, and nothing has been filled.
-    await writer.run(() => {
-      keys = engine.keys<Buffer>({ ...wholeKeyspace(keyspace.version), limit: this.#max, keyEncoding: 'buffer', fillCache: false } as object)
-      return false
-    })
-    for await (const key of keys!) loading.add(key.latin1Slice(1))
-    if (this.#loading !== loading) return
-    this.#loading = undefined
-    this.#keys = loading.size < this.#max ? loading : undefined
+    try {
+      // In the writer's turn, when nothing is in flight, and nothing has been filled.
+      await writer.run(() => {
+        removedBefore = this.#removed
+        keys = engine.keys<Buffer>({ ...wholeKeyspace(keyspace.version), limit: this.#max, keyEncoding: 'buffer', fillCache: false } as object)
+        return false
+      })
+      for await (const key of keys!) loading.add(key.latin1Slice(1))
+      if (this.#loading !== loading) return
+      this.#keys = loading.size < this.#max ? loading : undefined
+      this.#removed -= removedBefore
+    } finally {
+      if (this.#loading === loading) this.#loading = undefined
+    }
   }
 }

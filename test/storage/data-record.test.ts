@@ -18,7 +18,7 @@ import { newDirectory } from '../support/directory.ts'
 import { checkInvariants } from '../support/invariants.ts'
 import { LossyMemory } from '../support/lossy-memory.ts'
 import { runs } from '../support/seed.ts'
-import { newMemory, openReplica } from '../support/store.ts'
+import { LiveStream, newMemory, openReplica } from '../support/store.ts'
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 const whole = { sequence: fc.oneof(fc.integer({ min: 1, max: 300 }), fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER })), hlc: fc.oneof(fc.integer({ min: 0, max: 3000 }), fc.integer({ min: 0, max: hlcMax })) }
@@ -137,10 +137,39 @@ test('of the keys with a version record none is missed: neither while they are l
   assert.ok(keys.mayHold('z'), 'too many')
   await engine.del(inKeyspace(keyspace.version, Buffer.from('a')), buffers)
   await engine.del(inKeyspace(keyspace.version, Buffer.from('b')), buffers)
-  assert.not(keys.removed(2))
-  assert.ok(keys.removed(1))
+  keys.removed(2)
+  assert.not(keys.isOutdated)
+  keys.removed(1)
+  assert.ok(keys.isOutdated)
+  await keys.load(engine as never, { run: async () => { throw new Error('closed') } }).then(() => { assert.unreachable() }, () => {})
+  assert.ok(keys.isOutdated && keys.mayHold('z'), 'it is loaded another time')
   await keys.load(engine as never, writer)
-  assert.ok(keys.none)
+  assert.ok(keys.none && !keys.isOutdated)
+})
+
+test('a replica that takes over what another one has collected forgets which keys had version records', async () => {
+  const [replica, peer] = [await openReplica(), await openReplica()]
+  for (const [one, other] of [[replica, peer], [peer, replica]] as const) one.store.members.met(other.store.replica)
+  const [toPeer, toReplica] = [await LiveStream.open(replica, peer), await LiveStream.open(peer, replica)]
+  await replica.put('k', '1')
+  await replica.del('k')
+  for (const stream of [toPeer, toReplica]) await stream.send()
+  await replica.store.flush()
+  peer.store.members.acknowledge(replica.store.replica, [...replica.store.durable])
+  await peer.store.flush()
+  await peer.store.housekeeping.collect()
+  await toReplica.send()
+  assert.ok(replica.store.collected.size > 0)
+  await replica.store.housekeeping.run()
+  const batch = replica.memory._batch.bind(replica.memory)
+  const spaces = new Set<number>()
+  replica.memory._batch = async (operations, options) => {
+    for (const { key } of operations as Array<{ key: Buffer }>) spaces.add(key[0]!)
+    await batch(operations, options)
+  }
+  await replica.put('k', '2')
+  assert.ok(spaces.has(keyspace.data))
+  assert.not(spaces.has(keyspace.version))
 })
 
 test.run()
