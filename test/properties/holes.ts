@@ -25,6 +25,8 @@ class Group {
   /** Which value each dot has been seen with. */
   readonly #valueOfDot = new Map<string, string>()
   readonly #resolver: Resolver
+  /** Whether anybody wants to be told what became visible; else some of it is merged without being decoded. */
+  readonly #reports: boolean
   /** Keys that are written once and never again: who has them, and must keep them. */
   readonly owners = new Map<string, Set<number>>()
   #count = 0
@@ -34,6 +36,7 @@ class Group {
   constructor (seed: number) {
     this.random = new VirtualSystem({ seed })
     this.#resolver = resolvers[seed % resolvers.length]!
+    this.#reports = seed % 2 === 0
   }
 
   below (limit: number): number {
@@ -43,7 +46,7 @@ class Group {
   async open (index: number, memory: LossyMemory): Promise<void> {
     this.memories[index] = memory
     const before = this.replicas[index]
-    this.replicas[index] = await openReplica({ engine: memory.asEngine, resolver: this.#resolver, system: new VirtualSystem({ seed: this.below(1e9) }), ...(before === undefined ? {} : { identity: before.identity }) })
+    this.replicas[index] = await openReplica({ engine: memory.asEngine, resolver: this.#resolver, reports: () => this.#reports, system: new VirtualSystem({ seed: this.below(1e9) }), ...(before === undefined ? {} : { identity: before.identity }) })
   }
 
   async write (index: number): Promise<void> {

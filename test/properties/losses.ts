@@ -28,11 +28,14 @@ class Group {
   #streams: LiveStream[] = []
   #resolver: Resolver
   #resolverVersion = ''
+  /** Whether anybody wants to be told what became visible; else some of it is merged without being decoded. */
+  readonly #reports: boolean
   #count = 0
 
   constructor (seed: number) {
     this.random = new VirtualSystem({ seed })
     this.#resolver = this.#pick(resolvers)
+    this.#reports = seed % 2 === 1
   }
 
   below (limit: number): number {
@@ -46,7 +49,7 @@ class Group {
   async open (): Promise<void> {
     for (let index = 0; index < replicaCount; index++) {
       const memory = this.memories[index] = await LossyMemory.open()
-      this.replicas[index] = await openReplica({ engine: memory.asEngine, resolver: this.#resolver, system: new VirtualSystem({ seed: this.below(1e9) }) })
+      this.replicas[index] = await openReplica({ engine: memory.asEngine, resolver: this.#resolver, reports: () => this.#reports, system: new VirtualSystem({ seed: this.below(1e9) }) })
     }
     for (const { store } of this.replicas) for (const other of this.replicas) store.members.met(other.store.replica)
     await this.#link()
@@ -116,7 +119,7 @@ class Group {
   }
 
   async #openOver (memory: LossyMemory, { identity, system }: TestReplica): Promise<TestReplica> {
-    return await openReplica({ engine: memory.asEngine, identity, system, resolver: this.#resolver, resolverVersion: this.#resolverVersion })
+    return await openReplica({ engine: memory.asEngine, identity, system, resolver: this.#resolver, reports: () => this.#reports, resolverVersion: this.#resolverVersion })
   }
 
   /** What a replica would be after a crash, without some batches. */
