@@ -283,9 +283,10 @@ export class Intake implements DeliveryTarget {
     return (this.#delivery = new Delivery(this, { kind, vector, collected }, entries, point?.parts.at(-1)!.upTo))
   }
 
-  /** Whether a state transfer could delete anything here: something that both vectors cover. */
+  /** Whether a state transfer could delete anything here: something that both vectors cover, or that has survived a hole. */
   mayDelete ({ kind, vector }: Delivered): boolean {
-    return kind === 'transfer' && vector.some(({ log }) => this.#options.state.vector.sequenceOf(log) > 0)
+    const { state } = this.#options
+    return kind === 'transfer' && (!state.survivors.empty || vector.some(({ log }) => state.vector.sequenceOf(log) > 0))
   }
 
   /** Applies a delivery that fits one inner batch. */

@@ -80,6 +80,23 @@ test('a delete of a key that held nothing stays, though the batch is lost in whi
   }
 })
 
+test('what survived goes by a state transfer, also when all that is known was lost', async () => {
+  const memory = await LossyMemory.open()
+  const [replica, peer] = [await openReplica({ engine: memory.asEngine }), await openReplica()]
+  const first = memory.logLength
+  await peer.put('key', 'value')
+  await pull(replica, peer)
+  await replica.put('own', 'value')
+  await pull(peer, replica)
+  await peer.del('own')
+  await peer.store.housekeeping.collect()
+  const again = await reopenedWithout(memory, replica, first)
+  assert.equal([await again.get('own'), again.store.vector.size], ['value', 0])
+  assert.is((await pull(again, peer)).kind, 'transfer')
+  await again.store.endRepair()
+  await checkEqual([again.engine, peer.engine])
+})
+
 test('a delete that was forgotten does not stay when that is lost, and what was forgotten after it is not', async () => {
   const { memory, replica, peer, send } = await openLinked(['key', 'other'])
   await peer.del('key')
