@@ -6,6 +6,7 @@ import * as assert from 'uvu/assert'
 import { seed } from '../support/seed.ts'
 import { histories } from './holes.ts'
 import { losses } from './losses.ts'
+import { lossesOfTwo } from './two.ts'
 
 const count = 60
 const lossHistories = 30
@@ -23,6 +24,10 @@ for (const [name, number] of Object.entries(regressions)) test(`also if ${name}`
 
 test('whichever batch LevelDB loses of those that merged, forgot, swept, left a log or folded again, what is left is one state', async () => {
   assert.ok(await losses(seed, lossHistories) > 5 * lossHistories)
+})
+
+test('whichever batch LevelDB loses where a state transfer has deleted, what is left is one state', async () => {
+  assert.ok(await lossesOfTwo(seed, 30) > 60)
 })
 
 test('also if two deletes of a key are forgotten one after the other, and the first of the two batches is lost', async () => { await losses(986947767, 1) })
