@@ -354,15 +354,15 @@ async function beQuiet (group: Group): Promise<void> {
     if (!inTime) world.fail('synced', `all are at rest, and ${machine.name} is not in sync in time`)
   }
   if (!world.dice.chance(0.3)) return // it takes as long as all the rest
-  await world.pass(4 * heartbeatIntervalMs) // in which is named what was passed over
   const restless = (): string => ['errors', 'units received', 'event connect', 'event disconnect', 'deliveries begun, catch-up', 'deliveries begun, transfer'].map((what) => `${world.counts[what] ?? 0} ${what}`).join(', ')
   // Where somebody is waited for in vain a conflict may still be settled, and what it held back be collected.
   const tidied = (): number => (world.counts['conflicts settled'] ?? 0) + (world.counts['tombstones collected'] ?? 0)
   let before: string
   let tidiedBefore: number
   do {
-    before = restless()
     tidiedBefore = tidied()
+    await world.pass(4 * heartbeatIntervalMs) // in which is named what was passed over
+    before = restless()
     await world.pass(quietMs)
   } while (tidied() !== tidiedBefore)
   if (restless() !== before) world.fail('restless', `at rest, and then from ${before} to ${restless()}`)
