@@ -123,8 +123,9 @@ export const siblingKeysMax = 65_536
 /** A value of more bytes, or units of text, has a version record beside it, so that its version can be looked at without the value. */
 export const stampedValueMax = 1024
 
-/** Keys with a version record that are remembered in memory. */
+/** Keys with a version record that are remembered in memory, and what is remembered of each. */
 export const versionKeysMax = 65_536
+export const versionKeyBytesMax = 256
 
 export const keyBytesMax = 64 * MiB
 export const groupBytesMax = 255

@@ -1,16 +1,17 @@
 /**
  * The keys that have a version record, so that whoever writes a value with its stamp need not remove one from any other.
  *
- * Those that have had one since it was loaded may be among them, and of more than `versionKeysMax` every key may be one: then
- * what may not be there is removed. A key is added when a batch is filled that writes its record, whatever becomes of the
- * batch: the one that is filled next must not take it for one without.
+ * Those that have had one since it was loaded may be among them, and of more than `versionKeysMax` every key may be
+ * one: then what may not be there is removed. Of a long key only the beginning is remembered. A key is added when a
+ * batch is filled that writes its record, whatever becomes of the batch: the one that is filled next must not take it
+ * for one without.
  */
-import { versionKeysMax } from '../limits.ts'
+import { versionKeyBytesMax, versionKeysMax } from '../limits.ts'
 import type { Engine } from './engine.ts'
 import { keyspace, wholeKeyspace } from './keyspaces.ts'
 
 export class VersionKeys {
-  /** Keys as binary strings; undefined if every key may be one. */
+  /** Keys as binary strings, or the beginnings of long ones; undefined if every key may be one. */
   #keys: Set<string> | undefined
   /** What is being loaded. */
   #loading: Set<string> | undefined
@@ -28,12 +29,13 @@ export class VersionKeys {
   }
 
   mayHold (key: string): boolean {
-    return this.#keys === undefined || this.#keys.has(key)
+    return this.#keys === undefined || this.#keys.has(key.slice(0, versionKeyBytesMax))
   }
 
   add (key: string): void {
-    this.#loading?.add(key)
-    if (this.#keys?.add(key).size === this.#max) this.#keys = undefined
+    const remembered = key.length > versionKeyBytesMax ? beginningOf(key) : key
+    this.#loading?.add(remembered)
+    if (this.#keys?.add(remembered).size === this.#max) this.#keys = undefined
   }
 
   /** So many version records are gone, or hold less. */
@@ -58,12 +60,21 @@ export class VersionKeys {
         keys = engine.keys<Buffer>({ ...wholeKeyspace(keyspace.version), limit: this.#max, keyEncoding: 'buffer', fillCache: false } as object)
         return false
       })
-      for await (const key of keys!) loading.add(key.latin1Slice(1))
+      let count = 0
+      for await (const key of keys!) {
+        loading.add(key.latin1Slice(1, Math.min(key.length, 1 + versionKeyBytesMax)))
+        count++
+      }
       if (this.#loading !== loading) return
-      this.#keys = loading.size < this.#max ? loading : undefined
+      this.#keys = Math.max(count, loading.size) < this.#max ? loading : undefined
       this.#removed -= removedBefore
     } finally {
       if (this.#loading === loading) this.#loading = undefined
     }
   }
+}
+
+/** A string of its own: a part of one would hold the whole. */
+function beginningOf (key: string): string {
+  return Buffer.from(key.slice(0, versionKeyBytesMax), 'latin1').latin1Slice()
 }

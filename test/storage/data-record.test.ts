@@ -9,7 +9,7 @@ import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { hlcMax } from '../../lib/core/hlc.ts'
 import { newLogId } from '../../lib/core/ids.ts'
 import { ReplicatedLevel } from '../../lib/index.ts'
-import { groupBytes, stampedValueMax } from '../../lib/limits.ts'
+import { groupBytes, stampedValueMax, versionKeyBytesMax } from '../../lib/limits.ts'
 import { unstamped, valueOf } from '../../lib/storage/data-record.ts'
 import { inKeyspace, keyspace } from '../../lib/storage/keyspaces.ts'
 import { storedSet } from '../../lib/storage/stored-sets.ts'
@@ -145,6 +145,22 @@ test('of the keys with a version record none is missed: neither while they are l
   assert.ok(keys.isOutdated && keys.mayHold('z'), 'it is loaded another time')
   await keys.load(engine as never, writer)
   assert.ok(keys.none && !keys.isOutdated)
+})
+
+test('of a long key with a version record only the beginning is remembered', async () => {
+  const engine = newMemory()
+  await engine.open()
+  const long = 'x'.repeat(versionKeyBytesMax)
+  await engine.put(inKeyspace(keyspace.version, Buffer.from(long + 1)), Buffer.alloc(1), buffers)
+  const writer = { run: async (job: () => unknown) => { job() } } as never
+  const keys = new VersionKeys()
+  await keys.load(engine as never, writer)
+  keys.add('y' + long)
+  assert.equal([long + 1, long + 2, 'y' + long, 'z' + long, long.slice(1)].map((key) => keys.mayHold(key)), [true, true, true, false, false])
+  for (const key of [long + 2, 'z']) await engine.put(inKeyspace(keyspace.version, Buffer.from(key)), Buffer.alloc(1), buffers)
+  const few = new VersionKeys(2)
+  await few.load(engine as never, writer)
+  assert.ok(few.mayHold('z'), 'not all have been read')
 })
 
 test('a replica that takes over what another one has collected forgets which keys had version records', async () => {
