@@ -81,6 +81,9 @@ export function messageBytesMax (transactionBytesMax: number): number {
 /** One batch of an apply phase: at most so many bytes, and at most one chunk. */
 export const applyBatchBytes = MiB
 
+/** What an apply phase reads of what is held, for the versions in it, before it goes on. */
+export const heldBytesMax = 16 * MiB
+
 /** The ring of recent inner batches that live streams read from. */
 export const feedBytesMax = 32 * MiB
 

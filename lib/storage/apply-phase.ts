@@ -8,7 +8,7 @@
 import { EntryScan } from '../codec/entry-scan.ts'
 import { noSiblings } from '../core/siblings.ts'
 import { VersionVector } from '../core/version-vector.ts'
-import { applyBatchBytes, MiB } from '../limits.ts'
+import { applyBatchBytes, heldBytesMax, MiB } from '../limits.ts'
 import { buffers, type Engine } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { inKeyspace, keyspace, wholeKeyspace, type Keyspace } from './keyspaces.ts'
@@ -58,8 +58,7 @@ export class ApplyPhase {
     if (this.#chunk === undefined) return false
     const isRead = this.#deletes || !merger.coversAll(this.#context)
     if (this.#deletes || (isRead && this.#sparse === 0)) {
-      const held = await this.#readHeld(this.#chunk.end)
-      const complete = held.length <= heldMax
+      const { held, complete } = await this.#readHeld(this.#chunk.end)
       if (this.#deletes || complete) {
         if (this.#mergeInStep(merger, batch, this.#chunk.scan, held, complete)) this.#chunk = undefined
         await merger.writeLog()
@@ -89,16 +88,21 @@ export class ApplyPhase {
     return chunk ?? (first && this.#deletes ? { scan: new EntryScan(Buffer.alloc(0)), end: undefined } : undefined)
   }
 
-  /** The sets of what is held, each with its key in some keyspace; one more than `heldMax` if there are more. */
-  async #readHeld (end: Buffer | undefined): Promise<Array<[Buffer, Buffer]>> {
+  /** The sets of what is held, each with its key in some keyspace; `complete` unless there are more. */
+  async #readHeld (end: Buffer | undefined): Promise<{ held: Array<[Buffer, Buffer]>, complete: boolean }> {
     const [data, versions] = [keyspace.data, keyspace.version].map((space) => this.#iterate(space, end)) as [Pages, Pages]
     const keys = new StoredKeys<Buffer>(data, versions, compareKeys)
     const held: Array<[Buffer, Buffer]> = []
+    let bytes = 0
     try {
-      while (held.length <= heldMax && await keys.fill()) {
-        while (held.length <= heldMax && keys.next()) held.push([keys.key, keys.record ?? recordOfData(keys.data)!])
+      while (await keys.fill()) {
+        while (keys.next()) {
+          held.push([keys.key, keys.record ?? recordOfData(keys.data)!])
+          bytes += keys.data?.length ?? 0
+          if (held.length > heldMax || bytes > heldBytesMax) return { held, complete: false }
+        }
       }
-      return held
+      return { held, complete: true }
     } finally {
       await data.close()
       await versions.close()

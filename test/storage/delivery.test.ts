@@ -5,7 +5,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ClassicLevel } from 'classic-level'
 import { VersionVector } from '../../lib/core/version-vector.ts'
-import { chunkBytes, innerBatchBytesMax } from '../../lib/limits.ts'
+import { chunkBytes, innerBatchBytesMax, heldBytesMax } from '../../lib/limits.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
 import { keyspace, meta, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
 import { eventually } from '../support/eventually.ts'
@@ -294,6 +294,24 @@ test('a transfer deletes what both knew and the source has no more, and nothing 
   assert.equal(await b.data(), { a: '1', c: '1', own: 'b' })
   await checkInvariants(b.engine)
 })
+
+for (const kind of ['transfer', 'scan'] as const) {
+  test(`what is held is gone through in parts where its values are long (${kind})`, async () => {
+    const [a, b] = [await openReplica(), await openReplica()]
+    const keys = Array.from({ length: 20 }, (_, index) => `k${String(index).padStart(2, '0')}`)
+    for (const key of keys) await a.put(key, 'x'.repeat(heldBytesMax / 16))
+    await exchange(a, b)
+    await b.put('own', 'b')
+    const left = keys.filter((_, index) => index % 7 === 0)
+    const gone = keys.filter((key) => !left.includes(key))
+    for (const key of gone) await a.del(key)
+    for (const key of left) await a.put(key, 'new')
+    if (kind === 'transfer') await a.engine.batch(gone.map((key) => ({ type: 'del' as const, key: Buffer.from(`\x40${key}`) })), buffers)
+    await pull(b, a, kind)
+    assert.equal(await b.data(), { ...Object.fromEntries(left.map((key) => [key, 'new'])), own: 'b' })
+    await checkInvariants(b.engine)
+  })
+}
 
 test('a count that does not fit is refused, and nothing has changed', async () => {
   const [a, b] = [await openReplica(), await openReplica()]
