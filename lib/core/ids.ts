@@ -1,9 +1,9 @@
 /**
  * Names of replicas and logs.
  *
- * A log id is 8 random bytes below 0x80, so that it is text wherever it stands, a replica id 16 bytes. In memory a log id is a *binary string*, one character a byte, so
- * that it can be a Map key, compares like its bytes and moves to and from a Buffer without a detour; people see
- * hexadecimal. A replica id is always its hexadecimal text.
+ * A log id is 8 random bytes below 0x80, so that it is text wherever it stands, a replica id 16 random bytes. In memory
+ * a log id is a *binary string*, one character a byte, so that it can be a Map key, compares like its bytes and moves to
+ * and from a Buffer without a detour; people see hexadecimal. A replica id is always its hexadecimal text.
  */
 declare const logIdBrand: unique symbol
 

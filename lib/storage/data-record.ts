@@ -16,11 +16,6 @@ export function unstamped (value: Bytes): Buffer | string {
   return typeof value === 'string' ? value + endText : Buffer.concat([value, end])
 }
 
-/** Where the value ends. */
-export function valueEnd (data: Uint8Array): number {
-  return isStamped(data) ? stampStart(data) : data.length - 1
-}
-
 export function isStamped (data: Uint8Array): boolean {
   return data[data.length - 1] !== noStamp
 }
@@ -33,6 +28,6 @@ export function isStampedText (data: string): boolean {
 export function valueOf<Data extends Bytes | undefined> (data: Data): Data
 export function valueOf (data: Bytes | undefined): Bytes | undefined {
   if (data === undefined) return undefined
-  if (typeof data !== 'string') return data.subarray(0, valueEnd(data))
+  if (typeof data !== 'string') return data.subarray(0, isStamped(data) ? stampStart(data) : -1)
   return data.slice(0, isStampedText(data) ? stampStartInText(data) : -1)
 }

@@ -192,19 +192,16 @@ export class InnerBatch implements Context {
     if (siblings.length === 1 && value !== undefined && value.length <= stampedValueMax) {
       const { log, hlc, sequence } = siblings[0]!
       const length = this.#copyValue(value)
-      const { bytes } = scratch.data
-      this.#putStamped(writeStamp(bytes, length, log, hlc, sequence))
+      this.#putStamped(writeStamp(scratch.data.bytes, length, log, hlc, sequence))
       return
     }
-    writeSiblings(scratch.version.reset(), siblings)
-    this.#putVersionRecord(siblings.length === 0 ? undefined : scratch.version.view())
+    this.#putSiblings(siblings)
     this.#putUnstamped(value)
   }
 
   /** The same, of a key that reads as nothing, and of which nothing but the set has changed. */
   putTombstones (siblings: SiblingSet): void {
-    writeSiblings(scratch.version.reset(), siblings)
-    this.#putVersionRecord(siblings.length === 0 ? undefined : scratch.version.view())
+    this.#putSiblings(siblings)
   }
 
   /**
@@ -220,11 +217,8 @@ export class InnerBatch implements Context {
       this.#putUnstamped(bytes.subarray(valueStart, valueEnd))
       return
     }
-    const data = scratch.data.bytes
-    bytes.copy(data, 0, valueStart, valueEnd)
-    const stampStart = setStart + stampOffset
-    for (let index = stampStart; index < setEnd; index++) data[length + index - stampStart] = bytes[index]!
-    this.#putStamped(length + setEnd - stampStart)
+    bytes.copy(scratch.data.bytes, 0, valueStart, valueEnd)
+    this.#putStamped(this.#copyStamp(length, bytes, setStart + stampOffset, setEnd))
   }
 
   /** Writes a set of one delete that is encoded already. @param mayHoldData whether there may be a value */
@@ -253,10 +247,8 @@ export class InnerBatch implements Context {
       this.#putUnstamped(value)
       return
     }
-    const length = this.#stampedLength = this.#copyValue(value)
-    const data = scratch.data.bytes
-    for (let index = stampOffset; index < end; index++) data[length + index - stampOffset] = bytes[index]!
-    this.#putStamped(length + end - stampOffset)
+    this.#stampedLength = this.#copyValue(value)
+    this.#putStamped(this.#copyStamp(this.#stampedLength, bytes, stampOffset, end))
   }
 
   /** Returns how many bytes of `scratch.data` it takes. */
@@ -264,6 +256,13 @@ export class InnerBatch implements Context {
     if (typeof value === 'string') return scratch.data.bytes.utf8Write(value, 0)
     scratch.data.bytes.set(value, 0)
     return value.length
+  }
+
+  /** Copies a stamp behind a value of so many bytes in `scratch.data`. Returns where it ends. */
+  #copyStamp (length: number, bytes: Buffer, start: number, end: number): number {
+    const data = scratch.data.bytes
+    for (let index = start; index < end; index++) data[length + index - start] = bytes[index]!
+    return length + end - start
   }
 
   /** Writes a value with its stamp, from the beginning of `scratch.data`; it needs no version record. */
@@ -281,6 +280,11 @@ export class InnerBatch implements Context {
       this.bytes += this.#keyLength + value.length
       this.engineBatch.put(this.keyIn(keyspace.data), unstamped(value))
     }
+  }
+
+  #putSiblings (siblings: SiblingSet): void {
+    writeSiblings(scratch.version.reset(), siblings)
+    this.#putVersionRecord(siblings.length === 0 ? undefined : scratch.version.view())
   }
 
   #putVersionRecord (record: Buffer | undefined): void {

@@ -79,7 +79,7 @@ export class Merger {
   async merge (entries: Iterable<Entry>, context: ReadonlyVersionVector, check: (entry: Entry) => void = () => {}): Promise<void> {
     for (const slice of slices(entries)) {
       const due = slice.filter((entry) => !this.#replaces(entry, context))
-      const records = due.length > 0 ? await this.#readVersions(due.map(({ key }) => key)) : []
+      const records = due.length > 0 ? await readRecords(this.#state, due.map(({ key }) => key)) : []
       let read = 0
       for (const entry of slice) {
         check(entry)
@@ -138,7 +138,7 @@ export class Merger {
     const keys: Buffer[] = []
     const ahead = new EntryScan(scan.bytes, scan.start)
     while (keys.length < entriesAtOnce && ahead.next()) keys.push(ahead.key)
-    return await this.#readVersions(keys)
+    return await readRecords(this.#state, keys)
   }
 
   /** Merges the entry that a scan stands at, whose key is looked up if need be. */
@@ -215,10 +215,6 @@ export class Merger {
       if (holds) this.#state.siblingKeys.add(key)
       else this.#state.siblingKeys.delete(key)
     }
-  }
-
-  async #readVersions (keys: readonly Buffer[]): Promise<Array<Buffer | undefined>> {
-    return await readRecords(this.#state, keys)
   }
 
   /**

@@ -4,7 +4,8 @@
  * Data and version records are both in key order, so that two iterators move forward in step.
  */
 import type { DeliveryKind } from '../codec/message.ts'
-import { isStamped, valueEnd, valueOf } from './data-record.ts'
+import { stampStart } from '../codec/stamp.ts'
+import { isStamped, valueOf } from './data-record.ts'
 import { inKeyspace, keyspace, wholeKeyspace, type Keyspace } from './keyspaces.ts'
 import { compareKeys, SnapshotSource, StoredKeys, type SourceOptions } from './source.ts'
 
@@ -22,7 +23,7 @@ export class ScanSource extends SnapshotSource {
       const { key, data, record } = keys
       if (record === undefined) {
         if (data === undefined || !isStamped(data)) throw missing(key)
-        const start = valueEnd(data)
+        const start = stampStart(data)
         const isDue = this.isStampDue(data, start)
         if (isDue || this.kind === 'transfer') this.packStamped(key, data, start, isDue)
         continue

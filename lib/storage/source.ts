@@ -258,7 +258,8 @@ export class StoredKeys<Key extends Buffer | string> {
   next (): boolean {
     const data = this.#data.head
     const version = this.#versions.head
-    if (data === undefined ? !this.#data.ended || version === undefined : version === undefined && !this.#versions.ended) return false
+    if ((data === undefined && !this.#data.ended) || (version === undefined && !this.#versions.ended)) return false
+    if (data === undefined && version === undefined) return false
     const order = version === undefined ? -1 : data === undefined ? 1 : this.#compare(data[0], version[0])
     this.data = order <= 0 ? data![1] : undefined
     this.record = order >= 0 ? version![1] : undefined

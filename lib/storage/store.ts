@@ -39,7 +39,7 @@ import { mayResume, ResumedSource } from './resumed-source.ts'
 import { TextSource } from './text-source.ts'
 import type { Source } from './source.ts'
 import type { ReplicaState } from './state.ts'
-import { readRecords, readSet } from './stored-sets.ts'
+import { readSet } from './stored-sets.ts'
 import { Told } from './told.ts'
 import { checkTransactionBytes, transactionBytes, Writer, type Reopen } from './writer.ts'
 
@@ -347,8 +347,7 @@ export class Store {
     const { engine } = this.#state
     const snapshot = engine.snapshot()
     try {
-      const [record] = await readRecords(this.#state, [key], { snapshot })
-      const siblings = decodeSiblings(record)
+      const siblings = await readSet(this.#state, key, { snapshot })
       return this.versionsOf(key, siblings, await this.#valuesOf(key, siblings, snapshot))
     } finally {
       await snapshot.close()

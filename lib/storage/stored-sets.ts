@@ -4,9 +4,11 @@
  * A set is always handed over as its version record, which is made where there is none. Where there is one it counts. A value
  * is read only if there is none, and then is not long.
  */
+import { stampOffset } from '../codec/entry-scan.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
+import { stampStart } from '../codec/stamp.ts'
 import type { SiblingSet } from '../core/siblings.ts'
-import { isStamped, valueEnd } from './data-record.ts'
+import { isStamped } from './data-record.ts'
 import { buffers, type Engine } from './engine.ts'
 import { inKeyspace, keyspace } from './keyspaces.ts'
 import type { VersionKeys } from './version-keys.ts'
@@ -19,18 +21,15 @@ export interface Stored {
 
 interface Reading { snapshot?: ReturnType<Engine['snapshot']> }
 
-/** The version record of a set of one put, whose stamp stands from `start` on. */
-export function recordOfStamp (bytes: Buffer, start: number): Buffer {
-  const record = Buffer.allocUnsafe(2 + bytes.length - start)
+/** The version record of what is in data, if that has a stamp: one put. */
+export function recordOfData (data: Buffer | undefined): Buffer | undefined {
+  if (data === undefined || !isStamped(data)) return undefined
+  const start = stampStart(data)
+  const record = Buffer.allocUnsafe(stampOffset + data.length - start)
   record[0] = 1
   record[1] = 1
-  for (let index = start; index < bytes.length; index++) record[2 + index - start] = bytes[index]!
+  for (let index = start; index < data.length; index++) record[stampOffset + index - start] = data[index]!
   return record
-}
-
-/** The version record of what is in data, if that has a stamp. */
-export function recordOfData (data: Buffer | undefined): Buffer | undefined {
-  return data === undefined || !isStamped(data) ? undefined : recordOfStamp(data, valueEnd(data))
 }
 
 /** The set of what is stored of a key. */
@@ -49,9 +48,9 @@ export async function readRecords ({ engine, versionKeys }: Stored, keys: readon
   return records
 }
 
-/** The set of a user key; in the writer's turn, while nothing is in flight that changes it. */
-export async function readSet (stored: Stored, key: Buffer): Promise<SiblingSet> {
-  const [record] = await readRecords(stored, [key])
+/** The set of a user key; without a snapshot in the writer's turn, while nothing is in flight that changes it. */
+export async function readSet (stored: Stored, key: Buffer, reading?: Reading): Promise<SiblingSet> {
+  const [record] = await readRecords(stored, [key], reading)
   return decodeSiblings(record)
 }
 
