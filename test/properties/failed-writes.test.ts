@@ -26,17 +26,13 @@ class Pair {
     this.#random = new VirtualSystem({ seed })
   }
 
-  #below (limit: number): number {
-    return Math.floor(this.#random.random() * limit)
-  }
-
   async open (): Promise<void> {
     for (let index = 0; index < 2; index++) {
       const memory = newMemory()
       const write = memory._batch.bind(memory)
       memory._batch = async (operations, options) => {
-        const fails = this.#failing[index]! > 0 && this.#below(3) === 0
-        if (!fails || this.#below(2) === 0) await write(operations, options)
+        const fails = this.#failing[index]! > 0 && this.#random.below(3) === 0
+        if (!fails || this.#random.below(2) === 0) await write(operations, options)
         if (!fails) return
         this.#failing[index]!--
         this.failed++
@@ -47,16 +43,16 @@ class Pair {
         await turn()
         await look()
       }
-      this.#replicas[index] = await openReplica({ engine: memory as never, reports: () => this.#below(2) === 0, reopen, system: new VirtualSystem({ seed: this.#below(1e9) }) })
+      this.#replicas[index] = await openReplica({ engine: memory as never, reports: () => this.#random.below(2) === 0, reopen, system: new VirtualSystem({ seed: this.#random.below(1e9) }) })
     }
   }
 
   async step (): Promise<void> {
-    const index = this.#below(2)
+    const index = this.#random.below(2)
     const replica = this.#replicas[index]!
-    if (this.#below(3) === 0) this.#failing[index]!++
-    const dice = this.#below(10)
-    if (dice < 6) await this.#failOrNot([...this.#writes(replica), ...(this.#below(3) === 0 ? [replica.store.housekeeping.collect()] : [])])
+    if (this.#random.below(3) === 0) this.#failing[index]!++
+    const dice = this.#random.below(10)
+    if (dice < 6) await this.#failOrNot([...this.#writes(replica), ...(this.#random.below(3) === 0 ? [replica.store.housekeeping.collect()] : [])])
     else if (dice < 7) await this.#failOrNot([replica.store.housekeeping.collect(), ...this.#writes(replica), replica.store.housekeeping.collect()])
     else if (dice < 8) await this.#failOrNot([replica.store.clear({})])
     else await this.#failOrNot([pull(replica, this.#replicas[1 - index]!)])
@@ -67,17 +63,17 @@ class Pair {
   }
 
   #writes ({ store }: TestReplica): Array<Promise<void>> {
-    return Array.from({ length: 1 + this.#below(12) }, async () => {
-      const operations = Array.from({ length: 1 + this.#below(2) }, () => {
-        const key = `k${this.#below(3)}`
-        return this.#below(4) === 0 ? del(key) : put(key, this.#value())
+    return Array.from({ length: 1 + this.#random.below(12) }, async () => {
+      const operations = Array.from({ length: 1 + this.#random.below(2) }, () => {
+        const key = `k${this.#random.below(3)}`
+        return this.#random.below(4) === 0 ? del(key) : put(key, this.#value())
       })
-      await store.commit(operations, this.#below(8) === 0)
+      await store.commit(operations, this.#random.below(8) === 0)
     })
   }
 
   #value (): string {
-    return `v${++this.#count}`.padEnd([stampedValueMax + 1 + this.#below(longest), stampedValueMax, 0][this.#below(3)]!)
+    return `v${++this.#count}`.padEnd([stampedValueMax + 1 + this.#random.below(longest), stampedValueMax, 0][this.#random.below(3)]!)
   }
 
   async #failOrNot (work: Array<Promise<unknown>>): Promise<void> {

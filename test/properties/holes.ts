@@ -39,21 +39,17 @@ class Group {
     this.#reports = seed % 2 === 0
   }
 
-  below (limit: number): number {
-    return Math.floor(this.random.random() * limit)
-  }
-
   async open (index: number, memory: LossyMemory): Promise<void> {
     this.memories[index] = memory
     const before = this.replicas[index]
-    this.replicas[index] = await openReplica({ engine: memory.asEngine, resolver: this.#resolver, reports: () => this.#reports, system: new VirtualSystem({ seed: this.below(1e9) }), ...(before === undefined ? {} : { identity: before.identity }) })
+    this.replicas[index] = await openReplica({ engine: memory.asEngine, resolver: this.#resolver, reports: () => this.#reports, system: new VirtualSystem({ seed: this.random.below(1e9) }), ...(before === undefined ? {} : { identity: before.identity }) })
   }
 
   async write (index: number): Promise<void> {
     const replica = this.replicas[index]!
-    const operations = Array.from({ length: 1 + this.below(3) }, () => {
-      const key = `k${this.below(6)}`
-      return this.below(4) === 0 ? del(key) : put(key, valueNumber(++this.#count))
+    const operations = Array.from({ length: 1 + this.random.below(3) }, () => {
+      const key = `k${this.random.below(6)}`
+      return this.random.below(4) === 0 ? del(key) : put(key, valueNumber(++this.#count))
     })
     const once = `once-${++this.#count}`
     this.owners.set(once, new Set([index]))
@@ -88,7 +84,7 @@ class Group {
     const memory = this.memories[index]!
     const replica = this.replicas[index]!
     if (memory.logLength < 2) return
-    const lost = new Set(Array.from({ length: 1 + this.below(3) }, () => this.below(memory.logLength - 1)))
+    const lost = new Set(Array.from({ length: 1 + this.random.below(3) }, () => this.random.below(memory.logLength - 1)))
     await this.open(index, await memory.reopenedWithout(lost))
     const opened = this.replicas[index]!
     this.holes++
@@ -130,10 +126,10 @@ async function history (seed: number): Promise<Group> {
   const group = new Group(seed)
   for (let index = 0; index < replicaCount; index++) await group.open(index, await LossyMemory.open())
   for (let step = 0; step < 40; step++) {
-    const index = group.below(replicaCount)
+    const index = group.random.below(replicaCount)
     const dice = group.random.random()
     if (dice < 0.5) await group.write(index)
-    else if (dice < 0.85) await group.exchange(index, (index + 1 + group.below(replicaCount - 1)) % replicaCount)
+    else if (dice < 0.85) await group.exchange(index, (index + 1 + group.random.below(replicaCount - 1)) % replicaCount)
     else if (dice < 0.95) await group.lose(index)
     else await group.endRepair(index)
   }

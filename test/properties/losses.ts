@@ -38,18 +38,14 @@ class Group {
     this.#reports = seed % 2 === 1
   }
 
-  below (limit: number): number {
-    return Math.floor(this.random.random() * limit)
-  }
-
   #pick<T> (items: readonly T[]): T {
-    return items[this.below(items.length)]!
+    return items[this.random.below(items.length)]!
   }
 
   async open (): Promise<void> {
     for (let index = 0; index < replicaCount; index++) {
       const memory = this.memories[index] = await LossyMemory.open()
-      this.replicas[index] = await openReplica({ engine: memory.asEngine, resolver: this.#resolver, reports: () => this.#reports, system: new VirtualSystem({ seed: this.below(1e9) }) })
+      this.replicas[index] = await openReplica({ engine: memory.asEngine, resolver: this.#resolver, reports: () => this.#reports, system: new VirtualSystem({ seed: this.random.below(1e9) }) })
     }
     for (const { store } of this.replicas) for (const other of this.replicas) store.members.met(other.store.replica)
     await this.#link()
@@ -78,9 +74,9 @@ class Group {
   }
 
   async #write ({ store }: TestReplica): Promise<void> {
-    const operations = Array.from({ length: 1 + this.below(2) }, () => {
-      const key = `k${this.below(3)}`
-      return this.below(3) === 0 ? del(key) : put(key, valueNumber(++this.#count))
+    const operations = Array.from({ length: 1 + this.random.below(2) }, () => {
+      const key = `k${this.random.below(3)}`
+      return this.random.below(3) === 0 ? del(key) : put(key, valueNumber(++this.#count))
     })
     await store.commit(operations, false)
   }
@@ -134,7 +130,7 @@ class Group {
     await checkInvariants(replica.engine, { resolver: this.#resolver, alsoCovered: everything })
     const others: TestReplica[] = []
     for (let other = 0; other < replicaCount; other++) if (other !== index) others.push(await this.#without(other, new Set()))
-    if (this.below(3) > 0) for (const other of others) await pull(replica, other)
+    if (this.random.below(3) > 0) for (const other of others) await pull(replica, other)
     await replica.store.endRepair()
     const { vector, collected } = replica.store
     await checkInvariants(replica.engine, { resolver: this.#resolver, vector: vector as never, collected })
@@ -156,13 +152,13 @@ async function rest (): Promise<void> {
 async function history (seed: number): Promise<number> {
   const group = new Group(seed)
   await group.open()
-  for (let steps = 15 + group.below(15); steps > 0; steps--) await group.step()
+  for (let steps = 15 + group.random.below(15); steps > 0; steps--) await group.step()
   await rest()
   let losses = 0
   for (let index = 0; index < replicaCount; index++) {
     const last = group.memories[index]!.logLength - 1
     for (let first = 0; first < last; first++) {
-      const lost = new Set(group.below(3) === 0 ? [first, group.below(last)] : [first])
+      const lost = new Set(group.random.below(3) === 0 ? [first, group.random.below(last)] : [first])
       try {
         await group.lose(index, lost)
       } catch (error) {

@@ -23,19 +23,15 @@ class Pair {
     this.#random = new VirtualSystem({ seed })
   }
 
-  #below (limit: number): number {
-    return Math.floor(this.#random.random() * limit)
-  }
-
   async open (): Promise<void> {
     for (let index = 0; index < 2; index++) {
       const memory = this.#memories[index] = await LossyMemory.open()
-      this.#replicas[index] = await openReplica({ ...undecoded, engine: memory.asEngine, system: new VirtualSystem({ seed: this.#below(1e9) }) })
+      this.#replicas[index] = await openReplica({ ...undecoded, engine: memory.asEngine, system: new VirtualSystem({ seed: this.#random.below(1e9) }) })
     }
   }
 
   async run (): Promise<void> {
-    for (let steps = 12 + this.#below(14); steps > 0; steps--) await this.#step()
+    for (let steps = 12 + this.#random.below(14); steps > 0; steps--) await this.#step()
     await rest()
     const [{ engine, store }] = this.#replicas as [TestReplica]
     await checkInvariants(engine, { vector: store.vector as never, collected: store.collected })
@@ -57,20 +53,20 @@ class Pair {
   async #bring (): Promise<void> {
     const [one, other] = this.#replicas as [TestReplica, TestReplica]
     await other.put('last', 'x'.repeat(50)) // the end of a chunk is decoded
-    await pull(one, other, kinds[this.#below(kinds.length)])
+    await pull(one, other, kinds[this.#random.below(kinds.length)])
   }
 
   async #write ({ store }: TestReplica): Promise<void> {
-    const operations = Array.from({ length: 1 + this.#below(2) }, () => {
-      const key = `k${this.#below(3)}`
-      return this.#below(3) === 0 ? del(key) : put(key, this.#value())
+    const operations = Array.from({ length: 1 + this.#random.below(2) }, () => {
+      const key = `k${this.#random.below(3)}`
+      return this.#random.below(3) === 0 ? del(key) : put(key, this.#value())
     })
     await store.commit(operations, false)
   }
 
   /** With a stamp or with a version record. */
   #value (): string {
-    return `v${++this.#count}`.padEnd([stampedValueMax + 1, stampedValueMax, 0, 0][this.#below(4)]!)
+    return `v${++this.#count}`.padEnd([stampedValueMax + 1, stampedValueMax, 0, 0][this.#random.below(4)]!)
   }
 
   async #without (index: number, lost: ReadonlySet<number>): Promise<TestReplica> {
@@ -82,7 +78,7 @@ class Pair {
   async lose (): Promise<number> {
     const last = this.#memories[0]!.logLength - 1
     for (let first = 0; first < last; first++) {
-      const lost = new Set(this.#below(2) === 0 ? [first] : [first, this.#below(last)])
+      const lost = new Set(this.#random.below(2) === 0 ? [first] : [first, this.#random.below(last)])
       try {
         await this.#loseThese(lost)
       } catch (error) {
@@ -96,7 +92,7 @@ class Pair {
     const [one, other] = [await this.#without(0, lost), await this.#without(1, new Set())]
     await rest()
     await checkInvariants(one.engine, { alsoCovered: everything })
-    if (this.#below(3) > 0) await pull(one, other)
+    if (this.#random.below(3) > 0) await pull(one, other)
     await one.store.endRepair()
     await checkInvariants(one.engine, { vector: one.store.vector as never, collected: one.store.collected })
     for (let round = 0; round < 2; round++) await exchange(one, other)

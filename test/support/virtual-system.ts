@@ -63,6 +63,11 @@ export class VirtualSystem implements System {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
 
+  /** Of the whole numbers below `limit` one, each as likely. */
+  below (limit: number): number {
+    return Math.floor(this.random() * limit)
+  }
+
   randomBytes (size: number): Uint8Array {
     return Uint8Array.from({ length: size }, () => Math.floor(this.random() * 256))
   }
