@@ -14,7 +14,6 @@ import type { Advance } from '../core/version-vector.ts'
 import type { Derivation } from './derive.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { meta } from './keyspaces.ts'
-import { nextTime } from './local.ts'
 import type { ReplicaState } from './state.ts'
 import { readLogRecords } from './sweeper.ts'
 import { writeAgain } from './write-again.ts'
@@ -27,7 +26,6 @@ export function beginLeaving (state: ReplicaState, kept: Advance): void {
   state.saveWithNext((batch) => { batch.putRaw(meta.leaving, encodeLeaving(kept)) })
   state.replaceReplica()
   if (!state.collected.covers(kept.log, kept.sequence + 1)) return
-  state.hlc = nextTime(state, 0)
   const fence = { log: state.ownLog, sequence: ++state.ownSequence, hlc: state.hlc }
   state.saveWithNext((batch) => {
     batch.advance(fence)

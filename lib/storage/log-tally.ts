@@ -75,8 +75,8 @@ export class LogTally {
   /** The sweep that has begun has ended. */
   swept (live: Operations): void {
     Object.assign(this.live, live)
-    this.written.all = Math.max(0, this.written.all - this.#begun.all)
-    this.written.deletes = Math.max(0, this.written.deletes - this.#begun.deletes)
+    this.written.all -= this.#begun.all
+    this.written.deletes -= this.#begun.deletes
     this.forgotten -= this.#begun.forgotten
   }
 

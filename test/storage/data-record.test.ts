@@ -147,6 +147,57 @@ test('of the keys with a version record none is missed: neither while they are l
   assert.ok(keys.none && !keys.isOutdated)
 })
 
+test('of two loads of the keys with a version record that overlap the later one counts, with all that was written meanwhile', async () => {
+  const writer = { run: async (job: () => unknown) => { job() } } as never
+  const gates: Array<() => void> = []
+  const engine = {
+    async * keys () {
+      await new Promise<void>((resolve) => { gates.push(resolve) })
+      yield Buffer.from('@a')
+    }
+  } as never
+  const keys = new VersionKeys()
+  const first = keys.load(engine, writer)
+  await new Promise((resolve) => { setImmediate(resolve) })
+  const second = keys.load(engine, writer)
+  await new Promise((resolve) => { setImmediate(resolve) })
+  keys.add('b')
+  gates[0]!()
+  await first
+  assert.ok(keys.mayHold('z'), 'the first one does not know what was written since the second began')
+  keys.add('c')
+  keys.removed(2)
+  gates[1]!()
+  await second
+  assert.equal(['a', 'b', 'c', 'z'].map((key) => keys.mayHold(key)), [true, true, true, false])
+  assert.ok(keys.isOutdated, 'what has gone meanwhile may have been read')
+})
+
+test('of keys with a version record that are too many no more are read than are remembered, and those are too many that come meanwhile, too', async () => {
+  const engine = newMemory()
+  await engine.open()
+  for (const key of ['a', 'b', 'c']) await engine.put(inKeyspace(keyspace.version, Buffer.from(key)), Buffer.alloc(1), buffers)
+  const writer = { run: async (job: () => unknown) => { job() } } as never
+  let read = 0
+  const counting = {
+    async * keys (range: object) {
+      for await (const key of engine.keys(range)) {
+        read++
+        yield key
+      }
+    }
+  } as never
+  const few = new VersionKeys(2)
+  await few.load(counting, writer)
+  assert.ok(few.mayHold('z'))
+  assert.is(read, 2)
+  const more = new VersionKeys(4)
+  const loading = more.load(counting, writer)
+  for (const key of ['d', 'e']) more.add(key)
+  await loading
+  assert.ok(more.mayHold('z'))
+})
+
 test('of a long key with a version record only the beginning is remembered', async () => {
   const engine = newMemory()
   await engine.open()

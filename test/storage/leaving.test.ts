@@ -5,9 +5,10 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { LogId } from '../../lib/core/ids.ts'
+import { chunkBytes } from '../../lib/limits.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
-import { del, exchange, openReplica, pull, put, type TestReplica } from '../support/store.ts'
+import { del, exchange, openReplica, pull, pullSome, put, type TestReplica } from '../support/store.ts'
 import { snapshotOf } from '../support/snapshot.ts'
 
 interface Fork {
@@ -183,10 +184,53 @@ test('a delete of its own that is forgotten already reaches others all the same'
   await pull(peer, a)
   await b.store.leaveLog()
   assert.is(b.store.collected.sequenceOf(log), 1)
+  assert.ok(b.store.vector.dominates(b.store.collected))
   for (const one of [b, a]) await exchange(peer, one)
   await exchange(peer, b)
   await checkEqual([a, b, peer].map(({ engine }) => engine))
   assert.equal(await peer.data(), { b: 'of a' })
+})
+
+test('where nothing is forgotten but what others know, nobody has to be sent the whole state', async () => {
+  const a = await openReplica()
+  await a.put('a', 'first')
+  await a.del('a')
+  await a.store.flush()
+  await a.store.housekeeping.collect()
+  a.store.told.tell()
+  const b = await snapshotOf(a)
+  await b.put('b', 'of b')
+  const collected = b.store.collected.clone()
+  assert.is(collected.sequenceOf(b.store.ownLog), b.store.told.last.sequence)
+  await b.store.leaveLog()
+  assert.ok(b.store.collected.equals(collected))
+})
+
+test('what had come of a delivery is gone as soon as a log has been left, also if that ends there', async () => {
+  let dropped = 0
+  for (let after = 0, done = false; !done; after++) {
+    const { b, log, told } = await fork()
+    const source = await openReplica()
+    for (const key of ['x', 'y']) await source.put(key, 'z'.repeat(chunkBytes))
+    await pullSome(b, source, 1)
+    assert.ok(b.store.intake.resumePoint !== undefined)
+    b.memory.dieAfter(after)
+    done = await b.store.leaveLog().then(() => true, () => false)
+    b.memory.revive()
+    if (b.store.vector.sequenceOf(log) > told) continue
+    dropped++
+    assert.is((await b.reopened()).store.intake.resumePoint, undefined)
+  }
+  assert.ok(dropped > 1, 'it has ended there')
+})
+
+test('what a log is left with is on disk before anybody may be linked', async () => {
+  const { b } = await fork()
+  const written = b.memory.written.length
+  await b.store.leaveLog()
+  const [begin, ...steps] = b.memory.written.slice(written)
+  assert.ok(begin!.sync)
+  assert.is(steps.filter(({ sync }) => sync).length, 1)
 })
 
 test('two snapshots are told apart also where their clock has stood ahead, and only counts', async () => {
