@@ -5,14 +5,15 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ClassicLevel } from 'classic-level'
 import { VersionVector } from '../../lib/core/version-vector.ts'
-import { chunkBytes, innerBatchBytesMax, heldBytesMax } from '../../lib/limits.ts'
+import { chunkBytes, innerBatchBytesMax, heldBytesMax, logKeysBytesMax, MiB } from '../../lib/limits.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
 import { keyspace, meta, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
+import type { Source } from '../../lib/storage/source.ts'
 import { eventually } from '../support/eventually.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { newDirectory } from '../support/directory.ts'
 import { rejection } from '../support/rejection.ts'
-import { del, exchange, newMemory, openReplica, pull, put, sourceOf, type Kind, type TestReplica } from '../support/store.ts'
+import { del, exchange, newMemory, openReplica, pull, pullSome, put, sourceOf, type Kind, type TestReplica } from '../support/store.ts'
 
 const kinds: Kind[] = ['catch-up', 'scan', 'transfer']
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
@@ -53,6 +54,74 @@ test('a source sends each key once, with values for what the receiver lacks only
     assert.is(await source.next(), undefined)
     await source.close()
   }
+})
+
+/** Counts what is open of an engine's snapshots and iterators. */
+function countOpen ({ engine }: TestReplica): () => number {
+  const open = new Set<object>()
+  for (const make of ['snapshot', 'iterator'] as const) {
+    const before = engine[make].bind(engine) as (options?: object) => { close (): Promise<void> }
+    engine[make] = ((options?: object) => {
+      const made = before(options)
+      const close = made.close.bind(made)
+      open.add(made)
+      made.close = async () => {
+        open.delete(made)
+        await close()
+      }
+      return made
+    }) as never
+  }
+  return () => open.size
+}
+
+test('a source that is closed holds nothing open, wherever it was read to', async () => {
+  const [a, b] = [await openReplica(), await openReplica()]
+  const write = async (): Promise<void> => {
+    for (const key of ['a', 'b', 'c', 'd']) await a.store.commit([{ type: 'put', key: Buffer.from(key), value: Buffer.alloc(chunkBytes, key === 'c' ? 0xff : 0x20) }], false)
+  }
+  await write()
+  await pullSome(b, a, 2, 'scan')
+  await write()
+  const open = countOpen(a)
+  const sources: Array<() => Promise<Source>> = [
+    ...kinds.map((kind) => async () => await sourceOf(a, b.store.vector, kind)),
+    async () => await sourceOf(a, new VersionVector()),
+    async () => await sourceOf(a, b.store.vector, undefined, b.store.intake.resumePoint)
+  ]
+  for (const make of sources) {
+    for (const chunks of [0, 1, 3, 10]) {
+      const source = await make()
+      for (let index = 0; index < chunks; index++) await source.next()
+      assert.ok(open() > 0)
+      await source.close()
+      assert.is(open(), 0)
+    }
+  }
+})
+
+test('a catch-up by the log of more keys than it holds in memory scans for them', async () => {
+  const [a, b] = [await openReplica(), await openReplica()]
+  await a.put('k', '1')
+  await pull(b, a)
+  const open = countOpen(a)
+  const pad = 'x'.repeat(MiB)
+  for (let index = 0; index * MiB <= logKeysBytesMax; index++) await a.put(`${index}${pad}`, '1')
+  const read: object[] = []
+  const iterator = a.engine.iterator.bind(a.engine)
+  a.engine.iterator = ((options: object) => {
+    read.push(options)
+    return iterator(options)
+  }) as never
+  const scans = (): boolean => read.some((options) => 'gte' in options && Buffer.compare(options.gte as Buffer, wholeKeyspace(keyspace.version).gte) === 0)
+  const source = await sourceOf(a, b.store.vector, 'catch-up')
+  read.length = 0
+  await source.next()
+  assert.ok(scans())
+  await source.close()
+  assert.is(open(), 0)
+  await pull(b, a, 'catch-up')
+  await checkEqual([a.engine, b.engine])
 })
 
 test('who lacks everything gets it, who lacks little gets that, who lacks nothing an empty catch-up', async () => {

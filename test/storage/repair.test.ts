@@ -4,6 +4,7 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { formatLogId } from '../../lib/core/ids.ts'
 import { housekeepingDelayMs } from '../../lib/limits.ts'
 import { meta } from '../../lib/storage/keyspaces.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
@@ -196,6 +197,45 @@ test('also while another database of this process is written to, the log names a
   const newcomer = await openReplica()
   await pull(newcomer, again, 'catch-up')
   assert.equal(await newcomer.data(), { w: '1', x: '1', y: '2', z: '3' })
+})
+
+test('a version whose batch is lost is in the log all the same, though the last batch that changed its key has written no log record', async () => {
+  const { memory, replica, peer } = await openLinked([])
+  const other = await openReplica()
+  await peer.put('key', 'first')
+  await pull(replica, peer)
+  await memory.engine.compactRange!()
+  const lost = memory.logLength
+  await other.put('key', 'second')
+  await pull(replica, other)
+  assert.is(memory.logLength, lost + 1)
+  await peer.del('key')
+  await peer.store.retire(replica.store.replica)
+  await peer.store.flush()
+  await peer.store.housekeeping.collect()
+  assert.is((await pull(replica, peer)).kind, 'transfer')
+  assert.equal(await replica.values('key'), ['second'])
+  const again = await reopenedWithout(memory, replica, lost)
+  assert.equal(await again.values('key'), ['second'])
+  await checkInvariants(again.engine, { alsoCovered: replica.store.vector as never })
+})
+
+test('what the vector covers after a hole stays what it is, and what is written then is later than what survived', async () => {
+  const { memory, replica } = await openLinked(['covered'])
+  const { ownLog } = replica.store
+  const lost = memory.logLength
+  await replica.put('lost', 'value')
+  replica.system.jumpWallClock(1e9)
+  await replica.put('survived', 'value')
+  replica.system.jumpWallClock(-1e9)
+  const again = await reopenedWithout(memory, replica, lost)
+  assert.ok(again.store.repairing)
+  const [survived] = await again.versions('survived')
+  await again.put('later', 'value')
+  assert.ok((await again.versions('later'))[0]!.timestamp >= survived!.timestamp)
+  await again.store.endRepair()
+  const origins = await Promise.all(['covered', 'survived'].map(async (key) => (await again.versions(key))[0]!.origin))
+  assert.equal(origins, [formatLogId(ownLog), formatLogId(again.store.ownLog)])
 })
 
 test('what survived a hole is not replaced by what a peer wrote that does not know it', async () => {

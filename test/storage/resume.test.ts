@@ -5,9 +5,11 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { decodeEntries, writeEntry, type Entry } from '../../lib/codec/entry.ts'
-import type { VersionVector } from '../../lib/core/version-vector.ts'
+import { newLogId } from '../../lib/core/ids.ts'
+import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
 import { chunkBytes, deliveredPartsMax, innerBatchBytesMax, stageKeptMs } from '../../lib/limits.ts'
 import { keyspace, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
+import { mayResume } from '../../lib/storage/resumed-source.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { LossyMemory } from '../support/lossy-memory.ts'
 import { rejection } from '../support/rejection.ts'
@@ -208,6 +210,14 @@ test('a source goes on only with what covers all that it has collected', async (
   await offered.close()
   const { message } = await rejection((async () => target.store.intake.begin('transfer', [...source.store.vector], [...source.store.collected], 0, true))())
   assert.match(message, 'cannot go on with')
+})
+
+test('a source goes on only if it knows what each part of a stage has, and each of them what it has collected', () => {
+  const log = newLogId(Buffer.alloc(8))
+  const at = (sequence: number): Advance[] => [{ log, sequence, hlc: sequence }]
+  const point = { kind: 'transfer', parts: [{ upTo: Buffer.from('a'), vector: at(5) }, { upTo: Buffer.from('b'), vector: at(3) }] } as const
+  const may = (vector: number, collected: number): boolean => mayResume(point, new VersionVector(at(vector)), new VersionVector(at(collected)))
+  assert.equal([may(5, 3), may(6, 1), may(4, 3), may(2, 1), may(5, 4), may(6, 6)], [true, true, false, false, false, false])
 })
 
 test('a catch-up does not go on with a source that has collected what the receiver does not know', async () => {
