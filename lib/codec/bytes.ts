@@ -206,14 +206,30 @@ export class ByteReader {
     return this.#buffer.subarray(offset, offset + length)
   }
 
-  bytes (max: number): Buffer {
+  #length (max: number): number {
     const length = this.varint()
     if (length > max) throw malformed(`${length} bytes where at most ${max} are allowed`)
-    return this.raw(length)
+    return length
+  }
+
+  bytes (max: number): Buffer {
+    return this.raw(this.#length(max))
   }
 
   text (max: number): string {
     return this.bytes(max).toString('utf8')
+  }
+
+  /** Bytes as a binary string, without a view of them being made. */
+  latin1 (max: number): string {
+    const length = this.#length(max)
+    const offset = this.#take(length)
+    return this.#buffer.latin1Slice(offset, offset + length)
+  }
+
+  /** Passes over bytes. */
+  skipBytes (max: number): void {
+    this.#take(this.#length(max))
   }
 
   logId (): LogId {

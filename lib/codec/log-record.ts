@@ -31,14 +31,26 @@ export function decodeLogRecord (first: number, bytes: Uint8Array): LogRecord {
   return { hlc, operations }
 }
 
-/** The keys of a record, decoded as they are asked for: it may be long. */
-export function * keysOfLogRecord (bytes: Uint8Array): Generator<Buffer> {
+/** The keys of a record as binary strings, decoded as they are asked for: it may be long. */
+export function * keysOfLogRecord (bytes: Uint8Array): Generator<string> {
   const reader = new ByteReader(bytes)
   reader.hlc()
   while (reader.remaining > 0) {
     reader.varint()
-    yield reader.bytes(keyBytesMax)
+    yield reader.latin1(keyBytesMax)
   }
+}
+
+/** When the operations of a record were made, and the sequence of the last one. */
+export function endOfLogRecord (first: number, bytes: Uint8Array): { hlc: Hlc, sequence: number } {
+  const reader = new ByteReader(bytes)
+  const hlc = reader.hlc()
+  let sequence = 0
+  while (reader.remaining > 0) {
+    sequence = first + decodeLogOffset(reader.varint()).offset
+    reader.skipBytes(keyBytesMax)
+  }
+  return { hlc, sequence }
 }
 
 export function encodeLogRecord ({ hlc, operations }: LogRecord): Buffer {

@@ -38,6 +38,14 @@ export function inKeyspace (space: Keyspace, key: Uint8Array): Buffer {
   return bytes
 }
 
+/** The same of a key as a binary string. */
+export function textInKeyspace (space: Keyspace, key: string): Buffer {
+  const bytes = Buffer.allocUnsafe(1 + key.length)
+  bytes[0] = space
+  bytes.latin1Write(key, 1)
+  return bytes
+}
+
 /** A user's key in the data keyspace: text as text. */
 export function dataKey (key: Bytes): Buffer | string {
   return typeof key === 'string' ? dataPrefix + key : inKeyspace(keyspace.data, bytesOf(key) as Uint8Array)

@@ -54,6 +54,8 @@ export interface SourceOptions {
   readonly feedNumber: number
   /** Lets other work of the process have its turn. */
   readonly yield: () => Promise<void>
+  /** Whether a key, as a binary string, may have a version record in the snapshot; each may if left out. */
+  readonly mayHaveRecord?: (key: string) => boolean
   /** Keys are due that hold a version which this does not cover; `base` if left out. */
   readonly since?: ReadonlyVersionVector
   /** The last user key before those to be sent; all if left out. */

@@ -275,7 +275,7 @@ export class Store {
       const { engine } = this.#state
       const vector = this.#state.vector.clone()
       const missing = vector.operationsBeyond(base)
-      const options = { engine, snapshot: engine.snapshot(), vector, collected: this.#state.collected.clone(), base, entries: missing, feedNumber: this.feed.end, yield: () => this.#options.system.yield() }
+      const options = { engine, snapshot: engine.snapshot(), vector, collected: this.#state.collected.clone(), base, entries: missing, feedNumber: this.feed.end, yield: () => this.#options.system.yield(), mayHaveRecord: this.#state.versionKeys.atSnapshot() }
       const fenced = !base.dominates(this.#state.collected)
       const most = missing * scanWorth > this.#state.tally.liveMax
       const resumes = resume !== undefined && mayResume(resume, vector, options.collected) && !(fenced && resume.kind === 'catch-up')

@@ -7,7 +7,7 @@
  * superseded leaves them.
  */
 import { ByteReader } from '../codec/bytes.ts'
-import { decodeLogRecord } from '../codec/log-record.ts'
+import { endOfLogRecord } from '../codec/log-record.ts'
 import type { Hlc } from '../core/hlc.ts'
 import type { LogId } from '../core/ids.ts'
 import type { Advance } from '../core/version-vector.ts'
@@ -87,8 +87,8 @@ export class Told {
     const range = { gte: logKey(own.log, 1), lte: logKey(own.log, sequence), reverse: true, limit: 1 }
     const [stored] = await this.#state.engine.iterator<Buffer, Buffer>({ ...range, ...buffers }).all()
     if (stored === undefined) return undefined
-    const { hlc, operations } = decodeLogRecord(readSequence(stored[0], 9), stored[1])
-    if (operations.some((operation) => operation.sequence > sequence)) return NaN
-    return operations.some((operation) => operation.sequence === sequence) ? hlc : undefined
+    const end = endOfLogRecord(readSequence(stored[0], 9), stored[1])
+    if (end.sequence > sequence) return NaN
+    return end.sequence === sequence ? end.hlc : undefined
   }
 }

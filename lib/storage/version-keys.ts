@@ -29,7 +29,13 @@ export class VersionKeys {
   }
 
   mayHold (key: string): boolean {
-    return this.#keys === undefined || this.#keys.has(key.slice(0, versionKeyBytesMax))
+    return mayBeAmong(this.#keys, key)
+  }
+
+  /** The same for a reader at a snapshot that is taken now, in the writer's turn: it holds whatever is loaded meanwhile. */
+  atSnapshot (): (key: string) => boolean {
+    const keys = this.#keys
+    return (key) => mayBeAmong(keys, key)
   }
 
   add (key: string): void {
@@ -72,6 +78,10 @@ export class VersionKeys {
       if (this.#loading === loading) this.#loading = undefined
     }
   }
+}
+
+function mayBeAmong (keys: ReadonlySet<string> | undefined, key: string): boolean {
+  return keys === undefined || keys.has(key.slice(0, versionKeyBytesMax))
 }
 
 /** A string of its own: a part of one would hold the whole. */

@@ -7,7 +7,7 @@ import fc from 'fast-check'
 import { readAdvances, writeAdvances } from '../../lib/codec/advances.ts'
 import { ByteReader, ByteWriter } from '../../lib/codec/bytes.ts'
 import { decodeEntries, writeEntry, type Entry } from '../../lib/codec/entry.ts'
-import { decodeLogRecord, encodeLogRecord } from '../../lib/codec/log-record.ts'
+import { decodeLogRecord, encodeLogRecord, endOfLogRecord, keysOfLogRecord } from '../../lib/codec/log-record.ts'
 import { decodeData, decodeFrame, encodeControl, encodeData, nextFragment, protocolVersion, type ControlMessage, type DataMessage, type ResumePoint } from '../../lib/codec/message.ts'
 import { encodeUnit } from '../support/units.ts'
 import { decodeSiblings, writeSiblings } from '../../lib/codec/sibling-set.ts'
@@ -105,7 +105,10 @@ test('sibling sets, vectors, entries and log records are read as they were writt
     assert.equal(decodeEntries(writer.take()).map(plain), entries.map(plain))
     if (entries.length === 0) return
     const record = { hlc: time, operations: entries.map(({ key }, index) => ({ sequence: 7 + index * 200, type: index % 3 === 0 ? 'del' as const : 'put' as const, key })) }
-    assert.equal(decodeLogRecord(7, encodeLogRecord(record)), record)
+    const encoded = encodeLogRecord(record)
+    assert.equal(decodeLogRecord(7, encoded), record)
+    assert.equal([...keysOfLogRecord(encoded)], entries.map(({ key }) => key.latin1Slice()))
+    assert.equal(endOfLogRecord(7, encoded), { hlc: time, sequence: record.operations.at(-1)!.sequence })
   }), runs(500))
 })
 
@@ -158,6 +161,8 @@ const decoders: Record<string, (bytes: Buffer) => unknown> = {
   'a sibling set': decodeSiblings,
   'a vector': (bytes) => readAdvances(new ByteReader(bytes)),
   'a log record': (bytes) => decodeLogRecord(1, bytes),
+  'the keys of a log record': (bytes) => [...keysOfLogRecord(bytes)],
+  'the end of a log record': (bytes) => endOfLogRecord(1, bytes),
   'an identity': decodeIdentity
 }
 

@@ -198,6 +198,21 @@ test('of keys with a version record that are too many no more are read than are 
   assert.ok(more.mayHold('z'))
 })
 
+test('a reader at a snapshot finds the version records that were there, whatever is loaded meanwhile', async () => {
+  const engine = newMemory()
+  await engine.open()
+  const stored = inKeyspace(keyspace.version, Buffer.from('a'))
+  await engine.put(stored, Buffer.alloc(1), buffers)
+  const writer = { run: async (job: () => unknown) => { job() } } as never
+  const keys = new VersionKeys()
+  const atFirst = keys.atSnapshot()
+  await keys.load(engine as never, writer)
+  const atSnapshot = keys.atSnapshot()
+  await engine.del(stored, buffers)
+  await keys.load(engine as never, writer)
+  assert.equal([atFirst('z'), atSnapshot('a'), atSnapshot('b'), keys.mayHold('a')], [true, true, false, false])
+})
+
 test('of a long key with a version record only the beginning is remembered', async () => {
   const engine = newMemory()
   await engine.open()
