@@ -68,8 +68,10 @@ export class Told {
   }
 
   async #isOurs (entry: Advance, own: Advance): Promise<boolean> {
+    const { last } = this
+    if (entry.sequence === last.sequence && entry.hlc === last.hlc) return true // as it mostly is: the peer has what it was sent
     const time = await this.#timeAt(own, entry.sequence) ?? await this.#timeAtEnd(entry)
-    if (entry.sequence <= this.last.sequence) return time === undefined || time === entry.hlc
+    if (entry.sequence <= last.sequence) return time === undefined || time === entry.hlc
     if (time !== entry.hlc) return false
     this.note(entry) // it has come there by a copy of this directory
     return true

@@ -446,6 +446,12 @@ test('an entry for our own log that names a write of another time contradicts it
     assert.ok(await contradicts(sequence, hlc + 1))
   }
   assert.ok(await contradicts(2, third!.hlc), 'no transaction ends there')
+  const [fourth] = [...replica.store.vector]
+  await replica.put('e', '1')
+  replica.engine.iterator = () => { throw new Error('looked up') }
+  assert.not.ok(await contradicts(4, fourth!.hlc), 'what was told last is known')
+  Reflect.deleteProperty(replica.engine, 'iterator')
+  assert.ok(await contradicts(4, fourth!.hlc + 1))
   await replica.put('a', '2')
   await replica.store.housekeeping.sweep()
   assert.not.ok(await contradicts(1, first!.hlc + 1), 'the log does not tell any more')
