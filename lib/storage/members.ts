@@ -346,7 +346,7 @@ export class Members {
   * [Symbol.iterator] (): IterableIterator<MemberView> {
     for (const [replica, member] of this.#members) {
       const { acknowledged, retired, seenMs } = member
-      const unseenMs = replica === this.#self ? 0 : Math.max(0, this.runningMs - seenMs)
+      const unseenMs = replica === this.#self ? 0 : this.runningMs - seenMs
       yield { replica, acknowledged, retired, unseenMs, counted: this.#counts(replica, member) }
     }
   }

@@ -1,6 +1,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { housekeepingDelayMs, memberTtlDefaultMs } from '../../lib/limits.ts'
+import { housekeepingDelayMs, memberTtlDefaultMs, tombstonesAtOnce, tombstonesPerUnitMax } from '../../lib/limits.ts'
 import { keyspace, wholeKeyspace, type Keyspace } from '../../lib/storage/keyspaces.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { del, exchange, LiveStream, openReplica, pull, put, type ReplicaOptions, type TestReplica } from '../support/store.ts'
@@ -204,6 +204,126 @@ test('LevelDB writes its memory out for what is forgotten, and not for what a co
   assert.is(await sets(a), 2)
   await collect(a)
   assert.is(writtenOut, 1)
+})
+
+test('a collection is due when something has changed since the last one began, there are deletes, and nothing is taken in or left', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  const { collector } = a.store.housekeeping
+  await a.put('k', '1')
+  assert.not(collector.due, 'nothing was deleted')
+  await a.del('k')
+  assert.ok(collector.due)
+  await pull(b, a)
+  await collector.collect()
+  assert.not(collector.due, 'not all have it')
+  await acknowledge(a, b)
+  assert.ok(collector.due)
+  a.memory.beforeBatch = () => { collector.changed() }
+  await collector.collect()
+  assert.is(await sets(a), 0)
+  assert.not(collector.due, 'nothing is left')
+  await a.store.commit([put('l', '1')], false)
+  await a.del('l')
+  await collector.collect()
+  a.memory.beforeBatch = () => { if (a.store.leaving) assert.not(collector.due) }
+  a.store.housekeeping.changed()
+  await a.store.leaveLog()
+})
+
+test('what changes while tombstones are collected is looked at when that is over', async () => {
+  const a = await openReplica()
+  const { collector } = a.store.housekeeping
+  for (const key of ['k', 'l']) await a.put(key, '1')
+  await a.del('k')
+  let deleting: Promise<void> | undefined
+  Object.assign(a.engine, { compactRange: async () => { await (deleting ??= a.del('l')) } })
+  await collector.collect()
+  assert.is(await sets(a), 1)
+  assert.ok(collector.due)
+  await collector.collect()
+  assert.is(await sets(a), 0)
+  assert.not(collector.due)
+})
+
+test('nothing is collected while a log is left, also if that begins in the middle', async () => {
+  const a = await openReplica()
+  await a.put('k', '1')
+  await a.del('k')
+  let leaving: Promise<void> | undefined
+  let begin = (): void => {}
+  const begun = new Promise<void>((resolve) => { begin = resolve })
+  Object.assign(a.engine, {
+    compactRange: async () => {
+      leaving ??= a.store.leaveLog()
+      await begun
+    }
+  })
+  a.memory.beforeBatch = () => {
+    if (a.store.leaving) begin()
+    assert.is(a.store.collected.size, 0)
+  }
+  await collect(a)
+  await leaving
+  assert.is(await sets(a), 1)
+})
+
+test('no more counts as collected than up to the last tombstone that goes: nobody is sent the whole state for less', async () => {
+  const a = await openReplica()
+  for (const key of ['k', 'l', 'again']) await a.put(key, '1')
+  await a.del('again')
+  await a.del('k')
+  await a.del('l')
+  await a.put('l', '2')
+  await a.del('again')
+  await a.put('again', '2')
+  await collect(a)
+  assert.is(a.store.collected.sequenceOf(a.store.ownLog), 5)
+})
+
+test('what a conflict holds back is not passed, however much was deleted behind it', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  const many = Array.from({ length: 3 * tombstonesAtOnce }, (_, index) => `k${index}`)
+  await a.store.commit([put('first', '1'), put('held', '1'), ...many.map((key) => put(key, '1'))], false)
+  await exchange(a, b)
+  await b.put('held', '2')
+  await a.del('first')
+  const { sequence } = a.store.vector.get(a.store.ownLog)!
+  await a.del('held')
+  for (const key of many) await a.del(key)
+  await exchange(a, b)
+  await acknowledge(a, b)
+  await collect(a)
+  assert.is(a.store.collected.sequenceOf(a.store.ownLog), sequence)
+  assert.is(await sets(a), 1 + many.length)
+  await collect(a)
+  assert.is(a.store.collected.sequenceOf(a.store.ownLog), sequence)
+})
+
+test('of a key that two have deleted one delete goes after the other, and LevelDB writes its memory out before each', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  for (const key of ['k', 'l', 'm']) await a.put(key, '1')
+  await exchange(a, b)
+  await a.store.commit([del('l'), del('k')], false)
+  await b.store.commit([del('m'), del('k')], false)
+  await exchange(a, b)
+  await acknowledge(a, b)
+  const left: number[] = []
+  Object.assign(a.engine, { compactRange: async () => { left.push((await a.versions('k')).length) } })
+  await collect(a)
+  assert.equal(left, [2, 1])
+  assert.is(await sets(a), 0)
+  await checkInvariants(a.engine, { collected: a.store.collected })
+})
+
+test('more tombstones than go with a unit are taken over before it', async () => {
+  const a = await openReplica()
+  const keys = Array.from({ length: tombstonesPerUnitMax + 1 }, (_, index) => `k${index}`)
+  await a.store.commit(keys.map((key) => put(key, '')), false)
+  await a.store.commit(keys.slice(1).map((key) => del(key)), false)
+  const { collector } = a.store.housekeeping
+  assert.not(await collector.isMuch([...a.store.vector]))
+  await a.store.commit([del(keys[0]!)], false)
+  assert.ok(await collector.isMuch([...a.store.vector]))
 })
 
 test('nobody takes over a collection before he knows what the collector knew', async () => {

@@ -5,11 +5,11 @@ import { writeAdvances } from '../../lib/codec/advances.ts'
 import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { newLogId, type ReplicaId } from '../../lib/core/ids.ts'
 import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
-import { logsMax, memberEntriesMax, membersMax } from '../../lib/limits.ts'
+import { heartbeatIntervalMs, logsMax, memberEntriesMax, memberRefreshMs, memberTtlDefaultMs, membersMax, runningTimeSaveMs } from '../../lib/limits.ts'
 import type { InnerBatch } from '../../lib/storage/inner-batch.ts'
 import { meta } from '../../lib/storage/keyspaces.ts'
 import { Members } from '../../lib/storage/members.ts'
-import { openReplica } from '../support/store.ts'
+import { newMemory, openReplica } from '../support/store.ts'
 
 const self = id(0)
 const memberTtlMs = 100_000
@@ -249,6 +249,168 @@ test('a member is as old as the last who saw it says, whatever others have heard
   members.acknowledge(id(2), [one], memberTtlMs)
   assert.ok(members.has(id(2)), 'one that does not count is remembered while there is room')
   assert.not.ok(members.countedIds.includes(id(2)))
+})
+
+test('of what a member has acknowledged nothing counts before all of it is known here, also what it says later', () => {
+  const { members } = newMembers()
+  const [one, two] = someLogs(2) as [Advance, Advance]
+  const next = { ...one, sequence: 2 }
+  members.acknowledge(id(1), [one])
+  let here = new VersionVector([one])
+  assert.equal([...members.frontier(here, here)], [one])
+  members.acknowledge(id(1), [next, two])
+  here = new VersionVector([next])
+  for (let look = 0; look < 3; look++) assert.equal([...members.frontier(here, here)], [one])
+  here = new VersionVector([next, two])
+  assert.equal([...members.frontier(here, here)], [next, two])
+})
+
+test('the frontier is what all that count hold, and this replica on disk', () => {
+  const { members } = newMembers()
+  const log = someLogs(1)[0]!
+  const at = (sequence: number): VersionVector => new VersionVector([{ ...log, sequence }])
+  assert.equal([...members.frontier(at(3), at(9))], [...at(3)], 'alone')
+  members.acknowledge(id(1), at(5))
+  members.acknowledge(id(2), at(2))
+  assert.equal([...members.frontier(at(7), at(9))], [...at(2)])
+  members.retire(id(2))
+  assert.equal([...members.frontier(at(7), at(9))], [...at(5)])
+  assert.equal([...members.frontier(at(3), at(9))], [...at(3)])
+})
+
+test('what a member has said of a log that is left does not count when as much of it is here again', () => {
+  const { members } = newMembers()
+  const log = someLogs(1)[0]!
+  const at = (sequence: number): VersionVector => new VersionVector([{ ...log, sequence }])
+  members.acknowledge(id(1), at(9))
+  assert.is(members.frontier(at(9), at(9)).sequenceOf(log.log), 9)
+  members.forget({ ...log, sequence: 5 })
+  assert.is(members.frontier(at(9), at(9)).sequenceOf(log.log), 5)
+})
+
+test('whatever changes of a member is written, once, and again if it changes while it is written', () => {
+  let changes = 0
+  const members = new Members({ self, monotonicMs: () => 0, memberTtlMs, onChange: () => { changes++ } })
+  members.met(self)
+  save(members)
+  const log = someLogs(1)[0]!
+  const steps: Array<[step: () => unknown, changed: boolean]> = [
+    [() => { members.met(id(1)) }, true],
+    [() => members.acknowledge(id(1), [{ ...log, sequence: 9 }]), true],
+    [() => members.acknowledge(id(1), [{ ...log, sequence: 8 }]), false],
+    [() => { members.rewind(id(1), new VersionVector([{ ...log, sequence: 7 }])) }, false],
+    [() => { members.forget({ ...log, sequence: 5 }) }, false],
+    [() => { members.retire(id(1)) }, true],
+    [() => { members.met(id(1)) }, true]
+  ]
+  for (const [index, [step, changed]] of steps.entries()) {
+    const before = changes
+    step()
+    assert.is(changes - before, changed ? 1 : 0, `change ${index}`)
+    assert.equal(save(members).put, index === 2 ? [] : [meta.member(id(1))], `save ${index}`)
+    assert.equal(save(members).put, [])
+  }
+  members.changed()
+  assert.is(save(members).put.length, 2)
+  members.acknowledge(id(1), [log])
+  const committed = members.save({ putRaw: () => {} } as never)
+  members.acknowledge(id(1), [{ ...log, sequence: 2 }])
+  committed()
+  assert.equal(save(members).put, [meta.member(id(1))])
+})
+
+test('who has been met and is not on disk yet is new, until it is there or gives way', () => {
+  const { members } = newMembers()
+  save(members)
+  assert.not(members.hasNew)
+  members.met(id(1))
+  assert.ok(members.hasNew)
+  save(members)
+  assert.not(members.hasNew)
+  members.seen(id(1))
+  members.acknowledge(id(1), someLogs(1))
+  assert.not(members.hasNew)
+  for (let number = 2; number < membersMax; number++) members.met(id(number))
+  save(members)
+  members.retire(id(1))
+  members.met(id(membersMax))
+  members.retire(id(membersMax))
+  members.become(id(membersMax + 1))
+  save(members)
+  assert.not(members.hasNew)
+})
+
+test('a member is seen by who brings news of it, or has seen it, and not by hearsay', () => {
+  const { members, clock } = newMembers()
+  const unseen = (): number => [...members].find(({ replica }) => replica === id(1))!.unseenMs
+  const log = someLogs(1)[0]!
+  members.acknowledge(id(1), [log])
+  clock.ms = 1000
+  assert.not(members.acknowledge(id(1), [log]))
+  assert.is(unseen(), 1000)
+  assert.not(members.acknowledge(id(1), [log], 400, true))
+  assert.is(unseen(), 400)
+  members.acknowledge(id(1), [log], 700, true)
+  assert.is(unseen(), 400, 'others have seen it earlier')
+  members.acknowledge(id(1), [{ ...log, sequence: 2 }], 300)
+  assert.is(unseen(), 300)
+})
+
+test('this replica always counts, as one that is seen, and a member as long as it has been seen in time', () => {
+  const { members, clock } = newMembers()
+  members.met(id(1))
+  clock.ms = memberTtlMs - 1
+  assert.equal(members.countedIds, [self, id(1)])
+  clock.ms = memberTtlMs
+  assert.equal(members.countedIds, [self])
+  assert.is([...members][0]!.unseenMs, 0)
+})
+
+test('all are present that have been seen in the time in which news of one comes over all others', () => {
+  const { members, clock } = newMembers()
+  for (const number of [1, 2]) members.met(id(number))
+  clock.ms = 3 * members.refreshMs
+  members.seen(id(1))
+  assert.ok(members.allPresent)
+  clock.ms++
+  assert.not(members.allPresent)
+  members.retire(id(2))
+  assert.ok(members.allPresent, 'who does not count need not be there')
+})
+
+for (const [ttlMs, refreshMs, savedMs] of [[memberTtlDefaultMs, memberRefreshMs, runningTimeSaveMs], [100_000, 6250, 6250], [1000, heartbeatIntervalMs, 62.5]] as const) {
+  test(`members that are waited for ${ttlMs} ms are told of every ${refreshMs} ms, and that they are there is written every ${savedMs} ms`, () => {
+    const clock = { ms: 0 }
+    const members = new Members({ self, monotonicMs: () => clock.ms, memberTtlMs: ttlMs, onChange: () => {} })
+    assert.is(members.refreshMs, refreshMs)
+    members.met(id(1))
+    save(members)
+    const writes = (ms: number): boolean => {
+      clock.ms = ms
+      members.seen(id(1))
+      return save(members).put.some((key) => key.equals(meta.member(id(1))))
+    }
+    assert.equal([writes(savedMs), writes(savedMs + 1), writes(2 * savedMs + 1), writes(2 * savedMs + 2)], [false, true, false, true])
+  })
+}
+
+test('a member that is on disk, and not for how long this replica has run since, is not younger than all that', async () => {
+  const engine = newMemory()
+  await engine.open()
+  const write = async (replica: ReplicaId, logs: number): Promise<void> => {
+    const writer = new ByteWriter().varint(1000).byte(0)
+    writeAdvances(writer, someLogs(logs))
+    await engine.put(meta.member(replica), writer.take())
+  }
+  await write(id(1), 1)
+  await write(id(2), logsMax + 1)
+  await engine.put(meta.runningTime, new ByteWriter().varint(900).take())
+  const { members, clock } = newMembers()
+  await members.load(engine as never)
+  assert.is(members.runningMs, 900_000)
+  assert.equal(save(members).put, [meta.member(self), meta.member(id(2))], 'what is too much is not kept')
+  clock.ms = memberTtlMs
+  assert.not(members.countedIds.includes(id(1)))
 })
 
 test('running time is saved, however often it is', () => {

@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert'
 import { ClassicLevel } from 'classic-level'
 import { VersionVector } from '../../lib/core/version-vector.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
+import { inKeyspace, keyspace } from '../../lib/storage/keyspaces.ts'
 import { TextSource } from '../../lib/storage/text-source.ts'
 import { newDirectory } from '../support/directory.ts'
 import { checkEqual } from '../support/invariants.ts'
@@ -97,17 +98,20 @@ for (const [name, recorded, stamped] of [['a delete', Buffer.of(0x80), Buffer.fr
   })
 }
 
-test('a value that is missing is noticed', async () => {
+test('a value that is missing is noticed, and one whose versions are', async () => {
   const [a, b] = [await openReplica(), await openReplica()]
   await fill(a, [])
+  const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
   for (const index of [0, 1200, count - 1]) {
     await a.store.commit([{ type: 'put', key: keyOf(index), value: long }], false)
-    const key = Buffer.concat([Buffer.from('\x60'), keyOf(index)])
-    const value = await a.engine.get(key, { keyEncoding: 'buffer', valueEncoding: 'buffer' }) as Buffer
-    await a.engine.del(key, { keyEncoding: 'buffer' })
-    const error = await pull(b, a).then(() => undefined, (error: Error) => error)
-    assert.match(error?.message ?? '', /The value of key 6b65.* is missing/)
-    await a.engine.put(key, value, { keyEncoding: 'buffer', valueEncoding: 'buffer' })
+    for (const space of [keyspace.data, keyspace.version]) {
+      const key = inKeyspace(space, keyOf(index))
+      const value = await a.engine.get(key, buffers) as Buffer
+      await a.engine.del(key, buffers)
+      const error = await pull(b, a).then(() => undefined, (error: Error) => error)
+      assert.match(error?.message ?? '', /The value of key 6b65.* is missing, or its versions are/)
+      await a.engine.put(key, value, buffers)
+    }
   }
 })
 
