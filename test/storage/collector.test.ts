@@ -315,6 +315,45 @@ test('of a key that two have deleted one delete goes after the other, and LevelD
   await checkInvariants(a.engine, { collected: a.store.collected })
 })
 
+test('a value stays when the delete beside it is forgotten, also one of a log of which as much was collected', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  await a.put('k', '1')
+  await a.put('other', '1')
+  await pull(b, a)
+  await a.del('k')
+  await b.put('k', '2')
+  await pull(b, a)
+  await a.store.retire(b.store.replica)
+  await collect(a)
+  const before = a.store.collected.clone()
+  await pull(a, b)
+  await b.del('other')
+  await pull(a, b)
+  await a.store.flush()
+  await collect(a)
+  assert.ok(!before.dominates(a.store.collected) && a.store.collected.covers(b.store.ownLog, 1))
+  assert.equal(await b.values('k'), ['2', undefined])
+  await pull(b, a)
+  for (const replica of [a, b]) assert.equal(await replica.data(), { k: '2' })
+  await checkEqual([a.engine, b.engine])
+})
+
+test('of a key that two have deleted each delete that is forgotten is counted once', async () => {
+  const [a, b] = await open(2) as [TestReplica, TestReplica]
+  for (const key of ['k', 'l']) await a.put(key, '1')
+  await exchange(a, b)
+  await a.del('k')
+  await b.del('k')
+  await exchange(a, b)
+  await acknowledge(a, b)
+  await b.del('l')
+  await collect(a)
+  assert.is(b.store.garbage.tombstones.count, 3)
+  await pull(b, a)
+  assert.equal(await b.versions('k'), [])
+  assert.is(b.store.garbage.tombstones.count, 1)
+})
+
 test('more tombstones than go with a unit are taken over before it', async () => {
   const a = await openReplica()
   const keys = Array.from({ length: tombstonesPerUnitMax + 1 }, (_, index) => `k${index}`)

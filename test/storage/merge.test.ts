@@ -3,10 +3,11 @@ import * as assert from 'uvu/assert'
 import type { Resolver } from '../../lib/types.ts'
 import { logIdFrom } from '../../lib/core/ids.ts'
 import { VersionVector } from '../../lib/core/version-vector.ts'
+import { entriesAtOnce } from '../../lib/limits.ts'
 import { meta } from '../../lib/storage/keyspaces.ts'
 import { eventually } from '../support/eventually.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
-import { exchange, openReplica, pull, put, type Kind, type TestReplica } from '../support/store.ts'
+import { exchange, LiveStream, openReplica, pull, put, type Kind, type TestReplica } from '../support/store.ts'
 
 const kinds: Kind[] = ['catch-up', 'transfer']
 
@@ -178,6 +179,51 @@ test('a write that has seen only some of the siblings leaves the others', async 
   assert.equal(await c.values('k'), ['ab', 'c'])
   await pull(a, c)
   await pull(b, a)
+  await checkEqual([a.engine, b.engine, c.engine])
+})
+
+for (const reports of [true, false]) {
+  test(`of many keys that both have written both have all versions, ${reports ? 'and say what they have taken in' : 'though nobody asks what they take in'}`, async () => {
+    for (const kind of [...kinds, 'scan'] as const) {
+      const [a, b] = [await openReplica({ reports: () => reports }), await openReplica({ reports: () => reports })]
+      const keys = Array.from({ length: entriesAtOnce + 100 }, (_, index) => `k${index}`)
+      for (const { store } of [a, b]) await store.commit(keys.map((key) => put(key, 'value')), false)
+      await exchange(a, b, kind)
+      for (const { engine } of [a, b]) {
+        const { versions } = await checkInvariants(engine)
+        assert.is([...versions.values()].filter((siblings) => siblings.length === 2).length, keys.length)
+      }
+      for (const key of ['new', 'newer']) await a.put(key, 'value')
+      await pull(b, a, kind)
+      await checkEqual([a.engine, b.engine])
+      const changed = b.reports.flatMap(({ changed }) => changed).map(({ key }) => String(key))
+      assert.equal(changed.sort(), reports ? [...keys, 'new', 'newer'].sort() : [])
+    }
+  })
+
+  test(`what was deleted here and is forgotten does not come back with a state that knows it, ${reports ? 'if' : 'nor if not'} somebody asks what is taken in`, async () => {
+    const [a, b] = [await openReplica(), await openReplica({ reports: () => reports })]
+    for (const key of ['k', 'stays']) await a.put(key, 'value')
+    await pull(b, a)
+    await a.put('later', 'value')
+    await b.del('k')
+    await b.store.flush()
+    await b.store.housekeeping.collect()
+    assert.equal(await b.versions('k'), [])
+    await pull(b, a, 'transfer')
+    assert.equal(await b.data(), { stays: 'value', later: 'value' })
+    await checkInvariants(b.engine, { collected: b.store.collected })
+  })
+}
+
+test('what a relay takes in while somebody is linked with it is handed on, though nobody asks what it takes in', async () => {
+  const [a, b, c] = [await openReplica(), await openReplica({ reports: () => false }), await openReplica()]
+  const stream = await LiveStream.open(b, c)
+  b.store.feed.open() // a link with a
+  for (const key of ['k', 'l']) await a.put(key, 'value')
+  await a.del('l')
+  await pull(b, a, 'catch-up')
+  assert.is.not(await stream.send(), 'lost')
   await checkEqual([a.engine, b.engine, c.engine])
 })
 

@@ -220,6 +220,31 @@ test('a version whose batch is lost is in the log all the same, though the last 
   await checkInvariants(again.engine, { alsoCovered: replica.store.vector as never })
 })
 
+test('nor is it left out if the last batch has forgotten another delete of its key', async () => {
+  const memory = await LossyMemory.open()
+  const [replica, other] = [await openReplica({ engine: memory.asEngine }), await openReplica()]
+  for (const one of [replica, other]) {
+    await one.put('key', 'value')
+    await one.del('key')
+  }
+  let lost: number | undefined
+  const writeOut = memory.engine.compactRange!
+  memory.engine.compactRange = async () => {
+    await writeOut()
+    if (lost !== undefined) return
+    lost = memory.logLength
+    await pull(replica, other)
+    assert.is(memory.logLength, lost + 1)
+  }
+  await replica.store.flush()
+  await replica.store.housekeeping.collector.collect()
+  assert.is((await replica.versions('key')).length, 1)
+  await replica.put('later', 'value')
+  const again = await reopenedWithout(memory, replica, lost!)
+  assert.is((await again.versions('key')).length, 1)
+  await checkInvariants(again.engine, { alsoCovered: replica.store.vector as never })
+})
+
 test('what the vector covers after a hole stays what it is, and what is written then is later than what survived', async () => {
   const { memory, replica } = await openLinked(['covered'])
   const { ownLog } = replica.store
