@@ -19,6 +19,9 @@ export const fragmentBytesMin = 16 * 1024
 export const entriesDecodedBytesMax = 64 * 1024
 export const entriesAtOnce = 512
 
+/** Of more entries the version records are read by LevelDB's threads, and not one after another on ours. */
+export const fewEntriesMax = 32
+
 /** Messages that may wait until what comes before them is there. */
 export const waitingMessagesMax = 65_536
 
@@ -129,6 +132,11 @@ export const stampedValueMax = 1024
 /** Keys with a version record that are remembered in memory, and what is remembered of each. */
 export const versionKeysMax = 65_536
 export const versionKeyBytesMax = 256
+
+/** What is known of the keys that were written here lately: places, a power of two; bytes of a key that count; and bytes of units that wait to be looked at. */
+export const recentKeySlots = 65_536
+export const recentKeyBytesMax = 256
+export const recentUnitsBytesMax = MiB
 
 export const keyBytesMax = 64 * MiB
 export const groupBytesMax = 255

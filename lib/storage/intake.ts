@@ -15,7 +15,7 @@ import type { DeliveryKind, ResumePoint } from '../codec/message.ts'
 import { observe } from '../core/hlc.ts'
 import { VersionVector, type Advance, type Context } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { deliveredPartsMax, innerBatchBytesMax, operationBytes, resumeAdvancesMax, resumeKeyBytesMax, stageKeptMs } from '../limits.ts'
+import { deliveredPartsMax, fewEntriesMax, innerBatchBytesMax, operationBytes, resumeAdvancesMax, resumeKeyBytesMax, stageKeptMs } from '../limits.ts'
 import { ApplyPhase } from './apply-phase.ts'
 import type { Collector } from './collector.ts'
 import { assertMergeable, Delivery, type Delivered, type DeliveryTarget, type StageableChunk } from './delivery.ts'
@@ -60,9 +60,6 @@ export interface IntakeOptions {
 
 /** Chunks, or entries in their place, that are removed in one batch. */
 const stagedAtOnce = 1000
-
-/** Of more entries the version records are read by LevelDB's threads, and not one after another on ours. */
-const fewEntriesMax = 32
 
 interface QueuedUnit {
   readonly unit: RemoteUnit
@@ -226,7 +223,7 @@ export class Intake implements DeliveryTarget {
       if (!isChecked) assertMergeable(entry, stream, batch)
     })
     this.#learn(batch, changes)
-    await this.#options.collector.adopt(batch, merger, collected)
+    if (collected.length > 0) await this.#options.collector.adopt(batch, merger, collected)
     this.#handedOn.set(stream, changes)
   }
 

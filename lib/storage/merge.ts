@@ -5,14 +5,14 @@
  * merge keeps is written with its values, its log records and what the key now reads as, all into one inner batch
  * together with the advance of the vector.
  *
- * What a key holds is only looked up if it matters. A sender that had seen all that this replica knows has seen what the
- * key holds here: its one new version stands alone.
+ * What a key holds is only looked up if it matters. A sender that had seen all that this replica knows, or all but what it
+ * wrote to other keys, has seen what the key holds here: its one new version stands alone.
  */
 import { holdsPut, indexOfDot, mergeSiblings, noSiblings, type Sibling, type SiblingSet } from '../core/siblings.ts'
 import { observe, type Hlc } from '../core/hlc.ts'
 import type { LogId } from '../core/ids.ts'
 import type { ReadonlyVersionVector } from '../core/version-vector.ts'
-import { entriesAtOnce, logRecordOperationsMax } from '../limits.ts'
+import { entriesAtOnce, fewEntriesMax, logRecordOperationsMax } from '../limits.ts'
 import { malformed } from '../codec/bytes.ts'
 import type { Entry } from '../codec/entry.ts'
 import { EntryScan } from '../codec/entry-scan.ts'
@@ -29,6 +29,9 @@ import { readRecords, readSetSync } from './stored-sets.ts'
 
 /** A vector of more logs takes longer to compare than a few keys take to look up. */
 const contextLogsMax = 256
+
+/** Of a key that has been looked up, or need not be. */
+const nothingHeld = { record: undefined }
 
 /** What became visible with a merge, for events. */
 export interface MergeReport {
@@ -58,6 +61,8 @@ export class Merger {
   /** The last context, and whether it covers what was committed here before this batch. */
   #context: ReadonlyVersionVector | undefined
   #contextCoversAll = false
+  /** The same, but for our own log. */
+  #contextCoversOthers = false
   /** Keys whose sibling values come or go with this batch. */
   readonly #siblingKeys = new Map<string, boolean>()
 
@@ -79,11 +84,13 @@ export class Merger {
   async merge (entries: Iterable<Entry>, context: ReadonlyVersionVector, check: (entry: Entry) => void = () => {}): Promise<void> {
     for (const slice of slices(entries)) {
       const due = slice.filter((entry) => !this.#replaces(entry, context))
-      const records = due.length > 0 ? await readRecords(this.#state, due.map(({ key }) => key)) : []
+      const records = due.length > fewEntriesMax ? await readRecords(this.#state, due.map(({ key }) => key)) : undefined
       let read = 0
       for (const entry of slice) {
         check(entry)
-        this.#mergeEntry(entry, context, { record: entry === due[read] ? records[read++] : undefined })
+        const isDue = entry === due[read]
+        this.#mergeEntry(entry, context, isDue ? records && { record: records[read] } : nothingHeld)
+        if (isDue) read++
       }
       this.#unpaused += slice.length
       if (this.needsRest) await this.rest()
@@ -143,7 +150,7 @@ export class Merger {
 
   /** Merges the entry that a scan stands at, whose key is looked up if need be. */
   #mergeUnread (scan: EntryScan, context: ReadonlyVersionVector): void {
-    if (this.#isPlain(scan) && this.#isNew(scan, context) && !this.#mayHoldSiblings(scan.key)) this.#putAlone(scan)
+    if (this.#isPlain(scan) && !this.#batch.covers(scan.log, scan.sequence) && this.coversAll(context) && !this.#mayHoldSiblings(scan.key)) this.#putAlone(scan)
     else this.#mergeEntry(scan.decoded(), context, undefined)
   }
 
@@ -222,11 +229,9 @@ export class Merger {
    * could be kept beside it. Keys that this batch has changed are known anyway.
    */
   #replaces ({ key, siblings }: Entry, context: ReadonlyVersionVector): boolean {
-    return siblings.length === 1 && this.#isNew(siblings[0]!, context) && !this.#mayHoldSiblings(key)
-  }
-
-  #isNew ({ log, sequence }: { log: LogId, sequence: number }, context: ReadonlyVersionVector): boolean {
-    return !this.#batch.covers(log, sequence) && this.coversAll(context)
+    if (siblings.length !== 1) return false
+    const { log, sequence } = siblings[0]!
+    return !this.#batch.covers(log, sequence) && this.#coversKey(key, context) && !this.#mayHoldSiblings(key)
   }
 
   #mayHoldSiblings (key: Buffer): boolean {
@@ -236,10 +241,25 @@ export class Merger {
 
   /** Whether a context covers all that was committed here before this batch. */
   coversAll (context: ReadonlyVersionVector): boolean {
-    if (context === this.#context) return this.#contextCoversAll
-    const { vector, survivors } = this.#state
+    this.#compare(context)
+    return this.#contextCoversAll
+  }
+
+  /** Whether a context covers all that was committed here to a key before this batch. */
+  #coversKey (key: Buffer, context: ReadonlyVersionVector): boolean {
+    this.#compare(context)
+    if (this.#contextCoversAll || !this.#contextCoversOthers) return this.#contextCoversAll
+    const { recentKeys, ownLog } = this.#state
+    return !recentKeys.mayHold(key, ownLog, context.sequenceOf(ownLog))
+  }
+
+  #compare (context: ReadonlyVersionVector): void {
+    if (context === this.#context) return
+    const { vector, survivors, ownLog } = this.#state
+    const beyond = survivors.empty && vector.size <= contextLogsMax ? vector.beyond(context) : undefined
     this.#context = context
-    return (this.#contextCoversAll = survivors.empty && vector.size <= contextLogsMax && context.dominates(vector))
+    this.#contextCoversAll = beyond?.length === 0
+    this.#contextCoversOthers = beyond?.every(({ log }) => log === ownLog) ?? false
   }
 
   /** What stands at the key of the batch, as far as it matters. */

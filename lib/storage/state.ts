@@ -13,6 +13,7 @@ import type { Engine } from './engine.ts'
 import type { Journal } from './journal.ts'
 import { meta } from './keyspaces.ts'
 import type { LogTally } from './log-tally.ts'
+import { RecentKeys } from './recent-keys.ts'
 import { SiblingKeys } from './sibling-keys.ts'
 import { VersionKeys } from './version-keys.ts'
 
@@ -46,6 +47,7 @@ export class ReplicaState {
   unsaved: ((batch: SavingBatch) => void) | undefined
   readonly siblingKeys = new SiblingKeys()
   readonly versionKeys = new VersionKeys()
+  readonly recentKeys = new RecentKeys()
   readonly tally: LogTally
   readonly #randomBytes: (size: number) => Uint8Array
 

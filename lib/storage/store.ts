@@ -103,6 +103,7 @@ export class Store {
       recordsUnits: (remote) => this.feed.readers > (remote ? 1 : 0) && !this.applying && !this.repairing && !this.leaving,
       onCommit: (unit, local) => {
         this.feed.push(unit)
+        state.recentKeys.committed(unit, state.ownLog)
         if (state.journal.due) this.#inBackground(state.journal.take(state.engine, state.vector))
         if (this.repairing && this.#repair.complete) this.#inBackground(this.endRepair())
         this.housekeeping.changed()

@@ -5,10 +5,14 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { writeEntry } from '../../lib/codec/entry.ts'
+import { decodeData, type DataMessage } from '../../lib/codec/message.ts'
 import type { Advance } from '../../lib/core/version-vector.ts'
 import { chunkBytes } from '../../lib/limits.ts'
 import { keyspace } from '../../lib/storage/keyspaces.ts'
+import type { Operation } from '../../lib/storage/local.ts'
+import type { Unit } from '../../lib/storage/unit.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
+import { encodeUnit } from '../support/units.ts'
 import { LiveStream, del, exchange, openReplica, pull, put, type TestReplica } from '../support/store.ts'
 
 type Read = (what: unknown, options: unknown) => unknown
@@ -129,6 +133,33 @@ for (const [way, bring] of Object.entries(ways)) {
       await checkEqual([a.engine, b.engine])
     })
   }
+}
+
+for (const [name, count] of [['few', 3], ['many', 200]] as const) {
+  test(`a sender that had seen all but what was written to other keys is believed without a look, too, of ${name} keys`, async () => {
+    const a = await openReplica()
+    const b = await openReplica()
+    for (const { store } of [a, b]) store.feed.open()
+    await b.store.commit([put('before', '1'), put('deleted', '1')], false)
+    await pull(a, b)
+    const stream = a.store.vector.clone()
+    const write = async (operations: Operation[]): Promise<number> => {
+      const number = a.store.feed.end
+      await a.store.commit(operations, false)
+      const { body } = a.store.feed.at(number) as Unit & { body: Buffer }
+      const message = decodeData(encodeUnit([], body).subarray(1)) as Extract<DataMessage, { type: 'unit' }>
+      return await countLookUps(b, async () => { await b.store.intake.apply({ ...message, stream, bytes: body.length }) })
+    }
+    await b.store.commit([put('unseen', '2'), put('deleted', '2')], false)
+    assert.is(await write([put('before', '3'), ...Array.from({ length: count }, (_, index) => put(`other ${index}`, '3'))]), 0)
+    assert.is(await b.get('before'), '3')
+    assert.ok(await write([put('unseen', '3'), del('deleted'), ...Array.from({ length: count }, (_, index) => put(`another ${index}`, '3'))]) > 0)
+    assert.equal(await b.values('unseen'), ['2', '3'])
+    assert.is((await b.values('deleted')).length, 2)
+    await checkInvariants(b.engine, { vector: b.store.vector as never })
+    await exchange(a, b)
+    await checkEqual([a.engine, b.engine])
+  })
 }
 
 test('what is here already is not taken again, whatever is said of it', async () => {
