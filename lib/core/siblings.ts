@@ -61,6 +61,8 @@ export function indexOfDot (siblings: SiblingSet, dot: { log: LogId, sequence: n
  * Merges a sender's whole sibling set into ours. Returns `ours` itself if nothing changed.
  */
 export function mergeSiblings (ours: SiblingSet, ourContext: Context, theirs: SiblingSet, theirContext: Context): SiblingSet {
+  // Most keys hold nothing of account, and most that come have one version.
+  if (ours.length === 0 && theirs.length === 1) return ourContext.covers(theirs[0]!.log, theirs[0]!.sequence) ? ours : theirs
   const kept = ours.filter((dot) => indexOfDot(theirs, dot) !== -1 || !theirContext.covers(dot.log, dot.sequence))
   const added = theirs.filter((dot) => indexOfDot(ours, dot) === -1 && !ourContext.covers(dot.log, dot.sequence))
   if (added.length === 0) return kept.length === ours.length ? ours : kept

@@ -286,12 +286,11 @@ export class Merger {
       this.#state.hlc = observe(this.#state.hlc, sibling.hlc)
       this.#added.add(sibling.log, sibling.hlc, { sequence: sibling.sequence, type: sibling.type, bytes: entry.key, start: 0, end: entry.key.length })
     }
-    batch.setKey(entry.key)
     if (news === 0 && merged.length > 0) batch.changeUnlogged()
     this.#writeValues(merged, values, ours)
     const before = known?.before ?? ours
     this.#keys.set(keyText, { siblings: merged, values, before })
-    batch.addToUnit(merged, merged.map((sibling, index) => indexOfDot(before, sibling) === -1 ? values[index] : undefined))
+    if (batch.recordsUnit) batch.addToUnit(merged, merged.map((sibling, index) => indexOfDot(before, sibling) === -1 ? values[index] : undefined))
     const conflicted = merged.length > 1 && holdsPut(merged)
     if (conflicted !== (ours.length > 1 && holdsPut(ours))) this.#siblingKeys.set(keyText, conflicted)
     if (conflicted && news > 0) this.#report?.conflicts.push({ key: entry.key, siblings: merged, values })
@@ -312,13 +311,13 @@ export class Merger {
         if (type === 'put') batch.putSiblingValue(log, sequence, values[index]!)
       }
     }
-    const key = Buffer.from(batch.keyIn(keyspace.data).subarray(1))
     if (merged.length === 1) {
       const value = values[0]
       batch.putSet(merged, value)
-      this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))
+      this.#report?.changed.push(this.#derivation.version(this.#keyCopy(), merged[0]!, value))
       return
     }
+    const key = this.#keyCopy()
     const outcome = this.#derivation.outcome(key, merged, values)
     // The resolver and who listens to its errors are foreign code, which may have written to another store meanwhile.
     batch.setKey(key)
@@ -326,6 +325,11 @@ export class Merger {
     if (this.#report === undefined) return
     const last = merged.at(-1) ?? ours.at(-1)!
     this.#report.changed.push(outcome.type === 'put' ? outcome.version : this.#derivation.version(key, { ...last, type: 'del' }, undefined))
+  }
+
+  /** The key that the batch is at, to be kept. */
+  #keyCopy (): Buffer {
+    return Buffer.from(this.#batch.keyIn(keyspace.data).subarray(1))
   }
 
   /** The values of all puts of a set: from the entry if they are new, else from where they stand. */
