@@ -78,6 +78,10 @@ test('chunks in which nothing is replaced are read as they are, and what is put 
   assert.equal(all.slice(-2).map(({ keys }) => keys), long.slice(-2))
   assert.ok(all.length >= long.length)
   for (const { bytes } of all) assert.ok(bytes < chunkBytes * 3 / 2, String(bytes))
+  for (const replacements of [['e1', 'e3'], ['f0', 'f00', 'f000', 'f0000', 'f00000'], ['d2', 'd21', 'd22', 'd23', 'd24', 'e1'], ['i3', 'i4', 'i5', 'i6', 'i7', 'i8', 'i9']]) {
+    const parts = await readAll(await stageOf(long, replacements, value, value))
+    assert.equal(parts.map(({ end }) => end), parts.map((_, index) => parts[index + 1]?.keys[0]), replacements.join())
+  }
 })
 
 test('without chunks, and without anything, a stage ends where it ends', async () => {
@@ -86,24 +90,34 @@ test('without chunks, and without anything, a stage ends where it ends', async (
   assert.equal(await readAll(await stageOf([['a', 'b']], []), 'b'), [])
 })
 
-test('an iterator that fails is noticed where it is read, and nowhere else', async () => {
+test('an iterator that fails is noticed where it is read, and nowhere else, and all are closed', async () => {
   const engine = await stageOf([['a'], ['b']], [])
   let fails = false
+  let open = 0
   const iterator = engine.iterator.bind(engine)
   engine.iterator = ((range: object) => {
     const made = iterator(range)
-    const next = made.next.bind(made)
+    const [next, close] = [made.next.bind(made), made.close.bind(made)]
+    open++
     made.next = async () => {
       if (fails) throw new Error('no file descriptors left')
       return await next()
+    }
+    made.close = async () => {
+      open--
+      await close()
     }
     return made
   }) as never
   const reader = await StageReader.open(engine, undefined)
   fails = true
-  const error = await reader.next().then(async () => await reader.next()).then(() => undefined, ({ message }: Error) => message)
+  const error = await reader.next().then(() => undefined, ({ message }: Error) => message)
   assert.is(error, 'no file descriptors left')
   await reader.close()
+  const unread = await StageReader.open(engine, undefined)
+  await new Promise((resolve) => { setImmediate(resolve) })
+  await unread.close()
+  assert.is(open, 0)
 })
 
 test('a record of a stage is read as it was written', () => {
