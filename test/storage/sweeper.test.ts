@@ -2,9 +2,11 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { decodeLogRecord } from '../../lib/codec/log-record.ts'
 import { housekeepingDelayMs, sweepOperationsMin } from '../../lib/limits.ts'
+import type { ReplicaId } from '../../lib/core/ids.ts'
 import { keyspace, readSequence, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
 import { readLogRecords } from '../../lib/storage/sweeper.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
+import { LossyMemory } from '../support/lossy-memory.ts'
 import { del, exchange, openReplica, pull, put, type TestReplica } from '../support/store.ts'
 
 /** Sequences in each record of the log. */
@@ -49,6 +51,47 @@ test('what a log lacks after a sweep nobody misses: others catch up from it', as
   assert.is((await logOf(a)).flat().length, 21)
   await pull(c, b, 'catch-up')
   await checkEqual([a.engine, b.engine, c.engine])
+})
+
+test('after a sweep it is known how much is live, also by whoever opens the database again, and what is written meanwhile counts on', async () => {
+  const replica = await openReplica()
+  replica.store.members.met('1'.repeat(32) as ReplicaId) // who holds the deletes back
+  await overwrite(replica, 2, 10)
+  for (const key of ['k0', 'k1']) await replica.del(key)
+  assert.equal(replica.store.garbage.log, { live: 0, written: 22, forgotten: 0 })
+  let writing: Promise<void> | undefined
+  replica.memory.beforeBatch = () => { writing ??= replica.put('meanwhile', '1') }
+  await replica.store.housekeeping.sweep()
+  replica.memory.revive()
+  await writing
+  const { garbage } = replica.store
+  assert.is(garbage.log.live + garbage.log.written, 11)
+  assert.ok(garbage.log.written <= 1)
+  assert.is(garbage.tombstones.count, 2)
+  await replica.put('meanwhile', '2')
+  await replica.store.housekeeping.sweep()
+  assert.equal(replica.store.garbage.log, { live: 11, written: 0, forgotten: 0 })
+  assert.equal((await replica.reopened()).store.garbage.log, { live: 11, written: 0, forgotten: 0 })
+})
+
+test('whatever batch LevelDB loses beside a sweep, each version that is left is in the log', async () => {
+  const memory = await LossyMemory.open()
+  const replica = await openReplica({ engine: memory.asEngine })
+  for (const key of ['before', 'meanwhile']) await replica.put(key, '1')
+  await replica.put('before', '2')
+  const writeOut = memory.engine.compactRange!
+  memory.engine.compactRange = async () => {
+    await writeOut()
+    await replica.put('meanwhile', '2')
+  }
+  const first = memory.logLength
+  await replica.store.housekeeping.sweep()
+  await replica.put('later', '1')
+  for (let lost = 0; lost < memory.logLength - 1; lost++) {
+    const again = await openReplica({ engine: (await memory.reopenedWithout(new Set([lost]))).asEngine, identity: replica.identity.clone() })
+    await checkInvariants(again.engine, { alsoCovered: { covers: () => true } as never })
+  }
+  assert.ok(memory.logLength < first + 6, 'its memory was written out')
 })
 
 test('a sweep is due when more has been written than the last one found, and comes by itself', async () => {
