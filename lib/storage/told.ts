@@ -54,17 +54,19 @@ export class Told {
   /** Looks for a log of which a peer with this vector knows something else than we do. */
   async contradiction (vector: readonly Advance[]): Promise<LogId | undefined> {
     let lookedUp = 0
+    const found: Array<LogId | Promise<LogId | undefined>> = []
     for (const { log, sequence, hlc } of vector) {
-      const { ownLog } = this.#state
       const own = this.#state.vector.get(log)
       const isBeyond = own === undefined || sequence > own.sequence
-      if (log === ownLog) {
-        if (isBeyond || !await this.#isOurs({ log, sequence, hlc }, own)) return log
-      } else if (!isBeyond && (sequence === own.sequence || ++lookedUp <= logsComparedMax)) {
-        if ((await this.#timeAt(own, sequence) ?? hlc) !== hlc) return log
+      if (log === this.#state.ownLog) {
+        found.push(isBeyond ? log : this.#isOurs({ log, sequence, hlc }, own).then((isOurs) => isOurs ? undefined : log))
+      } else if (sequence === own?.sequence) {
+        if (hlc !== own.hlc) found.push(log)
+      } else if (!isBeyond && ++lookedUp <= logsComparedMax) {
+        found.push(this.#timeAt(own, sequence).then((time) => (time ?? hlc) === hlc ? undefined : log))
       }
     }
-    return undefined
+    return (await Promise.all(found)).find((log) => log !== undefined)
   }
 
   async #isOurs (entry: Advance, own: Advance): Promise<boolean> {

@@ -9,6 +9,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ClassicLevel } from 'classic-level'
 import { ByteWriter } from '../../lib/codec/bytes.ts'
+import type { Advance } from '../../lib/core/version-vector.ts'
 import { ReplicatedLevel } from '../../lib/index.ts'
 import { checkpointInterval, journalSlots } from '../../lib/limits.ts'
 import { decodeIdentity, encodeIdentity, IdentityFile, judge, readBootId, type Followed, type Identity } from '../../lib/storage/identity.ts'
@@ -455,6 +456,28 @@ test('an entry for our own log that names a write of another time contradicts it
   await replica.put('a', '2')
   await replica.store.housekeeping.sweep()
   assert.not.ok(await contradicts(1, first!.hlc + 1), 'the log does not tell any more')
+})
+
+test('where a peer lacks the ends of several logs, these are looked up at once', async () => {
+  const replica = await openReplica()
+  const entries: Advance[] = []
+  for (const key of ['a', 'b', 'c']) {
+    const other = await openReplica()
+    await other.put(key, '1')
+    entries.push(...other.store.vector)
+    await other.put(key + key, '1')
+    await pull(replica, other)
+  }
+  let [open, most] = [0, 0]
+  const iterator = replica.engine.iterator.bind(replica.engine) as (options: object) => { all (): Promise<unknown> }
+  replica.engine.iterator = ((options: object) => {
+    most = Math.max(most, ++open)
+    return { all: async () => await iterator(options).all().finally(() => { open-- }) }
+  }) as never
+  assert.is(await replica.store.told.contradiction(entries), undefined)
+  assert.is(most, 3)
+  const changed = { ...entries[1]!, hlc: entries[1]!.hlc + 1 }
+  assert.is(await replica.store.told.contradiction([entries[0]!, changed, entries[2]!]), changed.log)
 })
 
 test('what members hold durably only grows, and is there after reopen', async () => {
