@@ -196,7 +196,6 @@ export class Pages<Key = Buffer, Value = Buffer> {
   readonly #iterator: PageIterator<Key, Value>
   #page: Array<[Key, Value]> = []
   #ahead: Promise<Array<[Key, Value]>> | undefined
-  #size = pageEntries
   #index = 0
   #ended = false
 
@@ -207,13 +206,12 @@ export class Pages<Key = Buffer, Value = Buffer> {
   /** Reads on, if nothing that was read is left. */
   async fill (): Promise<void> {
     if (!this.drained) return
-    const page = await (this.#ahead ?? this.#iterator.nextv(this.#size))
+    const page = await (this.#ahead ?? this.#iterator.nextv(pageEntries))
     this.#page = page
     this.#index = 0
     this.#ended = page.length === 0
-    this.#ahead = this.#ended ? undefined : this.#iterator.nextv(this.#size)
+    this.#ahead = this.#ended ? undefined : this.#iterator.nextv(pageEntries)
     this.#ahead?.catch(() => {}) // thrown where it is awaited
-    this.#size = Math.min(pageEntries, this.#size * 4)
   }
 
   /** The next entry, after {@link fill}; undefined at the end. */
