@@ -70,8 +70,17 @@ export const operationBytes = 256
 /** What a unit may add to its values: keys, sibling sets, vectors. */
 const unitOverheadFactor = 2
 
-/** Concurrent transactions are committed so many bytes at a time (as counted with {@link operationBytes}): the next ones are encoded while these are written. */
+/** What stands in the redo log gets to LevelDB when it is so much (as counted with {@link operationBytes}), when somebody waits for that, or after `redoPace.keptMs`. */
 export const groupBytes = 64 * 1024
+
+/** What of one inner batch the redo log takes: transactions that are longer count when LevelDB has them. */
+export const redoAreaBytes = MiB
+
+/**
+ * A write to the redo log holds up the event loop. Where one takes longer than `slowMs`, there is none for `restFactor`
+ * times as long, so that a disk which does not keep up holds it for a tenth of the time at most; where one fails, for `restMs`.
+ */
+export const redoPace = { keptMs: 5, slowMs: 20, restFactor: 10, restMs: 1000 } as const
 
 /** One inner batch takes transactions and remote units until it holds so many bytes. */
 export const innerBatchBytesMax = 4 * MiB

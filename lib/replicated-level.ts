@@ -26,9 +26,12 @@ import { DataBatch } from './storage/chained-batch.ts'
 import { DataIterator, type IteratorSource } from './storage/iterator.ts'
 import { dataKey } from './storage/keyspaces.ts'
 import { inBytes, type Operation } from './storage/local.ts'
+import { keyText, valueOfEntry, type MemtableEntry } from './storage/memtable.ts'
+import type { MergedOptions } from './storage/merged.ts'
 import type { MergeReport } from './storage/merge.ts'
 import type { RangeOptions } from './storage/range.ts'
-import { DataSnapshot, inSnapshot, readAt, type ReadOptions } from './storage/snapshot.ts'
+import { DirectoryRedoFile } from './storage/redo-file.ts'
+import { DataSnapshot, inSnapshot, pendingAt, readAt, type ReadOptions } from './storage/snapshot.ts'
 import { Store } from './storage/store.ts'
 import type { Address, System, Version } from './types.ts'
 
@@ -162,6 +165,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
       ...this.#options,
       engine: level as unknown as Engine,
       identity,
+      redoFile: new DirectoryRedoFile(this.#location),
       system,
       encodings: this.#encodings,
       onError,
@@ -175,7 +179,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     const { protection, announcementKey } = await protecting
     const replicator = new Replicator({ ...this.#options, system, store, transport: transport(protection), protection, announcementKey, finder, onError, emit: (event, ...args) => { this.#emit(event, ...args) } })
     const backUpInto = async (directory: string): Promise<void> => {
-      await backUp(level as unknown as Engine, directory, async (directory) => {
+      await backUp(level as unknown as Engine, async () => await store.atMoment(() => (level as unknown as Engine).snapshot()), directory, async (directory) => {
         const target = new ClassicLevel<Buffer, Buffer>(directory, buffers)
         await target.open({ errorIfExists: true })
         return target as unknown as Engine
@@ -205,36 +209,54 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     return this.#level as unknown as PrivateLevel
   }
 
+  // The inner database is read where what is held is the answer, too: who reads again and again lets others have their turn.
+
   _get (key: Bytes, options: ReadOptions): Promise<Bytes | undefined> {
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._get(key, options))
-    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._get(dataKey(key), options)).then(valueOf)
-    return this.#inner._get(dataKey(key), options).then(valueOf)
+    const held = this.#find(key, options)
+    const reading = options.snapshot === undefined ? this.#inner._get(dataKey(key), options) : readAt(options, (options) => this.#inner._get(dataKey(key), options))
+    return held === undefined ? reading.then(valueOf) : reading.then(() => valueOfEntry(held, options.valueEncoding))
   }
 
   _getSync (key: Bytes, options: ReadOptions): Bytes | undefined {
-    return valueOf(this.#inner._getSync(dataKey(key), inSnapshot(options)))
+    const held = this.#find(key, options)
+    const value = this.#inner._getSync(dataKey(key), inSnapshot(options))
+    return held === undefined ? valueOf(value) : valueOfEntry(held, options.valueEncoding)
   }
 
   _getMany (keys: Bytes[], options: ReadOptions): Promise<Array<Bytes | undefined>> {
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._getMany(keys, options))
-    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._getMany(keys.map(dataKey), options)).then(valuesOf)
-    return this.#inner._getMany(keys.map(dataKey), options).then(valuesOf)
+    const held = this.#findMany(keys, options)
+    const reading = options.snapshot === undefined ? this.#inner._getMany(keys.map(dataKey), options) : readAt(options, (options) => this.#inner._getMany(keys.map(dataKey), options))
+    return reading.then((data) => valuesOf(data, held, options))
   }
 
   _has (key: Bytes, options: ReadOptions): Promise<boolean> {
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._has(key, options))
-    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._has(dataKey(key), options))
-    return this.#inner._has(dataKey(key), options)
+    const held = this.#find(key, options)
+    const reading = options.snapshot === undefined ? this.#inner._has(dataKey(key), options) : readAt(options, (options) => this.#inner._has(dataKey(key), options))
+    return held === undefined ? reading : reading.then(() => held.type === 'put')
   }
 
   _hasMany (keys: Bytes[], options: ReadOptions): Promise<boolean[]> {
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._hasMany(keys, options))
-    if (options.snapshot !== undefined) return readAt(options, (options) => this.#inner._hasMany(keys.map(dataKey), options))
-    return this.#inner._hasMany(keys.map(dataKey), options)
+    const held = this.#findMany(keys, options)
+    const reading = options.snapshot === undefined ? this.#inner._hasMany(keys.map(dataKey), options) : readAt(options, (options) => this.#inner._hasMany(keys.map(dataKey), options))
+    return held === undefined ? reading : reading.then((has) => has.map((has, index) => held[index] === undefined ? has : held[index].type === 'put'))
+  }
+
+  /** The last write to a key, if the inner database, or its snapshot, may not have it. */
+  #find (key: Bytes, options: ReadOptions): MemtableEntry | undefined {
+    return options.snapshot === undefined ? this.#store!.find(key) : pendingAt(options)?.get(keyText(key))
+  }
+
+  #findMany (keys: readonly Bytes[], options: ReadOptions): Array<MemtableEntry | undefined> | undefined {
+    const held = keys.map((key) => this.#find(key, options))
+    return held.some((entry) => entry !== undefined) ? held : undefined
   }
 
   _put (key: Bytes, value: Bytes, options: { sync?: boolean }): Promise<void> {
@@ -254,17 +276,17 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
   }
 
   async _clear (options: RangeOptions & { sync?: boolean }): Promise<void> {
-    await this.#store!.clear(inSnapshot(options), options.sync ?? this.#options.sync)
+    await this.#store!.clear(options, options.sync ?? this.#options.sync)
   }
 
-  _iterator (options: RangeOptions): DataIterator {
-    return new DataIterator(this as never, () => this.#inner, options, this.#reopener!)
+  _iterator (options: MergedOptions): DataIterator {
+    return new DataIterator(this as never, () => this.#inner, options.snapshot === undefined ? this.#store!.pending : pendingAt(options), options, this.#reopener!)
   }
 
   _snapshot (options: object): DataSnapshot {
     const reopener = this.#reopener!
     const { generation } = reopener
-    return new DataSnapshot(options, this.#level!.snapshot(), () => reopener.generation === generation)
+    return new DataSnapshot(options, this.#level!.snapshot(), this.#store!.pending, () => reopener.generation === generation)
   }
 
   /** About how many bytes of the file system the data of a range of keys uses, `start` included, `end` not. */
@@ -276,6 +298,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
   /** Compacts a range of keys by hand. */
   override async compactRange<TKey = K> (start: TKey, end: TKey, options?: StartEndOptions<TKey>): Promise<void> {
     const [from, to] = await this.#boundsOf('compactRange', start, end, options)
+    await this.#store!.atMoment(() => {})
     await this.#level!.compactRange(from, to)
   }
 
@@ -328,8 +351,11 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
   }
 }
 
-function valuesOf (data: Array<Bytes | undefined>): Array<Bytes | undefined> {
-  for (let index = 0; index < data.length; index++) data[index] = valueOf(data[index])
+function valuesOf (data: Array<Bytes | undefined>, held: Array<MemtableEntry | undefined> | undefined, { valueEncoding }: ReadOptions): Array<Bytes | undefined> {
+  for (let index = 0; index < data.length; index++) {
+    const entry = held?.[index]
+    data[index] = entry === undefined ? valueOf(data[index]) : valueOfEntry(entry, valueEncoding)
+  }
   return data
 }
 

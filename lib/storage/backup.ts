@@ -11,16 +11,19 @@ import { buffers, writeOut, type Engine } from './engine.ts'
 import { layDownIdentity } from './identity.ts'
 import { meta } from './keyspaces.ts'
 
+type Snapshot = ReturnType<Engine['snapshot']>
+
 /** What a copy must not hold, as binary strings. */
 const left = new Set([meta.identity, meta.cleanClose].map((key) => key.toString('latin1')))
 
 /**
+ * @param takeSnapshot takes one of the engine, with all that is committed
  * @param openTarget opens a database in the directory, which has been made.
  * @param leaves is told when data of our log is to leave with the copy, by which peers may hear of it
  * @throws `REPLICATION_PATH_NOT_EMPTY`
  */
-export async function backUp (engine: Engine, directory: string, openTarget: (directory: string) => Promise<Engine>, leaves: () => void): Promise<void> {
-  const snapshot = engine.snapshot()
+export async function backUp (engine: Engine, takeSnapshot: () => Promise<Snapshot>, directory: string, openTarget: (directory: string) => Promise<Engine>, leaves: () => void): Promise<void> {
+  const snapshot = await takeSnapshot()
   try {
     await mkdir(directory, { recursive: true })
     if ((await readdir(directory)).length > 0) throw new ReplicationError(`${directory} is not empty`, { code: 'REPLICATION_PATH_NOT_EMPTY' })
@@ -38,7 +41,7 @@ export async function backUp (engine: Engine, directory: string, openTarget: (di
   }
 }
 
-async function copyInto (target: Engine, engine: Engine, snapshot: ReturnType<Engine['snapshot']>): Promise<void> {
+async function copyInto (target: Engine, engine: Engine, snapshot: Snapshot): Promise<void> {
   try {
     let batch: Array<{ type: 'put', key: Buffer, value: Buffer }> = []
     let bytes = 0

@@ -7,8 +7,10 @@
  */
 import { MiB } from '../limits.ts'
 import type { Engine } from './engine.ts'
-import { addTransaction, newGroup, type Operation } from './local.ts'
+import { addTransaction, newGroup, nextTime, type Operation } from './local.ts'
+import { forMerging, Merged } from './merged.ts'
 import { inDataBytes, type RangeOptions } from './range.ts'
+import { inSnapshot, pendingAt } from './snapshot.ts'
 import type { ReplicaState } from './state.ts'
 import { readRecords } from './stored-sets.ts'
 import type { Writer } from './writer.ts'
@@ -20,20 +22,25 @@ const bytesPerTransaction = MiB
 
 export async function clearRange (state: ReplicaState, writer: Writer, options: RangeOptions, sync: boolean, nowMs: () => number): Promise<void> {
   const { engine } = state
-  const range = inDataBytes(options)
+  const range = forMerging(inDataBytes(options))
+  const { limit = -1 } = options
+  let left = limit < 0 ? Infinity : limit
   let snapshot: Snapshot | undefined
-  let keys: ReturnType<Engine['keys']> | undefined
-  let more = true
+  let keys: KeyPages | undefined
+  const merged = new Merged({
+    nextv: async (size) => (await keys!.nextv(size)).map((key) => [key.subarray(1), undefined])
+  }, pendingAt(options) ?? new Map(), { ...options, keyEncoding: 'buffer', values: false })
   try {
-    while (more) {
-      const group = newGroup(true)
+    for (let more = true; more;) {
+      const group = newGroup()
       await writer.runInOrder(async (batch) => {
         snapshot ??= engine.snapshot()
-        keys ??= engine.keys<Buffer>({ ...range, snapshot: options.snapshot ?? snapshot, fillCache: false } as object)
-        const page = await nextPage(keys as unknown as KeyPages)
-        more = page.more
+        keys ??= engine.keys<Buffer>({ ...range, snapshot: inSnapshot(options).snapshot ?? snapshot, fillCache: false } as object) as unknown as KeyPages
+        const page = await nextPage(merged, left)
+        left -= page.keys.length
+        more = page.more && left > 0
         const operations = await unchangedSince(state, snapshot, page.keys)
-        addTransaction(state, batch, group, operations, nowMs())
+        addTransaction(state, batch, group, operations, nextTime(state, nowMs()))
         batch.sync = sync && !more
         return !batch.empty || batch.sync
       })
@@ -47,17 +54,18 @@ export async function clearRange (state: ReplicaState, writer: Writer, options: 
 
 interface KeyPages {
   nextv (size: number): Promise<Buffer[]>
+  close (): Promise<void>
 }
 
-/** The next keys to delete, without the prefix. */
-async function nextPage (iterator: KeyPages): Promise<{ keys: Buffer[], more: boolean }> {
+/** The next keys to delete, at most so many. */
+async function nextPage (merged: Merged, most: number): Promise<{ keys: Buffer[], more: boolean }> {
   const keys: Buffer[] = []
   let bytes = 0
-  while (keys.length < keysPerTransaction && bytes < bytesPerTransaction) {
-    const page = await iterator.nextv(keysPerTransaction - keys.length)
+  while (keys.length < Math.min(most, keysPerTransaction) && bytes < bytesPerTransaction) {
+    const page = await merged.nextv(Math.min(most, keysPerTransaction) - keys.length, {})
     if (page.length === 0) return { keys, more: false }
-    for (const key of page) {
-      keys.push(key.subarray(1))
+    for (const [key] of page as Array<[Buffer, undefined]>) {
+      keys.push(key)
       bytes += key.length
     }
   }

@@ -28,10 +28,14 @@ export type Engine = AbstractLevel<Bytes, Buffer, Buffer>
 /** To read and write it as such, whatever the encodings are that it was opened with. */
 export const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
-/** An atomic write in the making, to be filled, written, and filled again. Keys and values are copied when added. */
-export interface EngineBatch {
+/** What takes changes. Keys and values are copied when added. */
+export interface Changes {
   put (key: Buffer, value: Uint8Array | string): void
   del (key: Buffer): void
+}
+
+/** An atomic write in the making, to be filled, written, and filled again. */
+export interface EngineBatch extends Changes {
   /** Resolves when LevelDB has it; with `sync`, when the disk has it. Has to be cleared before it is used again. */
   write (sync: boolean): Promise<void>
   clear (): void

@@ -144,13 +144,13 @@ export class Housekeeping {
 
   /** Returns how many have been removed. */
   async #trim (): Promise<number> {
-    const { state: { engine, journal, vector }, writer, system } = this.#options
+    const { state: { engine, journal }, writer, system } = this.#options
     const before = journal.length
     if (journal.sinceCheckpoint > journalTrimMin) {
-      await journal.take(engine, vector)
+      await journal.take(engine)
       await writer.run(() => true)
     }
-    await journal.take(engine, vector) // with which the one before has left the write-ahead log
+    await journal.take(engine) // with which the one before has left the write-ahead log
     for (let trimming = true; trimming;) {
       let to = 0
       await writer.run((batch) => {

@@ -26,6 +26,7 @@ import { ReplicationError } from '../errors.ts'
 import type { System } from '../types.ts'
 import { roomFileName } from './disk.ts'
 import { dotBytes, readSequence, writeDot } from './keyspaces.ts'
+import { redoFileName } from './redo-log.ts'
 
 export const identityFileName = 'REPLICA'
 const toldFileName = 'REPLICA.told'
@@ -204,7 +205,7 @@ export async function layDownIdentity (directory: string): Promise<void> {
 /** Removes what {@link IdentityFile} laid down, the directory included if nothing else is left in it. */
 export async function removeIdentityFile (directory: string): Promise<void> {
   if (!await exists(join(directory, identityFileName))) return
-  for (const name of [identityFileName, `${identityFileName}.next`, followsFileName, toldFileName, roomFileName]) await rm(join(directory, name), { force: true })
+  for (const name of [identityFileName, `${identityFileName}.next`, followsFileName, toldFileName, roomFileName, redoFileName]) await rm(join(directory, name), { force: true })
   await rmdir(directory).catch(() => {})
 }
 
@@ -243,7 +244,7 @@ export async function exists (path: string): Promise<boolean> {
 }
 
 /** What is found at a path; undefined if nothing is there. */
-async function unlessMissing<T> (finding: Promise<T>): Promise<T | undefined> {
+export async function unlessMissing<T> (finding: Promise<T>): Promise<T | undefined> {
   try {
     return await finding
   } catch (error) {

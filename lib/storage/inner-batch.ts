@@ -16,9 +16,10 @@ import type { Sibling, SiblingSet } from '../core/siblings.ts'
 import type { Advance, Context } from '../core/version-vector.ts'
 import { stampedValueMax } from '../limits.ts'
 import { unstamped } from './data-record.ts'
-import type { Bytes, EngineBatch } from './engine.ts'
-import { writeStoredAdvance } from './journal.ts'
+import type { Bytes, Changes, EngineBatch } from './engine.ts'
+import { putRecord, writeStoredAdvance } from './journal.ts'
 import { keyspace, logKey, meta, siblingKey, writeDot } from './keyspaces.ts'
+import type { RedoLog } from './redo-log.ts'
 import type { ReplicaState } from './state.ts'
 import { UnitEntries, type Unit } from './unit.ts'
 
@@ -58,18 +59,24 @@ const singleTime = Buffer.alloc(8)
 export class InnerBatch implements Context {
   readonly engineBatch: EngineBatch
   readonly #state: ReplicaState
+  /** The engine's batch, and the redo log if the changes get there, too. */
+  readonly #target: Changes
   readonly #changes: Advance[] = []
+  /** What of them is a part of the state already. */
+  #revealed: readonly Advance[] | undefined
   /** Where the change of each log stands, once there are several. */
   #indexOfLog: Map<LogId, number> | undefined
   readonly #collected: Advance[] = []
   #rewound: Advance | undefined
-  readonly #entries: UnitEntries | undefined
+  #entries: UnitEntries | undefined
   #keyLength = 0
   #keyView: Buffer = scratch.key.bytes
   /** The version record of what {@link putSingle} wrote last, and how long its value is if that stands in `scratch.data`; else -1. */
   #single = single.bytes
   #stampedLength = -1
-  #body: Buffer | undefined
+  /** What live streams have been told of it, and what they will be told next if that is encoded. */
+  #told: readonly Advance[] = []
+  #unit: Unit | undefined
   /** The log record in the making. */
   #log = '' as LogId
   #logFirst = 0
@@ -88,10 +95,14 @@ export class InnerBatch implements Context {
   /** Whether it is no unit that a live stream could pass on. */
   gap = false
 
-  /** @param batch an empty one. */
-  constructor (state: ReplicaState, batch: EngineBatch, recordUnit: boolean) {
+  /**
+   * @param batch an empty one
+   * @param redo where what changes is to stand, too
+   */
+  constructor (state: ReplicaState, batch: EngineBatch, recordUnit: boolean, redo?: RedoLog) {
     this.#state = state
     this.engineBatch = batch
+    this.#target = redo?.recording(batch) ?? batch
     this.#entries = recordUnit ? new UnitEntries() : undefined
   }
 
@@ -133,7 +144,7 @@ export class InnerBatch implements Context {
   /** Moves the collected vector on: no tombstone up to there is left when this batch is committed. */
   collect (entry: Advance): void {
     this.#collected.push(entry)
-    this.engineBatch.put(meta.collected(entry.log), writeStoredAdvance(scratch.version.reset(), entry).view())
+    this.#target.put(meta.collected(entry.log), writeStoredAdvance(scratch.version.reset(), entry).view())
   }
 
   /** Goes back in a log, as the checkpoint does that this batch writes. */
@@ -142,7 +153,7 @@ export class InnerBatch implements Context {
     if (!this.#state.collected.covers(entry.log, entry.sequence + 1)) return
     const key = meta.collected(entry.log)
     if (entry.sequence === 0) this.delRaw(key)
-    else this.engineBatch.put(key, writeStoredAdvance(scratch.version.reset(), entry).view())
+    else this.#target.put(key, writeStoredAdvance(scratch.version.reset(), entry).view())
   }
 
   /** Makes `key` the one that the following calls are about. */
@@ -224,7 +235,7 @@ export class InnerBatch implements Context {
   /** Writes a set of one delete that is encoded already. @param mayHoldData whether there may be a value */
   putEncodedDelete (record: Buffer, mayHoldData: boolean): void {
     this.#putVersionRecord(record)
-    if (mayHoldData) this.engineBatch.del(this.keyIn(keyspace.data))
+    if (mayHoldData) this.#target.del(this.keyIn(keyspace.data))
   }
 
   /** Names the transaction that the following calls of {@link putSingle} belong to. */
@@ -268,17 +279,17 @@ export class InnerBatch implements Context {
   /** Writes a value with its stamp, from the beginning of `scratch.data`; it needs no version record. */
   #putStamped (length: number): void {
     this.bytes += 32 + this.#keyLength + length
-    this.engineBatch.put(this.keyIn(keyspace.data), scratch.data.view(length))
+    this.#target.put(this.keyIn(keyspace.data), scratch.data.view(length))
     const { versionKeys } = this.#state
-    if (!versionKeys.none && versionKeys.mayHold(this.keyText)) this.engineBatch.del(this.keyIn(keyspace.version))
+    if (!versionKeys.none && versionKeys.mayHold(this.keyText)) this.#target.del(this.keyIn(keyspace.version))
   }
 
   #putUnstamped (value: Bytes | undefined): void {
     if (value === undefined) {
-      this.engineBatch.del(this.keyIn(keyspace.data))
+      this.#target.del(this.keyIn(keyspace.data))
     } else {
       this.bytes += this.#keyLength + value.length
-      this.engineBatch.put(this.keyIn(keyspace.data), unstamped(value))
+      this.#target.put(this.keyIn(keyspace.data), unstamped(value))
     }
   }
 
@@ -290,20 +301,20 @@ export class InnerBatch implements Context {
   #putVersionRecord (record: Buffer | undefined): void {
     this.bytes += 64 + this.#keyLength
     if (record === undefined) {
-      this.engineBatch.del(this.keyIn(keyspace.version))
+      this.#target.del(this.keyIn(keyspace.version))
     } else {
-      this.engineBatch.put(this.keyIn(keyspace.version), record)
+      this.#target.put(this.keyIn(keyspace.version), record)
       this.#state.versionKeys.add(this.keyText)
     }
   }
 
   putSiblingValue (log: LogId, sequence: number, value: Uint8Array): void {
-    this.engineBatch.put(siblingKey(this.#keyView.subarray(1), log, sequence), value)
+    this.#target.put(siblingKey(this.#keyView.subarray(1), log, sequence), value)
     this.bytes += this.#keyLength + value.length
   }
 
   delSiblingValue (log: LogId, sequence: number): void {
-    this.engineBatch.del(siblingKey(this.#keyView.subarray(1), log, sequence))
+    this.#target.del(siblingKey(this.#keyView.subarray(1), log, sequence))
   }
 
   /** Begins the log record of a transaction, by its first operation; {@link addToLog} and {@link endLog} follow. */
@@ -332,7 +343,7 @@ export class InnerBatch implements Context {
 
   endLog (): void {
     writeDot(scratch.logKey, 1, this.#log, this.#logFirst)
-    this.engineBatch.put(scratch.logKey, scratch.log.view())
+    this.#target.put(scratch.logKey, scratch.log.view())
     this.bytes += scratch.log.length
   }
 
@@ -359,12 +370,12 @@ export class InnerBatch implements Context {
 
   /** Anything else that has to be in the same atomic write. */
   putRaw (key: Buffer, value: Uint8Array): void {
-    this.engineBatch.put(key, value)
+    this.#target.put(key, value)
     this.bytes += key.length + value.length
   }
 
   delRaw (key: Buffer): void {
-    this.engineBatch.del(key)
+    this.#target.del(key)
     this.bytes += key.length
   }
 
@@ -373,24 +384,89 @@ export class InnerBatch implements Context {
    * again: a gap would betray a batch that was lost.
    */
   write (): Promise<void> {
-    const { journal, tally, unsaved } = this.#state
-    this.#saves = unsaved
-    unsaved?.(this)
+    const { journal, tally } = this.#state
+    this.#save()
     tally.wrote(this.#logged, this.#loggedDeletes)
     if (journal.writesCheckpoint) this.engineBatch.put(meta.tally, tally.encode())
     journal.add(this.engineBatch, this.#changes, this.#unlogged)
     const written = this.engineBatch.write(this.sync)
     // While LevelDB's thread is at work.
-    if (this.#entries !== undefined && !this.gap) this.#body = this.#entries.encode(this.#changes, this.#collected)
+    if (this.#revealed === undefined || this.hasNews) this.#unit = this.#encode()
     return written
   }
 
-  /** Lets the replica's state follow. */
-  committed (): Unit {
-    const changes = this.#changes
+  /** Writes what has been added since the last time to the redo log; {@link reveal} is to follow. @param number that the batch will have */
+  append (redo: RedoLog, number: number): void {
+    this.#save()
+    putRecord(redo, number, this.#changes, this.#unlogged)
+    redo.append(number)
+  }
+
+  /** Adds what is not on disk yet of who this replica is. */
+  #save (): void {
+    const { unsaved } = this.#state
+    this.#saves = unsaved
+    unsaved?.(this)
+  }
+
+  #encode (): Unit {
+    const changes = this.#changes.filter((change) => !this.#told.includes(change))
+    return { changes, collected: this.#collected, body: this.gap ? undefined : this.#entries?.encode(changes, this.#collected) }
+  }
+
+  /** What live streams have not been told, if all of it is revealed. */
+  unit (): Unit {
+    const unit = this.#unit ?? this.#encode()
+    this.#unit = undefined
+    this.#told = [...this.#changes]
+    if (this.#entries !== undefined) this.#entries = new UnitEntries()
+    return unit
+  }
+
+  /** The same, of what is revealed, if there is more: whoever needs it has to look it up. */
+  unitWithoutBody (): Unit {
+    const changes = this.#revealed!.filter((change) => !this.#told.includes(change))
+    this.#told = this.#revealed!
+    return { changes, collected: [], body: undefined }
+  }
+
+  /** Whether live streams have been told of all that is revealed. */
+  get isTold (): boolean {
+    return this.#revealed === undefined || this.#revealed.every((change) => this.#told.includes(change))
+  }
+
+  /** Whether it advances something beyond what is revealed. */
+  get hasNews (): boolean {
+    return this.#revealed === undefined ? this.#changes.length > 0 : this.#news.length > 0
+  }
+
+  /** What it advances beyond what is revealed. */
+  get #news (): readonly Advance[] {
+    return this.#revealed === undefined ? this.#changes : this.#changes.filter((change) => !this.#revealed!.includes(change))
+  }
+
+  /** Lets the replica's state follow what has been added since the last time: all of it survives the end of the process. */
+  reveal (): void {
     if (this.#saves === this.#state.unsaved) this.#state.unsaved = undefined
-    this.#state.journal.committed(changes)
-    this.#state.vector.join(changes)
+    this.#state.vector.join(this.#news)
+    this.#revealed = [...this.#changes]
+  }
+
+  /** The engine has what is revealed of it, and is to be given nothing more of it. */
+  landed (): void {
+    this.#state.journal.committed(this.#revealed ?? [])
+  }
+
+  /** The same, of a batch that the engine has got from the redo log. */
+  redone (): void {
+    this.#state.journal.redone(this.#revealed ?? [])
+  }
+
+  /** Lets the replica's state follow: the engine has all of it. Returns what live streams have not been told. */
+  committed (): Unit {
+    const unit = this.unit()
+    this.reveal()
+    this.landed()
     if (this.#rewound !== undefined) {
       this.#state.vector.rewind(this.#rewound)
       this.#state.collected.rewind(this.#rewound)
@@ -398,6 +474,6 @@ export class InnerBatch implements Context {
     this.#state.collected.join(this.#collected)
     this.#state.tally.collected(this.dropped)
     this.#state.versionKeys.removed(this.dropped)
-    return { changes, collected: this.#collected, body: this.#body }
+    return unit
   }
 }

@@ -11,12 +11,11 @@ import { AbstractIterator, type AbstractLevel } from 'abstract-level'
 import { ReplicationError } from '../errors.ts'
 import { iteratorBytes } from '../limits.ts'
 import { valueOf } from './data-record.ts'
-import type { Bytes } from './engine.ts'
 import { dataKey } from './keyspaces.ts'
-import { inData, type RangeOptions } from './range.ts'
+import type { Pending } from './memtable.ts'
+import { forMerging, Merged, type Item, type MergedOptions } from './merged.ts'
+import { inData } from './range.ts'
 import { inSnapshot } from './snapshot.ts'
-
-type Item = [Bytes | undefined, Bytes | undefined]
 
 /** The private side of an iterator, as abstract-level defines it for implementors. */
 interface PrivateIterator {
@@ -43,6 +42,8 @@ export interface IteratorSource {
 
 export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8Array | string>, unknown, unknown> {
   readonly #inner: PrivateIterator | undefined
+  /** Its entries, and those that the inner database may not have yet; undefined if it has all. */
+  readonly #merged: Merged | undefined
   /** Why there is none. To throw it at once would leave abstract-level with an iterator that it cannot close. */
   readonly #failure: unknown
   /** What has been read and not been given out: from `#index` on. */
@@ -52,13 +53,18 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
   readonly #reopenable: Reopenable
   readonly #generation: number
 
-  /** @param inner the database; may throw */
-  constructor (db: AbstractLevel<Buffer | Uint8Array | string>, inner: () => IteratorSource, options: RangeOptions, reopenable: Reopenable) {
+  /**
+   * @param inner the database; may throw
+   * @param pending what it may not have yet
+   */
+  constructor (db: AbstractLevel<Buffer | Uint8Array | string>, inner: () => IteratorSource, pending: Pending, options: MergedOptions, reopenable: Reopenable) {
     super(db, options as object)
     this.#reopenable = reopenable
     this.#generation = reopenable.generation
     try {
-      this.#inner = inner()._iterator({ ...inData(inSnapshot(options)), highWaterMarkBytes: options.highWaterMarkBytes ?? iteratorBytes })
+      const reading = { ...inData(inSnapshot(options)), highWaterMarkBytes: options.highWaterMarkBytes ?? iteratorBytes }
+      this.#inner = inner()._iterator(pending === undefined ? reading : forMerging(reading))
+      if (pending !== undefined) this.#merged = new Merged({ nextv: (size, options) => this.#readInner(size, options) }, pending, { ...options, highWaterMarkBytes: reading.highWaterMarkBytes })
     } catch (error) {
       this.#failure = error
     }
@@ -82,9 +88,13 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
     return this.#page.slice(start, this.#index)
   }
 
-  async #read (size: number, options: object): Promise<Item[]> {
-    const inner = this.#live()
+  #read (size: number, options: object): Promise<Item[]> {
     this.#first = false
+    return this.#merged === undefined ? this.#readInner(size, options) : this.#merged.nextv(size, options)
+  }
+
+  async #readInner (size: number, options: object): Promise<Item[]> {
+    const inner = this.#live()
     const { reads } = this.#reopenable
     const reading = inner._nextv(size, options)
     reads.add(reading)
@@ -107,6 +117,7 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
     this.#index = 0
     this.#first = true
     inner._seek(dataKey(target), options)
+    this.#merged?.seek(target)
   }
 
   #live (): PrivateIterator {

@@ -15,7 +15,7 @@ import { logIdFrom, type LogId } from '../core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { checkpointInterval, journalSlots, keyBytesMax } from '../limits.ts'
-import { buffers, writeOut, type Engine, type EngineBatch } from './engine.ts'
+import { buffers, writeOut, type Changes, type Engine, type EngineBatch } from './engine.ts'
 import { meta } from './keyspaces.ts'
 
 /** Bytes on their way into the engine's batch, which copies them. */
@@ -37,8 +37,8 @@ export class Journal {
   #settled: number
   /** The lowest number of which there may be a record. */
   #first: number
-  /** Logs that have advanced since the last checkpoint was taken. */
-  #changed = new Set<LogId>()
+  /** How far the logs are that have advanced since the last checkpoint was taken. */
+  #changed = new Map<LogId, Advance>()
   /** Taken, and to be written with the next batch. */
   #ready: Checkpoint | undefined
   /** What the batch in flight writes of it: one that became ready meanwhile is for the batch after. */
@@ -63,11 +63,7 @@ export class Journal {
    * @param keys those that it changes without a log record
    */
   add (batch: EngineBatch, changes: readonly Advance[], keys: readonly Buffer[] = none): void {
-    const number = this.number + 1
-    writeAdvances(scratch.reset().varint(number), changes)
-    for (const key of keys) scratch.bytes(key)
-    scratchKey.writeUInt16BE(number % journalSlots, scratchKey.length - 2)
-    batch.put(scratchKey, scratch.view())
+    putRecord(batch, this.number + 1, changes, keys)
     this.#written = this.#ready
     if (this.#written !== undefined) this.#addCheckpoint(batch, this.#written)
   }
@@ -89,7 +85,13 @@ export class Journal {
       this.#checkpoint = this.#written.number
       if (this.#ready === this.#written) this.#ready = undefined
     }
-    for (const { log } of changes) this.#changed.add(log)
+    for (const advance of changes) this.#changed.set(advance.log, advance)
+  }
+
+  /** The same, of a batch that the engine has got from the redo log, which holds no checkpoint: a later batch writes it. */
+  redone (changes: readonly Advance[]): void {
+    this.#written = undefined
+    this.committed(changes)
   }
 
   /**
@@ -97,11 +99,14 @@ export class Journal {
    * undefined if the batch before it is not.
    */
   async holdsNext (engine: Engine): Promise<boolean | undefined> {
-    const numbers = await Promise.all([this.number, this.number + 1].map(async (number) => {
-      const bytes = await engine.get(meta.journal(number % journalSlots), buffers)
-      return bytes === undefined ? undefined : readRecord(bytes).number
-    }))
-    return numbers[0] === this.number ? numbers[1] === this.number + 1 : undefined
+    const [last, next] = await Promise.all([this.holds(engine, this.number), this.holds(engine, this.number + 1)])
+    return last ? next : undefined
+  }
+
+  /** Whether the batch with this number is there. */
+  async holds (engine: Engine, number: number): Promise<boolean> {
+    const bytes = await engine.get(meta.journal(number % journalSlots), buffers)
+    return bytes !== undefined && readRecord(bytes).number === number
   }
 
   /** How many batches have followed the one that the checkpoint on disk was taken after. */
@@ -125,11 +130,11 @@ export class Journal {
   }
 
   /** Takes a checkpoint, which the next batch writes: everything so far is brought out of the write-ahead log. */
-  async take (engine: Engine, vector: ReadonlyVersionVector): Promise<void> {
+  async take (engine: Engine): Promise<void> {
     const before = this.#taking
     const taking = this.#taking = (async () => {
       await before?.catch(() => {})
-      await this.#take(engine, vector)
+      await this.#take(engine)
     })()
     try {
       await taking
@@ -138,21 +143,20 @@ export class Journal {
     }
   }
 
-  async #take (engine: Engine, vector: ReadonlyVersionVector): Promise<void> {
+  async #take (engine: Engine): Promise<void> {
     const { number } = this
     const settling = this.#checkpoint
     const changed = this.#changed
-    this.#changed = new Set()
+    this.#changed = new Map()
     const earlier = this.#ready?.advances ?? []
-    const advances = [...changed].map((log) => vector.get(log)!)
     try {
       await writeOut(engine)
     } catch (error) {
-      for (const log of changed) this.#changed.add(log)
+      this.#changed = new Map([...changed, ...this.#changed])
       throw error
     }
     this.#settled = settling
-    this.#ready = { number, advances: [...earlier, ...advances] }
+    this.#ready = { number, advances: [...earlier, ...changed.values()] }
   }
 
   /**
@@ -163,7 +167,7 @@ export class Journal {
   async rewind (engine: Engine, vector: ReadonlyVersionVector, entry: Advance): Promise<void> {
     await this.#taking?.catch(() => {})
     await writeOut(engine)
-    const logs = new Set([...this.#changed, ...(this.#ready?.advances ?? []).map(({ log }) => log)])
+    const logs = new Set([...this.#changed.keys(), ...(this.#ready?.advances ?? []).map(({ log }) => log)])
     logs.delete(entry.log)
     this.#changed.clear()
     this.#ready = { number: this.number, advances: [...[...logs].map((log) => vector.get(log)!), entry] }
@@ -253,6 +257,14 @@ function readRecord (bytes: Buffer): JournalRecord {
   const keys: Buffer[] = []
   while (reader.remaining > 0) keys.push(reader.bytes(keyBytesMax))
   return { number, advances, keys }
+}
+
+/** Puts the record of a batch where it stands in the journal. */
+export function putRecord (batch: Pick<Changes, 'put'>, number: number, changes: readonly Advance[], keys: readonly Buffer[] = none): void {
+  writeAdvances(scratch.reset().varint(number), changes)
+  for (const key of keys) scratch.bytes(key)
+  scratchKey.writeUInt16BE(number % journalSlots, scratchKey.length - 2)
+  batch.put(scratchKey, scratch.view())
 }
 
 /** An entry of a vector as it is stored, under a key that names its log. */

@@ -12,6 +12,7 @@ import { ReplicationError } from '../errors.ts'
 import { logRecordOperationsMax } from '../limits.ts'
 import { bytesOf, type Bytes } from './engine.ts'
 import type { InnerBatch } from './inner-batch.ts'
+import { Memtable } from './memtable.ts'
 import type { ReplicaState } from './state.ts'
 import { readSetSync } from './stored-sets.ts'
 
@@ -21,10 +22,14 @@ export type Operation =
 
 /** What waits must not change when the caller reuses a buffer; text cannot. */
 export function copyOperation (operation: Operation): Operation {
-  if (typeof operation.key === 'string' && (operation.type === 'del' || typeof operation.value === 'string')) return operation
-  const key = typeof operation.key === 'string' ? operation.key : Buffer.from(operation.key)
-  if (operation.type === 'del') return { type: 'del', key }
-  return { type: 'put', key, value: typeof operation.value === 'string' ? operation.value : Buffer.from(operation.value) }
+  const key = copyOf(operation.key)
+  if (operation.type === 'del') return key === operation.key ? operation : { type: 'del', key }
+  const value = copyOf(operation.value)
+  return key === operation.key && value === operation.value ? operation : { type: 'put', key, value }
+}
+
+export function copyOf (bytes: Bytes): Bytes {
+  return typeof bytes === 'string' ? bytes : Buffer.from(bytes)
 }
 
 /** The same, with its key and value as text or bytes. */
@@ -37,25 +42,31 @@ export function inBytes (operation: Operation): Operation {
 
 /** What a group of transactions has to remember of its own earlier operations. */
 export interface LocalGroup {
-  /** Whether the last operation on a key in this group was a put; only kept if the group has a `del`. */
-  readonly putByKey: Map<string, boolean> | undefined
+  /** The last operation on a key, as a binary string, in this group or in what is still on its way before it. */
+  latest (key: string): Operation['type'] | undefined
+  note (operation: Operation): void
   /** Keys whose sibling values go with this batch. */
   readonly settled: string[]
 }
 
-export function newGroup (hasDel: boolean): LocalGroup {
-  return { putByKey: hasDel ? new Map() : undefined, settled: [] }
+/** A group of one transaction that has the writer to itself. */
+export function newGroup (): LocalGroup {
+  const memtable = new Memtable()
+  return { latest: (key) => memtable.latest(key), note: (operation) => { memtable.add(operation) }, settled: [] }
 }
 
-/** Adds one transaction to a batch. Synchronous, so that the caller's bytes are copied before it returns. */
-export function addTransaction (state: ReplicaState, batch: InnerBatch, group: LocalGroup, operations: readonly Operation[], nowMs: number): void {
-  const hlc = nextTime(state, nowMs)
+/**
+ * Adds one transaction to a batch. Synchronous, so that the caller's bytes are copied before it returns.
+ *
+ * @param hlc what {@link nextTime} has returned
+ */
+export function addTransaction (state: ReplicaState, batch: InnerBatch, group: LocalGroup, operations: readonly Operation[], hlc: Hlc): void {
   const log = state.ownLog
   let first = 0
   for (let index = 0; index < operations.length; index++) {
     const operation = operations[index]!
     batch.setKey(operation.key)
-    if (!prepareKey(state, batch, group, operation.type)) continue
+    if (!prepareKey(state, batch, group, operation)) continue
     const sequence = ++state.ownSequence
     if (first === 0) batch.beginSingle(log, hlc)
     if (first === 0 || sequence - first >= logRecordOperationsMax) {
@@ -90,13 +101,16 @@ export function nextTime (state: ReplicaState, nowMs: number): Hlc {
 }
 
 /** Looks at what the key holds, if that is needed. Returns false if there is nothing to write. */
-function prepareKey (state: ReplicaState, batch: InnerBatch, group: LocalGroup, type: 'put' | 'del'): boolean {
-  const { putByKey } = group
-  if (putByKey === undefined && state.siblingKeys.none) return true
+function prepareKey (state: ReplicaState, batch: InnerBatch, group: LocalGroup, operation: Operation): boolean {
+  const { type } = operation
+  if (type === 'put' && state.siblingKeys.none) {
+    group.note(operation)
+    return true
+  }
   const key = batch.keyText
-  const earlier = putByKey?.get(key)
-  if (type === 'del' && earlier === false) return false
-  putByKey?.set(key, type === 'put')
+  const earlier = group.latest(key)
+  if (type === 'del' && earlier === 'del') return false
+  group.note(operation)
   if (earlier !== undefined || (type === 'put' && !state.siblingKeys.mayHold(key))) return true
   const siblings = readSetSync(state, batch)
   if (type === 'del' && !holdsPut(siblings)) return false

@@ -21,16 +21,19 @@ import type { InnerBatch } from './inner-batch.ts'
 import { Journal, loadJournal, readStoredAdvance, writeStoredAdvance } from './journal.ts'
 import { formatVersion, meta, readSequence } from './keyspaces.ts'
 import { LogTally } from './log-tally.ts'
+import { redo, RedoLog, seedOf, type RedoFile } from './redo-log.ts'
 import { ReplicaState } from './state.ts'
 
 export interface OpeningOptions {
   readonly engine: Engine
   readonly identity: IdentityStore
+  readonly redoFile?: RedoFile | undefined
   readonly system: System
 }
 
 export interface Opening {
   readonly state: ReplicaState
+  readonly redo: RedoLog | undefined
   /** Whether the database has just been made. */
   readonly fresh: boolean
   /** How many of the last batches LevelDB has lost from its write-ahead log. */
@@ -52,12 +55,13 @@ export interface Opening {
 const clockSkipMax = 2 ** 20
 
 /** @throws `REPLICATION_NOT_A_REPLICA`, `REPLICATION_FORMAT_UNKNOWN`, `REPLICATION_CORRUPT` */
-export async function openState ({ engine, identity, system }: OpeningOptions): Promise<Opening> {
+export async function openState ({ engine, identity, redoFile, system }: OpeningOptions): Promise<Opening> {
   const format = await engine.get(meta.format, buffers)
   const fresh = format === undefined
   if (fresh) await assertEmpty(engine)
   else if (format[0] !== formatVersion) throw new ReplicationError(`The database has format ${format[0] ?? 'none'}, this version reads format ${formatVersion}`, { code: 'REPLICATION_FORMAT_UNKNOWN' })
   const remembered = await rememberedIdentity(engine)
+  if (redoFile !== undefined && remembered !== undefined) await redoMissing(engine, redoFile, remembered.nonce)
   const found = await identity.read()
   const verdict = judge(remembered, found, await engine.get(meta.cleanClose, buffers) !== undefined)
 
@@ -91,8 +95,10 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
     leaving: leaving === undefined ? undefined : decodeLeaving(leaving),
     tally
   }, (size) => system.randomBytes(size))
+  const redoLog = redoFile === undefined ? undefined : new RedoLog(redoFile)
   return {
     state,
+    redo: redoLog,
     fresh,
     repairing,
     told: keepsLog ? told : { log: ownLog, sequence: 0, hlc: 0 },
@@ -100,6 +106,7 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
     hole: lost > 0 ? { lost, since: number - checkpoint } : undefined,
     save: async (batch) => {
       const renewed = await identity.renew(Buffer.from(system.randomBytes(16)).toString('hex'), verdict === 'new-replica' ? undefined : lastFound(remembered!, found!))
+      redoLog?.begin(renewed.nonce)
       batch.sync = true
       if (fresh) batch.putRaw(meta.format, Buffer.of(formatVersion))
       batch.putRaw(meta.replica, Buffer.from(state.replica, 'hex'))
@@ -123,6 +130,12 @@ export async function openState ({ engine, identity, system }: OpeningOptions): 
       }
     }
   }
+}
+
+/** Gives LevelDB what counts already and did not reach it before the process ended. */
+async function redoMissing (engine: Engine, file: RedoFile, epoch: string): Promise<void> {
+  const bytes = await file.read()
+  if (bytes.length > 0) await redo(engine, bytes, seedOf(epoch), (await loadJournal(engine)).number)
 }
 
 async function assertEmpty (engine: Engine): Promise<void> {

@@ -17,7 +17,7 @@ import type { HeldTombstone } from './collector.ts'
 import { valueOf } from './data-record.ts'
 import { buffers } from './engine.ts'
 import { inKeyspace, keyspace } from './keyspaces.ts'
-import { addTransaction, newGroup, type Operation } from './local.ts'
+import { addTransaction, newGroup, nextTime, type Operation } from './local.ts'
 import type { Members } from './members.ts'
 import type { ReplicaState } from './state.ts'
 import { readSet } from './stored-sets.ts'
@@ -64,14 +64,14 @@ export class Settler {
   async #settle (tombstone: HeldTombstone): Promise<void> {
     const { state, writer, transactionBytesMax, system, applying } = this.#options
     const { key } = tombstone
-    const group = newGroup(true)
+    const group = newGroup()
     await writer.runInOrder(async (batch) => {
       const siblings = await readSet(state, key)
       const value = valueOf(await state.engine.get(inKeyspace(keyspace.data, key), buffers))
       if (applying() || indexOfDot(siblings, tombstone) === -1 || !holdsPut(siblings)) return false // somebody has decided it
       const operation: Operation = value === undefined ? { type: 'del', key } : { type: 'put', key, value }
       if (transactionBytes([operation]) > transactionBytesMax) return false // what was merged may be more than anybody would take
-      addTransaction(state, batch, group, [operation], system.nowMs())
+      addTransaction(state, batch, group, [operation], nextTime(state, system.nowMs()))
       return true
     })
     for (const settled of group.settled) state.siblingKeys.delete(settled)

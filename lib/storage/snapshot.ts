@@ -6,6 +6,7 @@
 import { AbstractSnapshot } from 'abstract-level'
 import { ReplicationError } from '../errors.ts'
 import type { Engine } from './engine.ts'
+import type { Pending } from './memtable.ts'
 
 type InnerSnapshot = ReturnType<Engine['snapshot']>
 
@@ -15,12 +16,15 @@ const Base = AbstractSnapshot as unknown as new (options: object) => AbstractSna
 export class DataSnapshot extends Base {
   readonly #inner: InnerSnapshot
   readonly #isLive: () => boolean
+  /** What the inner one may lack. */
+  readonly pending: Pending
   #closed = false
 
   /** @param isLive whether the inner database is still the one it was when this was taken. */
-  constructor (options: object, inner: InnerSnapshot, isLive: () => boolean) {
+  constructor (options: object, inner: InnerSnapshot, pending: Pending, isLive: () => boolean) {
     super(options)
     this.#inner = inner
+    this.pending = pending
     this.#isLive = isLive
   }
 
@@ -39,11 +43,17 @@ export class DataSnapshot extends Base {
 
 export interface ReadOptions {
   readonly snapshot?: unknown
+  readonly valueEncoding?: string
 }
 
 /** The options of a read for the inner database. */
 export function inSnapshot<T extends ReadOptions> (options: T): T {
   return options.snapshot instanceof DataSnapshot ? { ...options, snapshot: options.snapshot.inner } : options
+}
+
+/** What the inner snapshot may lack, if something is read at one. */
+export function pendingAt ({ snapshot }: ReadOptions): Pending {
+  return snapshot instanceof DataSnapshot ? snapshot.pending : undefined
 }
 
 /** Reads from the inner database; the snapshot stays open meanwhile, if it is read at one. */

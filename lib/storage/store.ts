@@ -16,9 +16,10 @@ import { backgroundError, ReplicationError } from '../errors.ts'
 import { journalTrimMin, logsMax, logsWarned, operationBytes, transactionBytesDefault } from '../limits.ts'
 import type { ErrorListener, Resolver, System, Version } from '../types.ts'
 import { clearRange } from './clear.ts'
+import type { Reopen } from './committer.ts'
 import { valueOf } from './data-record.ts'
 import { Derivation, type Encodings } from './derive.ts'
-import { buffers, writeOut, type Engine } from './engine.ts'
+import { buffers, writeOut, type Bytes, type Engine } from './engine.ts'
 import { Feed } from './feed.ts'
 import { Housekeeping } from './housekeeping.ts'
 import type { IdentityStore } from './identity.ts'
@@ -30,10 +31,12 @@ import type { Operation } from './local.ts'
 import { Members } from './members.ts'
 import { beginLeaving, leaveStep } from './leaving.ts'
 import { LogSource } from './log-source.ts'
+import type { MemtableEntry, Pending } from './memtable.ts'
 import type { MergeReport } from './merge.ts'
 import { ScanSource } from './scan-source.ts'
 import { openState, type Opening } from './opening.ts'
 import { inVersions, type RangeOptions } from './range.ts'
+import type { RedoFile, RedoLog } from './redo-log.ts'
 import { Repair } from './repair.ts'
 import { mayResume, ResumedSource } from './resumed-source.ts'
 import { TextSource } from './text-source.ts'
@@ -41,11 +44,13 @@ import type { Source } from './source.ts'
 import type { ReplicaState } from './state.ts'
 import { readSet } from './stored-sets.ts'
 import { Told } from './told.ts'
-import { checkTransactionBytes, transactionBytes, Writer, type Reopen } from './writer.ts'
+import { checkTransactionBytes, transactionBytes, Writer } from './writer.ts'
 
 export interface StoreOptions {
   readonly engine: Engine
   readonly identity: IdentityStore
+  /** Where local transactions count before the engine has them; left out, they count when it has. */
+  readonly redoFile?: RedoFile | undefined
   readonly system: System
   readonly encodings: Encodings
   readonly resolver: Resolver
@@ -81,6 +86,7 @@ export class Store {
   readonly intake: Intake
   readonly housekeeping: Housekeeping
   readonly #repair: Repair
+  readonly #redo: RedoLog | undefined
   readonly #durable = new VersionVector()
   /** Background work that has to end before the engine closes. */
   readonly #background = new Set<Promise<void>>()
@@ -90,26 +96,29 @@ export class Store {
   #leavingSaved: boolean
   #closing = false
 
-  private constructor (options: StoreOptions, state: ReplicaState, derivation: Derivation, told: Advance) {
+  private constructor (options: StoreOptions, { state, redo, told }: Opening, derivation: Derivation) {
     this.#options = options
     this.#state = state
+    this.#redo = redo
     this.#leavingSaved = state.leaving !== undefined
     this.told = new Told(state, options.identity, told)
     this.#derivation = derivation
     this.#writer = new Writer(state, {
-      nowMs: () => options.system.nowMs(),
+      system: options.system,
+      redo,
       // What an apply phase writes is no unit: only its last batch advances the vector, for all of them.
       // And of what came from a peer, if that is the only one, nobody else has to be told.
       recordsUnits: (remote) => this.feed.readers > (remote ? 1 : 0) && !this.applying && !this.repairing && !this.leaving,
       onCommit: (unit, local) => {
         this.feed.push(unit)
         state.recentKeys.committed(unit, state.ownLog)
-        if (state.journal.due) this.#inBackground(state.journal.take(state.engine, state.vector))
+        if (state.journal.due) this.#inBackground(state.journal.take(state.engine))
         if (this.repairing && this.#repair.complete) this.#inBackground(this.endRepair())
         this.housekeeping.changed()
         if (unit.changes.length > 0 || unit.collected.length > 0) options.onCommit(unit, local)
       },
-      reopen: options.reopen,
+      // Without one the redo log would have nowhere to go to.
+      reopen: options.reopen ?? (redo === undefined ? undefined : async (look) => { await look() }),
       onReopened: () => { this.#inBackground(this.#reopened()) },
       onError: options.onError
     })
@@ -142,7 +151,7 @@ export class Store {
   static async open (options: StoreOptions): Promise<Store> {
     const derivation = new Derivation(options)
     const opening = await openState(options)
-    const store = new Store(options, opening.state, derivation, opening.told)
+    const store = new Store(options, opening, derivation)
     try {
       await store.#begin(opening)
     } catch (error) {
@@ -238,6 +247,21 @@ export class Store {
   async clear (options: RangeOptions, sync = false): Promise<void> {
     await clearRange(this.#state, this.#writer, options, sync, () => this.#options.system.nowMs())
     if (sync) await this.#options.syncFullLogs?.()
+  }
+
+  /** The last write to a user's key, if the engine may not have it yet. */
+  find (key: Bytes): MemtableEntry | undefined {
+    return this.#writer.find(key)
+  }
+
+  /** All that {@link find} finds now, by keys as binary strings; undefined if that is nothing. */
+  get pending (): Pending {
+    return this.#writer.pending
+  }
+
+  /** Returns what `take` returns, called when the engine has all that is committed now. Rejects if the disk takes no more writes. */
+  atMoment<T> (take: () => T): Promise<T> {
+    return this.#writer.atMoment(take)
   }
 
   /** Makes everything committed so far durable, and returns its vector. */
@@ -345,8 +369,7 @@ export class Store {
 
   /** All concurrent versions of a key, the visible one first. */
   async versions (key: Buffer): Promise<Version[]> {
-    const { engine } = this.#state
-    const snapshot = engine.snapshot()
+    const snapshot = await this.atMoment(() => this.#state.engine.snapshot())
     try {
       const siblings = await readSet(this.#state, key, { snapshot })
       return this.versionsOf(key, siblings, await this.#valuesOf(key, siblings, snapshot))
@@ -371,7 +394,7 @@ export class Store {
     const { siblingKeys, engine } = this.#state
     let { limit = -1 } = range
     if (siblingKeys.none || limit === 0) return
-    const snapshot = engine.snapshot()
+    const snapshot = await this.atMoment(() => this.#state.engine.snapshot())
     try {
       for await (const [key, record] of engine.iterator<Buffer, Buffer>({ ...inVersions(range), reverse: range.reverse, ...buffers, snapshot, fillCache: false } as object)) {
         if (record[0] === 1) continue
@@ -410,15 +433,17 @@ export class Store {
     try {
       this.#options.identity.close()
       if (this.#state.journal.length > journalTrimMin) await this.housekeeping.trim()
-      await this.#state.journal.take(this.#state.engine, this.#state.vector)
+      await this.#state.journal.take(this.#state.engine)
       await this.#saveMembers((batch) => {
         batch.sync = true
         batch.putRaw(meta.cleanClose, Buffer.of(1))
       })
+      await this.#redo?.remove().catch(() => {}) // what is left says nothing new
     } catch (cause) {
       this.#options.onError(backgroundError('The last write of a clean close failed', cause))
     }
     await this.#writer.drained()
+    this.#redo?.close()
   }
 
   /** What was going on when a write failed goes on, from what is on disk. */

@@ -138,7 +138,7 @@ export class Sweeper {
       taken()
       return false
     })
-    await journal.take(engine, vector)
+    await journal.take(engine)
     return moment!
   }
 

@@ -1,13 +1,19 @@
 /**
- * A machine's disk: what LevelDB holds, what of it would survive a power loss, and batches that fail when told to.
+ * A machine's disk: what LevelDB holds and what stands in the redo log, what of it would survive a power loss, and batches
+ * that fail when told to.
  *
  * memory-level's tree is immutable, so that a state of the disk is one reference, and saving or restoring it costs
  * nothing. A batch is never torn. A killed process loses nothing; a power loss goes back to the last synced batch,
- * or to any batch after it.
+ * or to any batch after it, and keeps any of the redo log's records. What an open would make of both is kept as a tree, too:
+ * that is what counts.
  */
 import { MemoryLevel } from 'memory-level'
 import type { Advance } from '../../lib/core/version-vector.ts'
-import type { Followed, Identity, IdentityStore } from '../../lib/storage/identity.ts'
+import { ByteReader } from '../../lib/codec/bytes.ts'
+import { redoAreaBytes } from '../../lib/limits.ts'
+import { decodeIdentity, type Followed, type Identity, type IdentityStore } from '../../lib/storage/identity.ts'
+import { keyspace, meta } from '../../lib/storage/keyspaces.ts'
+import { decodeRecord, missingChanges, seedOf, type RedoFile } from '../../lib/storage/redo-log.ts'
 import type { Dice } from './dice.ts'
 import type { Scheduler } from './scheduler.ts'
 
@@ -47,10 +53,27 @@ const pristine = memory._snapshot.call(new MemoryLevel(), { owner: new MemoryLev
 const [treeSymbol] = Object.getOwnPropertySymbols(pristine) as [symbol]
 export const emptyTree: Tree = pristine[treeSymbol]!
 
-export type Contents = Pick<Disk, 'tree' | 'identity' | 'told'>
+export type Contents = Pick<Disk, 'levelTree' | 'redo' | 'identity' | 'told'>
+
+/** Bytes that have been written to the file of the redo log at once. */
+export interface RedoPiece {
+  readonly position: number
+  readonly bytes: Buffer
+}
+
+/** What of the redo log LevelDB does not have: the changes of a batch, so far. */
+interface Pending {
+  readonly number: number
+  readonly changes: RawOperation[]
+}
 
 export class Disk {
+  /** What counts: LevelDB's tree, and the changes that it lacks and the redo log holds. */
   tree: Tree = emptyTree
+  levelTree: Tree = emptyTree
+  /** What the file of the redo log holds, the last pieces over the first ones. */
+  redo: readonly RedoPiece[] = []
+  #pending: Pending[] = []
   identity: Identity | undefined
   bootId = 'boot 1'
   /** Batches, from now on, that fail. */
@@ -67,6 +90,13 @@ export class Disk {
     return this.#synced
   }
 
+  /** A disk that cannot be told from the one of which this is a snapshot. */
+  static with (saved: Contents): Disk {
+    const disk = new Disk()
+    disk.rollBack(saved)
+    return disk
+  }
+
   /** Another directory with the same content. */
   static copyOf (saved: Contents, number: number): Disk {
     const disk = new Disk()
@@ -76,8 +106,8 @@ export class Disk {
 
   /** What a snapshot holds. */
   get contents (): Contents {
-    const { tree, identity, told } = this
-    return { tree, identity, told }
+    const { levelTree, redo, identity, told } = this
+    return { levelTree, redo, identity, told }
   }
 
   /** Goes back to a snapshot; nothing shows it. */
@@ -85,19 +115,66 @@ export class Disk {
     Object.assign(this, saved)
     this.settle()
     this.settleTold()
+    this.recover()
   }
 
+  /** LevelDB writes a batch. */
   write (operations: readonly RawOperation[], sync: boolean): Tree {
     const before = this.tree
-    this.tree = applied(before, operations)
+    this.levelTree = applied(this.levelTree, operations)
     if (sync) this.settle()
-    else this.#afterSync.push(this.tree)
+    else this.#afterSync.push(this.levelTree)
+    const number = lastNumber(operations)
+    this.#pending = this.#pending.filter((pending) => pending.number > number)
+    this.#redoPending()
     return before
+  }
+
+  /** The redo log's file is written to; these are the changes of a batch that are in it. */
+  writeRedo (piece: RedoPiece, number: number, changes: readonly RawOperation[]): Tree {
+    const before = this.tree
+    this.addRedo(piece)
+    const pending = this.#pending.find((pending) => pending.number === number)
+    if (pending === undefined) this.#pending.push({ number, changes: [...changes] })
+    else pending.changes.push(...changes)
+    this.tree = applied(before, changes)
+    return before
+  }
+
+  /** Something is written to its file, whatever that is. Of what an area held before the last two batches in it nothing is kept. */
+  addRedo (piece: RedoPiece): void {
+    const { position } = piece
+    const area = this.redo.filter((other) => areaOf(other.position) === areaOf(position))
+    const begun = position % redoAreaBytes === 0 ? area.findLastIndex((other) => other.position === position) : 0
+    this.redo = [...this.redo.filter((other) => areaOf(other.position) !== areaOf(position) || area.indexOf(other) >= begun), piece]
+  }
+
+  /** What the file of the redo log holds. */
+  get redoBytes (): Buffer {
+    const bytes = Buffer.alloc(Math.max(0, ...this.redo.map(({ position, bytes }) => position + bytes.length)))
+    for (const piece of this.redo) piece.bytes.copy(bytes, piece.position)
+    return bytes
+  }
+
+  #redoPending (): void {
+    this.tree = this.#pending.reduce((tree, { changes }) => applied(tree, changes), this.levelTree)
+  }
+
+  /** Finds out what the next open will make of it. */
+  recover (): void {
+    const remembered = this.levelTree.get(meta.identity)
+    this.#pending = []
+    if (remembered !== undefined && this.redo.length > 0) {
+      let last = 0
+      this.levelTree.forEach((key, value) => { if (isJournal(key)) last = Math.max(last, numberOf(value)) })
+      for (const changes of missingChanges(this.redoBytes, seedOf(decodeIdentity(remembered).nonce), last)) this.#pending.push({ number: ++last, changes: [...changes] })
+    }
+    this.#redoPending()
   }
 
   /** Everything is on the medium. */
   settle (): void {
-    this.#synced = this.tree
+    this.#synced = this.levelTree
     this.#afterSync = []
   }
 
@@ -107,6 +184,8 @@ export class Disk {
   }
 
   losePower (dice: Dice): void {
+    const kept = dice.pick([0, 0.5, 1])
+    this.redo = this.redo.filter(() => dice.chance(kept))
     this.loseTail(dice)
     this.told = dice.pick([this.told, this.#toldSynced])
     this.settleTold()
@@ -115,19 +194,41 @@ export class Disk {
 
   /** The end of the write-ahead log is gone, though the machine has been running all the time. */
   loseTail (dice: Dice): void {
-    this.tree = dice.pick([this.#synced, ...this.#afterSync])
+    this.levelTree = dice.pick([this.#synced, ...this.#afterSync])
     this.settle()
+    this.recover()
   }
 
   /** Puts back a copy, as new files. */
-  restore ({ tree, identity, told }: Contents, number: number): void {
-    this.tree = tree
+  restore ({ levelTree, redo, identity, told }: Contents, number: number): void {
+    this.levelTree = levelTree
+    this.redo = redo
     this.told = told
     this.identity = identity === undefined ? undefined : { ...identity, follows: undefined, inode: `copy ${number}`, birthTime: `copied ${number}`, changeTime: `copied ${number}` }
     this.settle()
     this.settleTold()
+    this.recover()
   }
 }
+
+function areaOf (position: number): number {
+  return Math.floor(position / redoAreaBytes)
+}
+
+function isJournal (key: Buffer): boolean {
+  return key[0] === keyspace.meta && key[1] === journalLetter
+}
+
+function numberOf (journalRecord: Buffer): number {
+  return new ByteReader(journalRecord).varint()
+}
+
+/** The number of the last inner batch that is in a batch of LevelDB; 0 if there is none. */
+function lastNumber (operations: readonly RawOperation[]): number {
+  return Math.max(0, ...operations.flatMap(({ type, key, value }) => type === 'put' && isJournal(key) ? [numberOf(value!)] : []))
+}
+
+const journalLetter = 'J'.charCodeAt(0)
 
 export function applied (tree: Tree, operations: readonly RawOperation[]): Tree {
   for (const { type, key, value } of operations) {
@@ -178,6 +279,45 @@ export class DiskIdentity implements IdentityStore {
   }
 }
 
+/** The file of the redo log, as one process writes to it. */
+export class DiskRedoFile implements RedoFile {
+  readonly #disk: Disk
+  readonly #dice: Dice
+  readonly #observe: BatchObserver
+  readonly #isDead: () => boolean
+  readonly #takesWrites: boolean
+
+  constructor (disk: Disk, dice: Dice, observe: BatchObserver, isDead: () => boolean) {
+    this.#disk = disk
+    this.#dice = dice
+    this.#takesWrites = dice.chance(0.7)
+    this.#observe = observe
+    this.#isDead = isDead
+  }
+
+  async read (): Promise<Buffer> {
+    return this.#disk.redoBytes
+  }
+
+  write (bytes: Buffer, position: number): void {
+    if (this.#isDead() || !this.#takesWrites) throw new Error('simulated: nothing is written here')
+    const piece = { position, bytes: Buffer.from(bytes) }
+    if (this.#disk.failures > 0 && this.#dice.chance(0.5)) {
+      this.#disk.addRedo({ position, bytes: piece.bytes.subarray(0, this.#dice.below(bytes.length)) })
+      throw new Error('simulated: no space left on device')
+    }
+    const { number, changes } = decodeRecord(piece.bytes.subarray(8))
+    const before = this.#disk.writeRedo(piece, number, changes)
+    this.#observe(changes, before, this.#disk.tree, false)
+  }
+
+  async remove (): Promise<void> {
+    if (!this.#isDead()) this.#disk.redo = []
+  }
+
+  close (): void {}
+}
+
 /** The engine of one process. Once it is dead, nothing that it asked for comes. */
 export class SimulatedLevel extends MemoryLevel<Buffer, Buffer> {
   readonly #disk: Disk
@@ -203,7 +343,7 @@ export class SimulatedLevel extends MemoryLevel<Buffer, Buffer> {
   }
 
   #at<T extends { snapshot?: object }> (options: T): T {
-    return options.snapshot === undefined ? { ...options, snapshot: { ref () {}, unref () {}, [treeSymbol]: this.#disk.tree } } : options
+    return options.snapshot === undefined ? { ...options, snapshot: { ref () {}, unref () {}, [treeSymbol]: this.#disk.levelTree } } : options
   }
 
   async _get (key: Buffer, options: object): Promise<Buffer | undefined> {
@@ -257,7 +397,7 @@ export class SimulatedLevel extends MemoryLevel<Buffer, Buffer> {
 
   _snapshot (options: object): object {
     const snapshot = memory._snapshot.call(this, options)
-    snapshot[treeSymbol] = this.#disk.tree
+    snapshot[treeSymbol] = this.#disk.levelTree
     return snapshot
   }
 

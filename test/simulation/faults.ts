@@ -84,10 +84,33 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/store.ts', 'batch.sync = true\n    })\n    await this.#options.syncFullLogs?.()', '})\n    await this.#options.syncFullLogs?.()']
   ],
   'a write is acknowledged before it is committed': [
-    ['storage/writer.ts', 'await this.#commit(transactions, filled)', 'for (const { resolve } of transactions) resolve()\n      await this.#commit(transactions, filled)']
+    ['storage/local-writer.ts', 'if (!batch.isWhole) return\n', 'if (!batch.isWhole) return batch.resolve()\n']
+  ],
+  'what counts is not given to LevelDB when the database is opened': [
+    ['storage/opening.ts', 'if (bytes.length > 0) await redo', 'if (bytes.length < 0) await redo']
+  ],
+  'of what counts a batch is missing, and the next one is redone': [
+    ['storage/redo-log.ts', 'if (record.index !== (index ??= record.index)) break', ''],
+    ['storage/redo-log.ts', 'if (changes.length === 0) return', 'if (changes.length === 0 && number > last + 2) return']
+  ],
+  'records of an earlier run are redone': [
+    ['storage/redo-log.ts', 'return crc32(epoch)', 'return crc32(epoch.slice(0, 0))']
+  ],
+  'what counts is forgotten when LevelDB does not take it': [
+    ['storage/local-writer.ts', 'if (has === wanted) return', 'if (has === wanted || has === 0) return']
+  ],
+  'peers and callers are told of what did not get into the redo log': [
+    ['storage/local-writer.ts', 'batch.isWhole = this.#append(batch)', 'batch.isWhole = this.#append(batch) || true']
+  ],
+  'a remote batch does not wait for what counts before it': [
+    ['storage/writer.ts', 'async #runSeries (series: QueuedSeries): Promise<void> {\n    await this.#local.settled()\n', 'async #runSeries (series: QueuedSeries): Promise<void> {\n'],
+    ['storage/writer.ts', 'committed, resolve, reject }: QueuedJob): Promise<void> {\n    await this.#local.settled()\n', 'committed, resolve, reject }: QueuedJob): Promise<void> {\n']
+  ],
+  'a delete does not see what is on its way to LevelDB': [
+    ['storage/local-writer.ts', 'return this.memtable.latest(key) ?? this.#before?.latest(key)', 'return this.memtable.latest(key)']
   ],
   'sequences are given in another order than transactions came in': [
-    ['storage/writer.ts', 'for (const { operations, sync } of transactions) {', 'for (const { operations, sync } of transactions.reverse()) {']
+    ['storage/writer.ts', 'if (!this.#running && this.#local.takes(bytes))', 'if (this.#local.takes(bytes))']
   ],
   'a batch becomes visible in two parts': [
     ['storage/intake.ts', 'return new Promise((resolve, reject) => {\n      this.#units.push', `const [first, second] = unit.entries
@@ -149,10 +172,10 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/merge.ts', 'this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))', 'if (value !== undefined) this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))']
   ],
   'what came with a write that failed, and is there all the same, is not told': [
-    ['storage/writer.ts', 'committed()\n      }\n      this.#options.onReopened()', 'void committed\n      }\n      this.#options.onReopened()']
+    ['storage/committer.ts', 'this.tell(batch.committed(), false)\n      committed()', 'this.tell(batch.committed(), false)\n      void committed']
   ],
   'of writes that are committed together one is answered': [
-    ['storage/writer.ts', 'for (const { resolve } of transactions) resolve()\n  }', 'transactions[0]!.resolve()\n  }']
+    ['storage/local-writer.ts', 'for (const { resolve } of waiting) resolve()', 'waiting[0]?.resolve()']
   ],
   'what others have written is not passed on as it comes': [
     ['sync/sending.ts', 'this.#peerDirects.has(log))', 'log !== this.#conversation.local.log)']

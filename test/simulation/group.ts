@@ -54,7 +54,8 @@ export class Group {
    * The log that a snapshot goes on in, if it is opened as another machine: there has to be somebody who knows what the
    * original has written since, or the original itself.
    */
-  #branchOf ({ tree, identity, told }: Contents, name: string): Branch | undefined {
+  #branchOf (saved: Contents, name: string): Branch | undefined {
+    const { tree, identity, told } = Disk.with(saved)
     const log = tree.get(meta.ownLog)
     if (log === undefined || identity === undefined || told?.log !== logIdFrom(log)) return undefined
     const branch = { log: logIdFrom(log), above: vectorOf(metasOf(tree)).sequenceOf(logIdFrom(log)), name: `${logIdFrom(log)}${name}` as LogId }
@@ -66,8 +67,7 @@ export class Group {
     const name = `x${this.machines.length}`
     const branch = machine.saved === undefined || this.branched !== undefined ? undefined : this.#branchOf(machine.saved, name)
     if (branch === undefined) return undefined
-    const disk = new Disk()
-    disk.rollBack(machine.saved!)
+    const disk = Disk.with(machine.saved!)
     disk.bootId = this.world.dice.chance(0.5) ? machine.disk.bootId : `boot of ${name}`
     const twin = this.#add(new Machine(this.world, name, this.living.map(({ name }) => name), disk))
     twin.branch = branch

@@ -12,7 +12,7 @@ import type { Engine } from '../../lib/storage/engine.ts'
 import { keyspace, meta } from '../../lib/storage/keyspaces.ts'
 import { Store } from '../../lib/storage/store.ts'
 import type { Dice } from './dice.ts'
-import { applied, DiskIdentity, SimulatedLevel, Disk, type Contents, type RawOperation, type Tree } from './disk.ts'
+import { applied, DiskIdentity, DiskRedoFile, SimulatedLevel, Disk, type BatchObserver, type Contents, type RawOperation, type Tree } from './disk.ts'
 import { ProcessSystem, type WallClock } from './scheduler.ts'
 import { checkFeed } from './bounds.ts'
 import { countPayloads } from './payloads.ts'
@@ -27,6 +27,7 @@ export const port = 9000
 class Process {
   readonly system: ProcessSystem
   readonly engine: SimulatedLevel
+  readonly redoFile: DiskRedoFile
   readonly transactions: Transactions
   readonly witness: Witness
   /** The writes that a power loss cannot take. */
@@ -42,10 +43,11 @@ class Process {
   ready = false
   closing = false
 
-  constructor (release: Release, system: ProcessSystem, engine: SimulatedLevel, transactions: Transactions, witness: Witness) {
+  constructor (release: Release, system: ProcessSystem, engine: SimulatedLevel, redoFile: DiskRedoFile, transactions: Transactions, witness: Witness) {
     this.release = release
     this.system = system
     this.engine = engine
+    this.redoFile = redoFile
     this.transactions = transactions
     this.witness = witness
     this.syncedSeen = 0n
@@ -126,12 +128,14 @@ export class Machine {
   async start (): Promise<void> {
     const { world } = this
     const system = new ProcessSystem(world.scheduler, this.clock, this.dice.fork())
-    const engine = new SimulatedLevel(this.disk, world.scheduler, this.dice.fork(), (operations, before, after, sync) => {
+    const observe: BatchObserver = (operations, before, after, sync) => {
       world.guard(() => { this.#committed(operations, before, after, sync) })
-    }, async () => { await system.running() })
+    }
+    const engine = new SimulatedLevel(this.disk, world.scheduler, this.dice.fork(), observe, async () => { await system.running() })
+    const redoFile = new DiskRedoFile(this.disk, this.dice.fork(), observe, () => system.dead)
     const witness = this.#witness((dots, before) => { transactions.place(dots, before) })
     const transactions: Transactions = new Transactions({ world, name: this.name, disk: this.disk, witness, isSpecial: () => this.special, isClosing: () => process.closing, store: () => process.store! })
-    const process = this.process = new Process(world.release, system, engine, transactions, witness)
+    const process = this.process = new Process(world.release, system, engine, redoFile, transactions, witness)
     world.network.reset(this.name)
     this.disconnected.clear()
     world.log(`${this.name} opens`)
@@ -150,7 +154,7 @@ export class Machine {
 
   async #open (process: Process): Promise<void> {
     const { world, name } = this
-    const { system, engine, release } = process
+    const { system, engine, redoFile, release } = process
     const options = {
       system,
       resolverVersion: release.version,
@@ -164,6 +168,7 @@ export class Machine {
       ...options,
       engine: engine as unknown as Engine,
       identity: new DiskIdentity(this.disk),
+      redoFile,
       encodings: bytesEncodings('utf8', 'utf8'),
       resolver: release.resolver,
       reopen: async (look) => {
@@ -320,7 +325,7 @@ export class Machine {
     world.scheduler.after(this.dice.exponential(50), () => {
       if (process === undefined || this.process !== process || process.store === undefined) return
       try { process.store.told.tell() } catch { return }
-      this.saved = { tree, identity: undefined, told: undefined }
+      this.saved = { levelTree: tree, redo: [], identity: undefined, told: undefined }
       world.count('backups')
       world.log(`${name} has been backed up`)
     })

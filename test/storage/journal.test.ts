@@ -6,7 +6,6 @@ import * as assert from 'uvu/assert'
 import { ByteWriter } from '../../lib/codec/bytes.ts'
 import type { LogId } from '../../lib/core/ids.ts'
 import { housekeepingDelayMs, journalSlots, journalTrimMin, journalTrimmedAtOnce } from '../../lib/limits.ts'
-import { VersionVector } from '../../lib/core/version-vector.ts'
 import type { Engine, EngineBatch } from '../../lib/storage/engine.ts'
 import { Journal, loadJournal } from '../../lib/storage/journal.ts'
 import { meta } from '../../lib/storage/keyspaces.ts'
@@ -30,7 +29,7 @@ test('a checkpoint that is ready while a batch is in flight is for the batch aft
   const checkpoint = meta.checkpoint.toString('latin1')
 
   assert.not.ok(add(journal, 2).includes(checkpoint))
-  await journal.take({} as Engine, new VersionVector([{ log, sequence: 1, hlc: 1 }]))
+  await journal.take({} as Engine)
   journal.committed([{ log, sequence: 2, hlc: 2 }])
   assert.ok(journal.writesCheckpoint)
   assert.ok(add(journal, 3).includes(checkpoint))

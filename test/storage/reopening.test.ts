@@ -253,7 +253,7 @@ test('iterators that are being read while the database is opened again end with 
       throw new Error('no space left')
     }
     const reading = Promise.all(Array.from({ length: 8 }, read))
-    assert.is((await rejection(db.put('a', '1'))).code, 'REPLICATION_WRITE_INDETERMINATE')
+    assert.is((await rejection(db.put('a', '1', { sync: true }))).code, 'REPLICATION_WRITE_INDETERMINATE')
     await eventually(async () => await db.put('a', '2').then(() => true, () => false))
     await reading
     assert.is((await db.keys().all()).length, 5001)

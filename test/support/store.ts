@@ -19,6 +19,7 @@ import type { Operation } from '../../lib/storage/local.ts'
 import type { MergeReport } from '../../lib/storage/merge.ts'
 import { LogSource } from '../../lib/storage/log-source.ts'
 import { ScanSource } from '../../lib/storage/scan-source.ts'
+import type { RedoFile } from '../../lib/storage/redo-log.ts'
 import type { Source } from '../../lib/storage/source.ts'
 import { Store, type StoreOptions } from '../../lib/storage/store.ts'
 import type { Unit } from '../../lib/storage/unit.ts'
@@ -108,6 +109,33 @@ export class FaultyMemory extends MemoryLevel<Buffer, Buffer> {
   }
 }
 
+/** The file of a redo log, in memory. */
+export class MemoryRedoFile implements RedoFile {
+  bytes = Buffer.alloc(0)
+  /** How many records have been written. */
+  written = 0
+  /** Throws if the next record is not to be written. */
+  beforeWrite: () => void = () => {}
+
+  async read (): Promise<Buffer> {
+    return Buffer.from(this.bytes)
+  }
+
+  write (bytes: Buffer, position: number): void {
+    this.beforeWrite()
+    const end = position + bytes.length
+    if (end > this.bytes.length) this.bytes = Buffer.concat([this.bytes, Buffer.alloc(end - this.bytes.length)])
+    bytes.copy(this.bytes, position)
+    this.written++
+  }
+
+  async remove (): Promise<void> {
+    this.bytes = Buffer.alloc(0)
+  }
+
+  close (): void {}
+}
+
 export function newMemory (): FaultyMemory {
   return new FaultyMemory({ keyEncoding: 'buffer', valueEncoding: 'buffer', storeEncoding: 'buffer' })
 }
@@ -166,7 +194,7 @@ export class TestReplica {
 
   /** Lets a store that was not closed, or was, be opened again over the same engine. */
   async reopened (options: ReplicaOptions = {}): Promise<TestReplica> {
-    return await openReplica({ engine: this.engine, identity: this.identity, system: this.system, resolver: this.options.resolver, ...options })
+    return await openReplica({ engine: this.engine, identity: this.identity, redoFile: this.options.redoFile, system: this.system, resolver: this.options.resolver, ...options })
   }
 }
 

@@ -1,0 +1,431 @@
+/**
+ * Local transactions on their way into the engine: while one batch is written, the next one is filled.
+ *
+ * With a redo log, all that has been added in one turn of the event loop is written there together, and counts from then
+ * on: it is a part of the replica's state, its callers go on, links are told, and the engine gets it behind that, when it is
+ * enough, when somebody waits for that, or after a while. Without one, and what is too long for it, counts when the
+ * engine has it. What is to be synced waits for the disk besides.
+ *
+ * A batch is *recorded* if its changes get into the redo log. It is *whole* as long as every record of it could be written:
+ * then what follows it may count before the engine has it. It *counts* from its first record on. It is *closed* when
+ * nothing is added any more, and *spoiled* when a part of a transaction is in it that has failed: then the engine gets what
+ * counts of it from the redo log. What the engine does not take, it gets from there, too, when it is open again.
+ */
+import { backgroundError } from '../errors.ts'
+import { changesPace, groupBytes, innerBatchBytesMax, redoAreaBytes, redoPace } from '../limits.ts'
+import type { ErrorListener, System, Timer } from '../types.ts'
+import { corrupt, type Committer } from './committer.ts'
+import type { InnerBatch } from './inner-batch.ts'
+import { addTransaction, copyOf, copyOperation, nextTime, type LocalGroup, type Operation } from './local.ts'
+import { Memtable, type MemtableEntry } from './memtable.ts'
+import type { RedoLog } from './redo-log.ts'
+import type { ReplicaState } from './state.ts'
+
+interface Waiting {
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+}
+
+/** A call to be made when the engine has what counted when it was handed in. */
+interface Moment {
+  readonly take: () => void
+  readonly reject: (error: unknown) => void
+}
+
+/** Of a transaction so many bytes, as they are counted roughly, get into the redo log for each one at most. */
+const redoFactor = 2
+
+class LocalBatch implements LocalGroup {
+  readonly inner: InnerBatch
+  readonly memtable = new Memtable()
+  readonly settled: string[] = []
+  readonly isRecorded: boolean
+  isWhole: boolean
+  isClosed = false
+  isSpoiled = false
+  /** Somebody waits for the engine to have it. */
+  isWanted = false
+  /** What waits for it to count, and, though it may count already, for the disk. */
+  waiting: Waiting[] = []
+  waitingForSync: Waiting[] = []
+  /** How many of the latter count. */
+  syncCounted = 0
+  readonly #before: Memtable | undefined
+
+  constructor (inner: InnerBatch, isRecorded: boolean, before: Memtable | undefined) {
+    this.inner = inner
+    this.isRecorded = this.isWhole = isRecorded
+    this.#before = before
+  }
+
+  latest (key: string): Operation['type'] | undefined {
+    return this.memtable.latest(key) ?? this.#before?.latest(key)
+  }
+
+  note (operation: Operation): void {
+    this.memtable.add(this.isRecorded ? copyOperation(operation) : { type: operation.type, key: copyOf(operation.key) })
+  }
+
+  /** Whether something of it counts already. */
+  get counts (): boolean {
+    return this.memtable.isAcknowledged
+  }
+
+  resolve (): void {
+    const { waiting } = this
+    this.waiting = []
+    for (const { resolve } of waiting) resolve()
+  }
+
+  /** What does not count never will. */
+  rejectUncounted (error: unknown): void {
+    const rejected = [...this.waiting, ...this.waitingForSync.splice(this.syncCounted)]
+    this.waiting = []
+    for (const { reject } of rejected) reject(error)
+  }
+
+  /** What counts may never be on disk. */
+  rejectCounted (error: unknown): void {
+    const rejected = this.waitingForSync.splice(0, this.syncCounted)
+    this.syncCounted = 0
+    for (const { reject } of rejected) reject(error)
+  }
+}
+
+export interface LocalWriterOptions {
+  readonly redo: RedoLog | undefined
+  readonly system: System
+  /** A transaction that could not be added may be now. */
+  readonly onRoom: () => void
+  readonly onError: ErrorListener
+}
+
+export class LocalWriter {
+  readonly #state: ReplicaState
+  readonly #committer: Committer
+  readonly #options: LocalWriterOptions
+  /** Is being filled, and is written after the other one. */
+  #open: LocalBatch | undefined
+  /** Is being written. */
+  #flying: LocalBatch | undefined
+  #isDue = false
+  /** When links were told last, and when they will be. */
+  #toldMs = -Infinity
+  #tellTimer: Timer | undefined
+  #timer: Timer | undefined
+  /** The redo log is not used before that. */
+  #restsUntilMs = -Infinity
+  /** What waits for the batch that is being written, for the next one, and for both. */
+  #afterFlying: Moment[] = []
+  #afterOpen: Moment[] = []
+  #idle: Array<() => void> = []
+
+  constructor (state: ReplicaState, committer: Committer, options: LocalWriterOptions) {
+    this.#state = state
+    this.#committer = committer
+    this.#options = options
+  }
+
+  /** Whether a transaction can be added now, of so many bytes about. */
+  takes (bytes: number): boolean {
+    const open = this.#open
+    if (open === undefined) return !this.#committer.broken && !this.#state.journal.full && this.#state.unsaved === undefined
+    if (open.isClosed) return false
+    return open.isRecorded ? this.#options.redo!.takes(this.#number, bytes * redoFactor) : open.inner.bytes + bytes <= innerBatchBytesMax
+  }
+
+  /** What the journal will call the batch that is filled. */
+  get #number (): number {
+    return this.#state.journal.number + (this.#flying === undefined ? 1 : 2)
+  }
+
+  /**
+   * Adds a transaction, whose bytes are copied when this returns. Resolves when it counts.
+   *
+   * @param bytes a rough count
+   */
+  add (operations: readonly Operation[], sync: boolean, bytes: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const hlc = nextTime(this.#state, this.#options.system.nowMs())
+      const batch = this.#open ??= this.#begin(bytes)
+      try {
+        addTransaction(this.#state, batch.inner, batch, operations, hlc)
+      } catch (error) {
+        this.#spoil(batch, error)
+        reject(error)
+        return
+      }
+      batch.inner.sync ||= sync
+      if (sync) batch.waitingForSync.push({ resolve, reject })
+      else batch.waiting.push({ resolve, reject })
+      if (sync) batch.isWanted = true
+      if (batch.isRecorded) this.#proceedSoon()
+      else this.#proceed()
+    })
+  }
+
+  #begin (bytes: number): LocalBatch {
+    const { redo, system } = this.#options
+    const isRecorded = redo !== undefined && bytes * redoFactor <= redoAreaBytes && system.monotonicMs() >= this.#restsUntilMs
+    return new LocalBatch(this.#committer.newBatch(false, isRecorded ? redo : undefined), isRecorded, this.#flying?.memtable)
+  }
+
+  /** A transaction has failed that may be in the batch in part. */
+  #spoil (batch: LocalBatch, error: unknown): void {
+    batch.rejectUncounted(error)
+    if (batch.counts) {
+      batch.isClosed = batch.isSpoiled = true
+      this.#tell(batch)
+      batch.memtable.discard()
+      this.hurry()
+      return
+    }
+    this.#open = undefined
+    this.#committer.recycle(batch.inner)
+    this.#rest()
+  }
+
+  /** Once others have had their turn: what is added meanwhile goes together, and nobody who writes again and again keeps the event loop. */
+  #proceedSoon (): void {
+    if (this.#isDue) return
+    this.#isDue = true
+    void this.#options.system.yield().then(() => {
+      this.#isDue = false
+      this.#proceed()
+    })
+  }
+
+  #proceed (): void {
+    const batch = this.#open
+    if (batch === undefined || this.#committer.broken) return
+    // A synced batch that changes nothing has a number, and no record: none that follows would be found.
+    if (this.#flying === undefined || (this.#flying.isWhole && this.#flying.counts)) this.#acknowledge(batch)
+    if (this.#flying !== undefined) return
+    if (batch.isWanted || !batch.isWhole || batch.inner.bytes >= groupBytes) void this.#write(batch)
+    else this.#timer ??= this.#options.system.setTimer(() => { this.hurry() }, redoPace.keptMs)
+  }
+
+  /** What is in the redo log is to get to the engine without delay. */
+  hurry (): void {
+    if (this.#open !== undefined) this.#open.isWanted = true
+    this.#proceed()
+  }
+
+  /** What has been added since the last time counts, if it gets into the redo log. */
+  #acknowledge (batch: LocalBatch): void {
+    if (!batch.isWhole || batch.isSpoiled) return
+    if (batch.inner.hasNews) {
+      batch.isWhole = this.#append(batch)
+      if (!batch.isWhole) return
+      batch.inner.reveal()
+      this.#count(batch)
+      this.#tellSoon(batch)
+    }
+    batch.resolve()
+  }
+
+  /** Links are told at once, unless they were told just before: then of all that comes within a moment together, which costs them little more than one. */
+  #tellSoon (batch: LocalBatch): void {
+    const { system } = this.#options
+    if (system.monotonicMs() - this.#toldMs >= changesPace.restMs) return this.#tell(batch)
+    this.#tellTimer ??= system.setTimer(() => {
+      this.#tellTimer = undefined
+      if (this.#open?.inner.hasNews === false) this.#tell(this.#open) // else it is about to count, and is told with what does already
+    }, changesPace.pauseMs)
+  }
+
+  #tell ({ inner, isSpoiled }: LocalBatch): void {
+    if (inner.isTold) return
+    const { system } = this.#options
+    system.clearTimer(this.#tellTimer)
+    this.#tellTimer = undefined
+    this.#toldMs = system.monotonicMs()
+    this.#committer.tell(inner.hasNews || isSpoiled ? inner.unitWithoutBody() : inner.unit(), true)
+  }
+
+  #append ({ inner }: LocalBatch): boolean {
+    const { redo, system } = this.#options
+    const begunMs = system.monotonicMs()
+    let isThere = false
+    try {
+      inner.append(redo!, this.#number)
+      isThere = true
+    } catch {
+      // The engine finds out what is wrong with the disk.
+    }
+    const endedMs = system.monotonicMs()
+    const tookMs = endedMs - begunMs
+    if (!isThere) this.#restsUntilMs = endedMs + redoPace.restMs
+    else if (tookMs > redoPace.slowMs) this.#restsUntilMs = endedMs + tookMs * redoPace.restFactor
+    return isThere
+  }
+
+  #count (batch: LocalBatch): void {
+    for (const key of batch.settled) this.#state.siblingKeys.delete(key)
+    batch.settled.length = 0
+    batch.memtable.acknowledge()
+    batch.syncCounted = batch.waitingForSync.length
+  }
+
+  async #write (batch: LocalBatch): Promise<void> {
+    const { inner } = batch
+    this.#options.system.clearTimer(this.#timer)
+    this.#timer = undefined
+    this.#open = undefined
+    this.#flying = batch
+    this.#afterFlying = this.#afterOpen
+    this.#afterOpen = []
+    if (!inner.hasNews) this.#tell(batch)
+    this.#options.onRoom()
+    const isNothing = inner.empty && !inner.sync
+    try {
+      this.#committer.assertWritable()
+      if (batch.isSpoiled) await this.#options.redo!.redo(this.#state.engine, this.#state.journal.number, inner.sync)
+      else if (!isNothing) await inner.write()
+    } catch (error) {
+      this.#failed(batch, error)
+      return
+    }
+    if (!isNothing) this.#follow(batch)
+    this.#landed(batch)
+  }
+
+  /** The engine has it, and nothing that comes after it. */
+  #landed (batch: LocalBatch): void {
+    this.#flying = undefined
+    this.#committer.recycle(batch.inner)
+    batch.resolve()
+    for (const { resolve } of batch.waitingForSync) resolve()
+    const moments = this.#afterFlying
+    this.#afterFlying = []
+    for (const { take } of moments) take()
+    if (this.#idle.length > 0) this.hurry()
+    else this.#proceed()
+    this.#rest()
+  }
+
+  #rest (): void {
+    if (this.isIdle) {
+      const idle = this.#idle
+      this.#idle = []
+      for (const resolve of idle) resolve()
+    }
+    this.#options.onRoom()
+  }
+
+  /** Whether nothing is under way; what is left when the engine takes no more writes is not. */
+  get isIdle (): boolean {
+    return (this.#open === undefined && this.#flying === undefined) || this.#isDead
+  }
+
+  get #isDead (): boolean {
+    return this.#committer.broken && this.#committer.reopening === undefined
+  }
+
+  /** The engine has a batch: so does the replica's state. */
+  #follow (batch: LocalBatch): void {
+    if (batch.isSpoiled) batch.inner.redone()
+    else if (batch.inner.hasNews) this.#commit(batch)
+    else batch.inner.landed()
+  }
+
+  /** The engine has what counts of a batch. */
+  #redone (batch: LocalBatch): void {
+    this.#tell(batch)
+    batch.inner.redone()
+  }
+
+  #commit (batch: LocalBatch): void {
+    const unit = batch.inner.committed()
+    this.#count(batch)
+    this.#committer.tell(unit, true)
+  }
+
+  /** What counts is given to the engine when it is open again; what does not is rejected. */
+  #failed (batch: LocalBatch, cause: unknown): void {
+    const next = this.#open
+    let isThere: boolean | undefined
+    const error = this.#committer.mend(cause, async () => {
+      const has = await this.#committer.holdsNext()
+      isThere ??= has // what is there the next time has come from the redo log, which may hold less
+      await this.#redo(has ? 1 : 0, (has || batch.counts ? 1 : 0) + (next?.counts === true ? 1 : 0))
+    }, () => {
+      if (isThere === true) this.#follow(batch)
+      else if (batch.counts) this.#redone(batch)
+      if (next?.counts === true) this.#redone(next)
+      this.#flying = this.#open = undefined
+      this.#rest()
+    })
+    batch.rejectUncounted(error)
+    batch.rejectCounted(error)
+    if (!this.#committer.broken) { // There is nothing to be mended.
+      this.#landed(batch)
+      return
+    }
+    next?.rejectUncounted(this.#committer.refusal())
+    next?.rejectCounted(error)
+    if (next !== undefined) next.isClosed = true
+    if (batch.counts) this.#options.onError(backgroundError('What was written is kept in the redo log until the disk takes it', cause))
+    for (const { reject } of [...this.#afterFlying, ...this.#afterOpen]) reject(this.#committer.refusal())
+    this.#afterFlying = []
+    this.#afterOpen = []
+    void this.#committer.reopening!.then(() => { if (this.#isDead) this.#rest() })
+  }
+
+  /** Gives the engine what it lacks: it has so many batches more than the journal knows of, and is to have that many. */
+  async #redo (has: number, wanted: number): Promise<void> {
+    const { engine, journal } = this.#state
+    if (has === wanted) return
+    await this.#options.redo!.redo(engine, journal.number + has)
+    if (!await journal.holds(engine, journal.number + wanted)) throw corrupt()
+  }
+
+  /** Resolves when the engine has all that has been added, or takes nothing any more. */
+  async settled (): Promise<void> {
+    if (this.isIdle) return
+    await new Promise<void>((resolve) => {
+      this.#idle.push(resolve)
+      this.hurry()
+    })
+  }
+
+  /** Whether the engine has all that counts. */
+  get isLanded (): boolean {
+    return this.#open?.counts !== true && this.#flying?.counts !== true
+  }
+
+  /** The last operation on a user's key, as a binary string, that counts and that the engine may not have yet. */
+  find (key: string): MemtableEntry | undefined {
+    return this.#open?.memtable.acknowledged.get(key) ?? this.#flying?.memtable.acknowledged.get(key)
+  }
+
+  /** All that {@link find} finds now, for later. */
+  get pending (): ReadonlyMap<string, MemtableEntry> {
+    return new Map([this.#flying, this.#open].flatMap((batch) => batch === undefined ? [] : [...batch.memtable.acknowledged]))
+  }
+
+  /** Returns what `take` returns, called when the engine has all that counts now, and nothing that comes later. Rejects if the disk takes no more writes. */
+  async atMoment<T> (take: () => T): Promise<T> {
+    if (this.isLanded) return take()
+    if (this.#committer.broken) throw this.#committer.refusal()
+    return await new Promise<T>((resolve, reject) => {
+      const moment = {
+        take: () => {
+          try {
+            resolve(take())
+          } catch (error) {
+            reject(error)
+          }
+        },
+        reject
+      }
+      if (this.#open?.counts === true) {
+        this.#open.isClosed = true
+        this.#afterOpen.push(moment)
+      } else {
+        this.#afterFlying.push(moment)
+      }
+      this.hurry()
+    })
+  }
+}

@@ -1,0 +1,196 @@
+import { setImmediate } from 'node:timers/promises'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { redoPace } from '../../lib/limits.ts'
+import type { RedoFile } from '../../lib/storage/redo-log.ts'
+import { checkInvariants } from '../support/invariants.ts'
+import { rejection } from '../support/rejection.ts'
+import { del, openReplica, pull, put, type ReplicaOptions, type TestReplica } from '../support/store.ts'
+
+/** The file of a redo log in memory, which fails when it is told to. */
+class MemoryRedoFile implements RedoFile {
+  bytes = Buffer.alloc(0)
+  beforeWrite = (): void => {}
+
+  async read (): Promise<Buffer> {
+    return Buffer.from(this.bytes)
+  }
+
+  write (bytes: Buffer, position: number): void {
+    this.beforeWrite()
+    const end = position + bytes.length
+    if (this.bytes.length < end) this.bytes = Buffer.concat([this.bytes, Buffer.alloc(end - this.bytes.length)])
+    bytes.copy(this.bytes, position)
+  }
+
+  failNext (): void {
+    this.beforeWrite = () => {
+      this.beforeWrite = () => {}
+      throw new Error('no space left on device')
+    }
+  }
+
+  async remove (): Promise<void> {
+    this.bytes = Buffer.alloc(0)
+  }
+
+  close (): void {}
+}
+
+async function openWithRedo (options: ReplicaOptions = {}): Promise<TestReplica & { readonly redoFile: MemoryRedoFile }> {
+  const redoFile = options.redoFile as MemoryRedoFile ?? new MemoryRedoFile()
+  const replica = await openReplica({ ...options, redoFile })
+  await rest()
+  return Object.assign(replica, { redoFile })
+}
+
+async function rest (): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await setImmediate()
+}
+
+/** What the next process finds: the one before has ended, and batches that it had asked for have not come. */
+async function afterKill (replica: TestReplica & { readonly redoFile: MemoryRedoFile }): Promise<TestReplica> {
+  replica.memory.revive()
+  return await replica.reopened({ redoFile: replica.redoFile })
+}
+
+/** From now on no batch gets into the engine until the function is called that this returns; those held till then fail if it is given a failure. */
+function holdBatches ({ memory }: TestReplica): (failure?: Error) => void {
+  let release = (_failure?: Error): void => {}
+  const held = new Promise<void>((resolve, reject) => { release = (failure) => { if (failure === undefined) resolve(); else reject(failure) } })
+  memory.beforeBatch = () => held
+  return (failure) => {
+    memory.revive()
+    release(failure)
+  }
+}
+
+test('what is written behind a synced transaction that changes nothing survives the end of the process', async () => {
+  const replica = await openWithRedo()
+  await replica.put('before', '1')
+  await replica.store.flush()
+  holdBatches(replica)
+  void replica.store.commit([del('absent')], true)
+  await rest()
+  let isAcknowledged = false
+  void replica.put('behind', '1').then(() => { isAcknowledged = true })
+  await rest()
+  const next = await afterKill(replica)
+  assert.ok(!isAcknowledged || (await next.data()).behind === '1')
+})
+
+test('what a batch added after a failed write to the redo log gets into no later record', async () => {
+  const replica = await openWithRedo()
+  const release = holdBatches(replica)
+  await replica.put('first', '1')
+  await replica.system.advance(redoPace.keptMs)
+  replica.redoFile.failNext()
+  const unrecorded = replica.put('k', 'unrecorded')
+  await rest()
+  const stale = replica.put('k', 'stale')
+  await rest()
+  release()
+  await Promise.all([unrecorded, stale])
+  await replica.put('k', 'newer')
+  await replica.system.advance(redoPace.restMs)
+  holdBatches(replica)
+  await replica.put('other', '1')
+  const next = await afterKill(replica)
+  assert.equal(await next.data(), { first: '1', k: 'newer', other: '1' })
+  await checkInvariants(next.engine, { vector: next.store.vector as never })
+})
+
+test('a checkpoint that was to be written with a failed batch is written with a later one', async () => {
+  const other = await openReplica()
+  await other.put('other', '1')
+  const replica = await openWithRedo()
+  await pull(replica, other)
+  await replica.put('a', '1')
+  replica.memory.failNext()
+  // The batch that has 'a' is to have a checkpoint, too.
+  await replica.store.housekeeping.trim()
+  for (let round = 0; round < 3; round++) {
+    await replica.put('b', String(round))
+    await replica.store.flush()
+    await replica.store.housekeeping.trim()
+  }
+  const next = await afterKill(replica)
+  assert.equal(sorted(next.store.vector), sorted(replica.store.vector))
+})
+
+function sorted (vector: Iterable<{ readonly log: string, readonly sequence: number }>): string[] {
+  return [...vector].map(({ log, sequence }) => `${log} ${sequence}`).sort()
+}
+
+test('of a batch that the redo log holds in part, nothing else counts when the engine has it from there', async () => {
+  const untilItSucceeds = async (look: () => Promise<void>): Promise<void> => { await look().catch(async () => { await untilItSucceeds(look) }) }
+  const replica = await openWithRedo({ reopen: untilItSucceeds })
+  const release = holdBatches(replica)
+  await replica.put('first', '1')
+  await replica.system.advance(redoPace.keptMs)
+  await replica.put('recorded', '1')
+  replica.redoFile.failNext()
+  const unrecorded = rejection(replica.put('unrecorded', '1'))
+  await rest()
+  replica.memory.revive()
+  let asked = 0
+  const { _batch } = replica.memory
+  replica.memory._batch = async (operations, options) => {
+    asked++
+    if (asked === 2) await _batch.call(replica.memory, operations, options) // it is there all the same
+    if (asked <= 2) throw new Error('disk full')
+    await _batch.call(replica.memory, operations, options)
+  }
+  release()
+  assert.ok(await unrecorded)
+  await rest()
+  assert.equal(await replica.data(), { first: '1', recorded: '1' })
+  assert.is(replica.store.vector.sequenceOf(replica.store.ownLog), 2)
+})
+
+test('a del that fails does not hide the value from the next one', async () => {
+  const replica = await openWithRedo()
+  await replica.put('k', '1')
+  await replica.system.advance(redoPace.keptMs)
+  await rest()
+  await replica.put('other', '1')
+  const release = holdBatches(replica)
+  const { getSync } = replica.memory
+  replica.memory.getSync = (): never => { throw new Error('cannot be read') }
+  assert.ok(await rejection(replica.del('k')))
+  replica.memory.getSync = getSync
+  const deleted = replica.del('k')
+  await rest()
+  release()
+  await deleted
+  await replica.store.flush()
+  assert.equal(await replica.data(), { other: '1' })
+})
+
+test('a snapshot that cannot be taken is an error for the one who asked', async () => {
+  const replica = await openWithRedo()
+  await replica.put('a', '1')
+  const { snapshot } = replica.memory
+  replica.memory.snapshot = (): never => { throw new Error('no snapshot') }
+  const error = await rejection(replica.store.atMoment(() => replica.engine.snapshot()))
+  assert.is((error as Error).message, 'no snapshot')
+  replica.memory.snapshot = snapshot
+  await replica.put('b', '1')
+  await replica.store.flush()
+  assert.equal(await replica.data(), { a: '1', b: '1' })
+})
+
+test('a synced write that counts already is not refused when the batch before it fails', async () => {
+  const replica = await openWithRedo()
+  const release = holdBatches(replica)
+  await replica.put('first', '1')
+  await replica.system.advance(redoPace.keptMs)
+  const synced = rejection(replica.store.commit([put('synced', '1')], true))
+  await rest()
+  release(new Error('disk full'))
+  assert.is((await synced).code, 'REPLICATION_WRITE_INDETERMINATE')
+  await rest()
+  assert.equal(await replica.data(), { first: '1', synced: '1' })
+})
+
+test.run()

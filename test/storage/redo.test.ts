@@ -1,0 +1,283 @@
+/**
+ * Transactions that count once they stand in the redo log, before the engine has them: what callers, peers and readers may rely
+ * on then, and what becomes of it when the process ends or the disk fails.
+ */
+import { setImmediate } from 'node:timers/promises'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { groupBytes, redoAreaBytes, redoPace } from '../../lib/limits.ts'
+import { checkInvariants } from '../support/invariants.ts'
+import { rejection } from '../support/rejection.ts'
+import { del, exchange, MemoryRedoFile, openReplica, put, type TestReplica } from '../support/store.ts'
+
+/** A replica whose writes count once they are in a file in memory, at rest. */
+async function openRedoing (options: Parameters<typeof openReplica>[0] = {}): Promise<{ replica: TestReplica, file: MemoryRedoFile }> {
+  const file = new MemoryRedoFile()
+  const replica = await openReplica({ redoFile: file, ...options })
+  await setImmediate() // until it is known that no key has siblings
+  return { replica, file }
+}
+
+/** The process has ended, and another one opens what is there. */
+async function crashed (replica: TestReplica): Promise<TestReplica> {
+  const { memory } = replica
+  memory.revive()
+  const again = await replica.reopened()
+  await checkInvariants(again.engine, { vector: again.store.vector as never })
+  return again
+}
+
+test('a write counts before the engine has it, and an open gives it to the engine', async () => {
+  const { replica } = await openRedoing()
+  const { asked } = replica.memory
+  await replica.put('a', '1')
+  assert.is(replica.memory.asked, asked, 'nothing was asked of the engine')
+  assert.is(replica.store.vector.sequenceOf(replica.store.ownLog), 1)
+  assert.equal(replica.store.find('a')?.type, 'put')
+  replica.memory.dieAfter(0)
+  const again = await crashed(replica)
+  assert.equal(await again.data(), { a: '1' })
+  assert.is(again.store.ownLog, replica.store.ownLog)
+})
+
+test('what is written and not read is given to the engine after a while, and then is not looked up any more', async () => {
+  const { replica } = await openRedoing()
+  await replica.put('a', '1')
+  await replica.system.advance(redoPace.keptMs)
+  await setImmediate()
+  assert.equal(await replica.data(), { a: '1' })
+  assert.is(replica.store.find('a'), undefined)
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+})
+
+test('many writes, one after the other, are few batches for the engine', async () => {
+  const { replica } = await openRedoing()
+  const { asked } = replica.memory
+  for (let index = 0; index < 1000; index++) await replica.put(`k${index}`, '1')
+  assert.ok(replica.memory.asked - asked < 20, `${replica.memory.asked - asked} batches`)
+  await replica.store.flush()
+  assert.is(Object.keys(await replica.data()).length, 1000)
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+})
+
+test('writes that come together are one record', async () => {
+  const { replica, file } = await openRedoing()
+  const { written } = file
+  await Promise.all(Array.from({ length: 100 }, async (_, index) => { await replica.put(`k${index}`, '1') }))
+  assert.is(file.written, written + 1)
+})
+
+test('a write that is to be synced resolves when the engine has synced it, and others do not wait for it', async () => {
+  const { replica } = await openRedoing()
+  let release = (): void => {}
+  replica.memory.beforeBatch = async () => { await new Promise<void>((resolve) => { release = resolve }) }
+  let isSynced = false
+  const syncing = replica.store.commit([put('a', '1')], true).then(() => { isSynced = true })
+  await replica.put('b', '1')
+  assert.not(isSynced)
+  release()
+  await syncing
+  assert.ok(replica.memory.written.at(-1)!.sync)
+})
+
+test('whoever has to find in the engine what is there finds it: snapshots for peers, deletes, jobs', async () => {
+  const { replica } = await openRedoing()
+  const peer = await openReplica()
+  await replica.put('a', '1')
+  await replica.put('b', '1')
+  await exchange(replica, peer)
+  assert.equal(await peer.data(), { a: '1', b: '1' })
+  await replica.put('c', '1')
+  assert.equal(await replica.values('c'), ['1'])
+  await replica.put('d', '1')
+  await replica.del('d')
+  await replica.del('d')
+  await replica.del('never')
+  await replica.store.clear({ lt: Buffer.from('c'), keyEncoding: 'buffer' })
+  await replica.store.flush()
+  assert.equal(await replica.data(), { c: '1' })
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+})
+
+test('a conflict that is settled is settled once, and what is pending has done that', async () => {
+  const { replica } = await openRedoing()
+  const peer = await openReplica()
+  await replica.put('a', '1')
+  await peer.put('a', '2')
+  await exchange(replica, peer)
+  assert.is((await replica.values('a')).length, 2)
+  await replica.put('a', '3')
+  await replica.put('a', '4')
+  await replica.del('a')
+  const again = await crashed(replica)
+  assert.equal(await again.values('a'), [undefined])
+  await exchange(again, peer)
+  assert.equal(await peer.data(), {})
+})
+
+test('what counts is given to the engine after it has failed, be it in flight or behind that', async () => {
+  for (const isThere of [false, true]) {
+    const { replica } = await openRedoing()
+    const { memory } = replica
+    let fail = (): void => {}
+    const write = memory._batch.bind(memory)
+    memory._batch = async (operations, options) => {
+      memory._batch = write
+      await new Promise<void>((resolve) => { fail = resolve })
+      if (isThere) await write(operations, options)
+      throw Object.assign(new Error('disk full'), { code: 'ENOSPC' })
+    }
+    await replica.store.commit([put('a', 'x'.repeat(groupBytes))], false)
+    await setImmediate()
+    const counted = replica.store.commit([put('counted', '1')], true)
+    await replica.put('b', '1')
+    const synced = replica.store.commit([put('c', '1')], true)
+    const unsaid = replica.put('d', '1')
+    fail()
+    const codes = (await Promise.allSettled([counted, synced, unsaid])).map((result) => (result as { reason?: { code: string } }).reason?.code)
+    assert.equal(codes, ['REPLICATION_WRITE_INDETERMINATE', 'LEVEL_IO_ERROR', 'LEVEL_IO_ERROR'], 'the first one counts, the others do not')
+    assert.equal(replica.errors.map(({ code }) => code), ['LEVEL_IO_ERROR'])
+    await setImmediate()
+    await replica.put('e', '1')
+    await replica.store.flush()
+    assert.equal(Object.keys(await replica.data()), ['a', 'b', 'counted', 'e'])
+    await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+  }
+})
+
+test('while the engine takes no writes, what counts is read, nothing is accepted, and the next open has it', async () => {
+  const { replica } = await openRedoing({ reopen: async () => { await new Promise(() => {}) } })
+  replica.memory.dieAfter(0)
+  await replica.put('a', '1')
+  await replica.system.advance(redoPace.keptMs)
+  await setImmediate()
+  assert.is((await rejection(replica.put('b', '1'))).code, 'LEVEL_IO_ERROR')
+  assert.is((await rejection(replica.versions('a'))).code, 'LEVEL_IO_ERROR')
+  assert.equal(replica.store.pending?.get('a')?.type, 'put')
+  const again = await crashed(replica)
+  assert.equal(await again.data(), { a: '1' })
+})
+
+test('where the redo log cannot be written, a write counts when the engine has it; after a while it is tried again', async () => {
+  const { replica, file } = await openRedoing()
+  const { asked } = replica.memory
+  file.beforeWrite = () => { throw new Error('disk full') }
+  await replica.put('a', '1')
+  await replica.put('b', '1')
+  assert.is(replica.memory.asked, asked + 2)
+  assert.is(replica.store.find('b'), undefined)
+  file.beforeWrite = () => {}
+  await replica.system.advance(redoPace.restMs)
+  await replica.put('c', '1')
+  assert.is(replica.memory.asked, asked + 2)
+  const again = await crashed(replica)
+  assert.equal(await again.data(), { a: '1', b: '1', c: '1' })
+})
+
+test('a disk that holds up the event loop is not written to for a while', async () => {
+  const { replica, file } = await openRedoing()
+  const { monotonicMs } = replica.system
+  let lateMs = 0
+  replica.system.monotonicMs = function () { return monotonicMs.call(this) + lateMs }
+  file.beforeWrite = () => { lateMs += redoPace.slowMs + 1 }
+  await replica.put('a', '1')
+  await replica.store.flush()
+  const { written } = file
+  await replica.put('b', '1')
+  assert.is(file.written, written)
+  await replica.system.advance((redoPace.slowMs + 1) * redoPace.restFactor)
+  await replica.put('c', '1')
+  assert.is(file.written, written + 1)
+})
+
+test('a record that fails behind others of its batch: what is before it counts, it does when the engine has it', async () => {
+  const { replica, file } = await openRedoing()
+  await replica.put('a', '1')
+  file.beforeWrite = () => { throw new Error('disk full') }
+  const { asked } = replica.memory
+  await replica.put('b', '1')
+  assert.is(replica.memory.asked, asked + 1)
+  await replica.del('a')
+  await replica.store.flush()
+  assert.equal(await replica.data(), { b: '1' })
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+})
+
+test('a transaction that is too long for it, and what comes behind it', async () => {
+  const { replica } = await openRedoing()
+  const long = 'x'.repeat(redoAreaBytes)
+  await replica.put('before', '1')
+  await Promise.all([replica.put('long', long), replica.put('behind', '1'), replica.del('long'), replica.put('long', '2')])
+  const again = await crashed(replica)
+  assert.equal(await again.data(), { before: '1', behind: '1', long: '2' })
+})
+
+test('text of three bytes a unit that turns out to be too long for it', async () => {
+  const { replica } = await openRedoing()
+  const text = '€'.repeat(redoAreaBytes / 5)
+  for (const key of ['a', 'b', 'c', 'd']) await replica.put(key, text)
+  await replica.store.flush()
+  assert.equal(await replica.data(), { a: text, b: text, c: text, d: text })
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+})
+
+test('of a transaction that fails half encoded nothing is there, and all that counted before it is', async () => {
+  const { replica } = await openRedoing()
+  let release = (): void => {}
+  const { asked } = replica.memory
+  replica.memory.beforeBatch = async (number) => { if (number === asked) await new Promise<void>((resolve) => { release = resolve }) }
+  await replica.store.commit([put('flying', 'x'.repeat(groupBytes))], false)
+  await replica.put('a', '1')
+  const synced = replica.store.commit([put('synced', '1')], true)
+  await replica.put('b', '1')
+  const { getSync } = replica.memory
+  replica.memory.getSync = (): never => { throw new Error('cannot be read') }
+  await rejection(replica.store.commit([put('half', '1'), del('c')], false))
+  replica.memory.getSync = getSync
+  release()
+  await synced
+  assert.ok(replica.memory.written.at(-1)!.sync)
+  await replica.put('d', '1')
+  await replica.store.flush()
+  assert.equal(Object.keys(await replica.data()), ['a', 'b', 'd', 'flying', 'synced'])
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+  assert.equal(Object.keys(await (await crashed(replica)).data()), ['a', 'b', 'd', 'flying', 'synced'])
+})
+
+test('the bytes of a caller who uses them again are not what is read', async () => {
+  const { replica } = await openRedoing()
+  const [key, value] = [Buffer.from('k'), Buffer.from('v')]
+  await replica.store.commit([{ type: 'put', key, value }], false)
+  key[0] = value[0] = 0
+  assert.equal(replica.store.find('k')?.value, Buffer.from('v'))
+})
+
+test('a clean close leaves nothing in the redo log; one that the disk hinders leaves what counts', async () => {
+  const { replica, file } = await openRedoing()
+  await replica.put('a', '1')
+  await replica.store.close()
+  assert.is(file.bytes.length, 0)
+  const again = await replica.reopened()
+  await setImmediate()
+  await again.put('b', '1')
+  again.memory.dieAfter(0)
+  await again.store.close()
+  assert.equal(await (await crashed(again)).data(), { a: '1', b: '1' })
+})
+
+test('nothing is redone that was: not after a crash in the middle of an open, nor after two', async () => {
+  const { replica } = await openRedoing()
+  for (const key of ['a', 'b']) await replica.put(key, '1')
+  await replica.store.flush()
+  await replica.put('a', '2')
+  for (const after of [0, 1]) {
+    replica.memory.dieAfter(after)
+    await rejection(replica.reopened())
+  }
+  const again = await crashed(replica)
+  assert.equal(await again.data(), { a: '2', b: '1' })
+  await again.put('c', '1')
+  assert.equal(await (await crashed(again)).data(), { a: '2', b: '1', c: '1' })
+})
+
+test.run()
