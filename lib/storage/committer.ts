@@ -2,7 +2,7 @@
  * Hands inner batches to the engine, one at a time, and opens the engine again after one has failed: nothing is written
  * before that, and before it is known whether the batch is there.
  */
-import { ReplicationError } from '../errors.ts'
+import { ReplicationError, toReplicationError } from '../errors.ts'
 import { innerBatchBytesMax } from '../limits.ts'
 import type { ErrorListener } from '../types.ts'
 import { openBatch, type EngineBatch } from './engine.ts'
@@ -77,9 +77,13 @@ export class Committer {
     else engineBatch.close()
   }
 
-  /** What has been committed becomes a part of the state, and is told. */
+  /** Tells of what is committed. It is, whatever those do who hear of it. */
   tell (unit: Unit, local: boolean): void {
-    this.#options.onCommit(unit, local)
+    try {
+      this.#options.onCommit(unit, local)
+    } catch (error) {
+      this.#options.onError(toReplicationError(error))
+    }
   }
 
   /**

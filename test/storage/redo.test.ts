@@ -5,7 +5,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { groupBytes, redoAreaBytes, redoPace } from '../../lib/limits.ts'
+import { changesPace, groupBytes, redoAreaBytes, redoPace } from '../../lib/limits.ts'
 import { checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
 import { del, exchange, MemoryRedoFile, openReplica, put, type TestReplica } from '../support/store.ts'
@@ -242,6 +242,27 @@ test('of a transaction that fails half encoded nothing is there, and all that co
   assert.equal(Object.keys(await replica.data()), ['a', 'b', 'd', 'flying', 'synced'])
   await checkInvariants(replica.engine, { vector: replica.store.vector as never })
   assert.equal(Object.keys(await (await crashed(replica)).data()), ['a', 'b', 'd', 'flying', 'synced'])
+})
+
+test('whoever is told and throws takes nothing back, and ends nothing', async () => {
+  const { replica } = await openRedoing({ onCommit: () => { throw new Error('told') } })
+  await replica.put('a', '1')
+  await replica.store.flush()
+  await replica.put('b', '1')
+  await replica.system.advance(changesPace.pauseMs)
+  assert.equal(replica.errors.map(({ code }) => code), ['REPLICATION_INTERNAL', 'REPLICATION_INTERNAL'])
+  assert.equal(await (await crashed(replica)).data(), { a: '1', b: '1' })
+})
+
+test('of writes that come fast links are told together, of the first one at once', async () => {
+  const told: number[] = []
+  const { replica } = await openRedoing({ onCommit: ({ changes }) => { told.push(changes[0]!.sequence) } })
+  replica.store.feed.open()
+  for (let index = 0; index < 10; index++) await replica.put(`k${index}`, '1')
+  assert.equal(told, [1])
+  await replica.system.advance(changesPace.pauseMs)
+  assert.equal(told, [1, 10])
+  assert.equal([0, 1, 2].map((number) => (replica.store.feed.at(number) as { changes: Array<{ sequence: number }> } | undefined)?.changes[0]?.sequence), [1, 10, undefined])
 })
 
 test('the bytes of a caller who uses them again are not what is read', async () => {

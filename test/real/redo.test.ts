@@ -1,0 +1,47 @@
+/**
+ * What has resolved and LevelDB does not have, with a real file and a process that is gone.
+ */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { cp } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { ClassicLevel } from 'classic-level'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ReplicatedLevel } from '../../lib/index.ts'
+import { dataKey } from '../../lib/storage/keyspaces.ts'
+import { newDirectory } from '../support/directory.ts'
+
+const child = fileURLToPath(new URL('../support/redo-child.ts', import.meta.url))
+
+test('a process is killed when its last write has resolved: LevelDB lacks it, the next open has it, and so has that of a copy', async () => {
+  for (const count of [1, 50, 3000]) {
+    const location = newDirectory()
+    const [, signal] = await once(spawn(process.execPath, ['--import', 'tsx', child, location, String(count)], { stdio: 'inherit' }), 'exit')
+    assert.is(signal, 'SIGKILL')
+    const [plainCopy, copy] = [newDirectory(), newDirectory()]
+    for (const directory of [plainCopy, copy]) await cp(location, directory, { recursive: true })
+    const plain = new ClassicLevel(plainCopy)
+    assert.not(await plain.has(String(dataKey(`key-${count - 1}`))), 'or this test shows nothing')
+    await plain.close()
+    for (const directory of [location, copy]) {
+      const db = new ReplicatedLevel(directory, { port: false })
+      assert.equal(await db.getMany(Array.from({ length: count }, (_, index) => `key-${index}`)), Array.from({ length: count }, (_, index) => `value-${index}`))
+      await db.close()
+      assert.not(existsSync(join(directory, 'REPLICA.redo')))
+    }
+  }
+})
+
+test('whoever writes again and again lets others have their turn', async () => {
+  const db = new ReplicatedLevel(newDirectory(), { port: false })
+  const turns = { of: 0 }
+  const timer = setInterval(() => { turns.of++ }, 1)
+  for (let index = 0; turns.of < 10; index++) await db.put('key', String(index))
+  clearInterval(timer)
+  await db.close()
+})
+
+test.run()
