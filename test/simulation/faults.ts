@@ -20,7 +20,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
           if (more) batch.putRaw(meta.stage, encodeStageRecord({ ...record, cursor: phase.cursor }))`]
   ],
   'half a sibling set is sent': [
-    ['storage/merge.ts', 'batch.addToUnit(merged, merged.map((sibling, index) => indexOfDot(before, sibling) === -1 ? values[index] : undefined))', `const sent = merged.filter((sibling) => indexOfDot(before, sibling) === -1)
+    ['storage/merge.ts', 'if (batch.recordsUnit) batch.addToUnit(merged, merged.map((sibling, index) => indexOfDot(before, sibling) === -1 ? values[index] : undefined))', `const sent = merged.filter((sibling) => indexOfDot(before, sibling) === -1)
     batch.addToUnit(sent, sent.map((sibling) => values[indexOfDot(merged, sibling)]))`]
   ],
   'a catch-up is not read at one snapshot': [
@@ -130,7 +130,10 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['core/siblings.ts', '!theirContext.covers(dot.log, dot.sequence))', "(dot.type === 'put' && theirs.length > 0) || !theirContext.covers(dot.log, dot.sequence))"]
   ],
   'a version takes the place of what its writer had not seen': [
-    ['storage/merge.ts', '&& context.dominates(vector))', '&& (context.dominates(vector) || vector.size > 0))']
+    ['storage/merge.ts', 'this.#contextCoversAll = beyond?.length === 0', 'this.#contextCoversAll = beyond?.length === 0 || vector.size > 0']
+  ],
+  'what was written here lately is not looked up': [
+    ['storage/merge.ts', 'return !recentKeys.mayHold(key, ownLog, context.sequenceOf(ownLog))', 'return true']
   ],
   'a delete leaves a put that has lost': [
     ['storage/local.ts', "if (type === 'del' && !holdsPut(siblings)) return false", "if (type === 'del' && siblings.at(-1)?.type !== 'put') return false"]
@@ -169,7 +172,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/inner-batch.ts', 'if (!versionKeys.none && versionKeys.mayHold(this.keyText))', 'if (versionKeys.none && versionKeys.mayHold(this.keyText))']
   ],
   'a delete becomes visible, and nobody is told': [
-    ['storage/merge.ts', 'this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))', 'if (value !== undefined) this.#report?.changed.push(this.#derivation.version(key, merged[0]!, value))']
+    ['storage/merge.ts', 'this.#report?.changed.push(this.#derivation.version(this.#keyCopy(), merged[0]!, value))', 'if (value !== undefined) this.#report?.changed.push(this.#derivation.version(this.#keyCopy(), merged[0]!, value))']
   ],
   'what came with a write that failed, and is there all the same, is not told': [
     ['storage/committer.ts', 'this.tell(batch.committed(), false)\n      committed()', 'this.tell(batch.committed(), false)\n      void committed']
