@@ -215,7 +215,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._get(key, options))
     const held = this.#find(key, options)
-    const reading = options.snapshot === undefined ? this.#inner._get(dataKey(key), options) : readAt(options, (options) => this.#inner._get(dataKey(key), options))
+    const reading = readAt(options, (options) => this.#inner._get(dataKey(key), options))
     return held === undefined ? reading.then(valueOf) : reading.then(() => valueOfEntry(held, options.valueEncoding))
   }
 
@@ -229,7 +229,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._getMany(keys, options))
     const held = this.#findMany(keys, options)
-    const reading = options.snapshot === undefined ? this.#inner._getMany(keys.map(dataKey), options) : readAt(options, (options) => this.#inner._getMany(keys.map(dataKey), options))
+    const reading = readAt(options, (options) => this.#inner._getMany(keys.map(dataKey), options))
     return reading.then((data) => valuesOf(data, held, options))
   }
 
@@ -237,7 +237,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._has(key, options))
     const held = this.#find(key, options)
-    const reading = options.snapshot === undefined ? this.#inner._has(dataKey(key), options) : readAt(options, (options) => this.#inner._has(dataKey(key), options))
+    const reading = readAt(options, (options) => this.#inner._has(dataKey(key), options))
     return held === undefined ? reading : reading.then(() => held.type === 'put')
   }
 
@@ -245,7 +245,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     const opening = this.#reopener!.opening
     if (opening !== undefined) return opening.then(() => this._hasMany(keys, options))
     const held = this.#findMany(keys, options)
-    const reading = options.snapshot === undefined ? this.#inner._hasMany(keys.map(dataKey), options) : readAt(options, (options) => this.#inner._hasMany(keys.map(dataKey), options))
+    const reading = readAt(options, (options) => this.#inner._hasMany(keys.map(dataKey), options))
     return held === undefined ? reading : reading.then((has) => has.map((has, index) => held[index] === undefined ? has : held[index].type === 'put'))
   }
 
@@ -254,9 +254,14 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     return options.snapshot === undefined ? this.#store!.find(key) : pendingAt(options)?.get(keyText(key))
   }
 
+  /** The same of several keys; undefined if that is none of them. */
   #findMany (keys: readonly Bytes[], options: ReadOptions): Array<MemtableEntry | undefined> | undefined {
-    const held = keys.map((key) => this.#find(key, options))
-    return held.some((entry) => entry !== undefined) ? held : undefined
+    let held: Array<MemtableEntry | undefined> | undefined
+    for (let index = 0; index < keys.length; index++) {
+      const entry = this.#find(keys[index]!, options)
+      if (entry !== undefined) (held ??= [])[index] = entry
+    }
+    return held
   }
 
   _put (key: Bytes, value: Bytes, options: { sync?: boolean }): Promise<void> {

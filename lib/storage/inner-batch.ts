@@ -63,7 +63,7 @@ export class InnerBatch implements Context {
   readonly #target: Changes
   readonly #changes: Advance[] = []
   /** What of them is a part of the state already. */
-  #revealed: readonly Advance[] | undefined
+  #revealed: readonly Advance[] = []
   /** Where the change of each log stands, once there are several. */
   #indexOfLog: Map<LogId, number> | undefined
   readonly #collected: Advance[] = []
@@ -391,7 +391,7 @@ export class InnerBatch implements Context {
     journal.add(this.engineBatch, this.#changes, this.#unlogged)
     const written = this.engineBatch.write(this.sync)
     // While LevelDB's thread is at work.
-    if (this.#revealed === undefined || this.hasNews) this.#unit = this.#encode()
+    if (this.hasNews) this.#unit = this.#encode()
     return written
   }
 
@@ -410,7 +410,7 @@ export class InnerBatch implements Context {
   }
 
   #encode (): Unit {
-    const changes = this.#changes.filter((change) => !this.#told.includes(change))
+    const changes = without(this.#changes, this.#told)
     return { changes, collected: this.#collected, body: this.gap ? undefined : this.#entries?.encode(changes, this.#collected) }
   }
 
@@ -425,24 +425,24 @@ export class InnerBatch implements Context {
 
   /** The same, of what is revealed, if there is more: whoever needs it has to look it up. */
   unitWithoutBody (): Unit {
-    const changes = this.#revealed!.filter((change) => !this.#told.includes(change))
-    this.#told = this.#revealed!
+    const changes = without(this.#revealed, this.#told)
+    this.#told = this.#revealed
     return { changes, collected: [], body: undefined }
   }
 
   /** Whether live streams have been told of all that is revealed. */
   get isTold (): boolean {
-    return this.#revealed === undefined || this.#revealed.every((change) => this.#told.includes(change))
+    return without(this.#revealed, this.#told).length === 0
   }
 
   /** Whether it advances something beyond what is revealed. */
   get hasNews (): boolean {
-    return this.#revealed === undefined ? this.#changes.length > 0 : this.#news.length > 0
+    return this.#news.length > 0
   }
 
   /** What it advances beyond what is revealed. */
   get #news (): readonly Advance[] {
-    return this.#revealed === undefined ? this.#changes : this.#changes.filter((change) => !this.#revealed!.includes(change))
+    return without(this.#changes, this.#revealed)
   }
 
   /** Lets the replica's state follow what has been added since the last time: all of it survives the end of the process. */
@@ -454,12 +454,12 @@ export class InnerBatch implements Context {
 
   /** The engine has what is revealed of it, and is to be given nothing more of it. */
   landed (): void {
-    this.#state.journal.committed(this.#revealed ?? [])
+    this.#state.journal.committed(this.#revealed)
   }
 
   /** The same, of a batch that the engine has got from the redo log. */
   redone (): void {
-    this.#state.journal.redone(this.#revealed ?? [])
+    this.#state.journal.redone(this.#revealed)
   }
 
   /** Lets the replica's state follow: the engine has all of it. Returns what live streams have not been told. */
@@ -476,4 +476,9 @@ export class InnerBatch implements Context {
     this.#state.versionKeys.removed(this.dropped)
     return unit
   }
+}
+
+/** Those of some advances that are not among others, in an array of their own. */
+function without (some: readonly Advance[], others: readonly Advance[]): Advance[] {
+  return some.filter((advance) => !others.includes(advance))
 }

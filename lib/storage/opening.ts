@@ -18,7 +18,7 @@ import { decodeLeaving } from './leaving.ts'
 import { mendHole, readSurvivors } from './holes.ts'
 import { decodeIdentity, encodeIdentity, judge, lastFound, type Identity, type IdentityStore } from './identity.ts'
 import type { InnerBatch } from './inner-batch.ts'
-import { Journal, loadJournal, readStoredAdvance, writeStoredAdvance } from './journal.ts'
+import { Journal, loadJournal, readStoredAdvance, writeStoredAdvance, type LoadedJournal } from './journal.ts'
 import { formatVersion, meta, readSequence } from './keyspaces.ts'
 import { LogTally } from './log-tally.ts'
 import { redo, RedoLog, seedOf, type RedoFile } from './redo-log.ts'
@@ -61,11 +61,10 @@ export async function openState ({ engine, identity, redoFile, system }: Opening
   if (fresh) await assertEmpty(engine)
   else if (format[0] !== formatVersion) throw new ReplicationError(`The database has format ${format[0] ?? 'none'}, this version reads format ${formatVersion}`, { code: 'REPLICATION_FORMAT_UNKNOWN' })
   const remembered = await rememberedIdentity(engine)
-  if (redoFile !== undefined && remembered !== undefined) await redoMissing(engine, redoFile, remembered.nonce)
   const found = await identity.read()
   const verdict = judge(remembered, found, await engine.get(meta.cleanClose, buffers) !== undefined)
 
-  const journal = await loadJournal(engine)
+  const journal = await loadWhole(engine, redoFile, remembered)
   const { number, checkpoint, vector, operations, lost, keys } = journal
   const repairing = lost > 0 || await engine.get(meta.hole, buffers) !== undefined
   const { survivors, count, hlc } = repairing ? await readSurvivors(engine, vector) : { survivors: new DotSet(), count: 0, hlc: 0 }
@@ -132,10 +131,12 @@ export async function openState ({ engine, identity, redoFile, system }: Opening
   }
 }
 
-/** Gives LevelDB what counts already and did not reach it before the process ended. */
-async function redoMissing (engine: Engine, file: RedoFile, epoch: string): Promise<void> {
-  const bytes = await file.read()
-  if (bytes.length > 0) await redo(engine, bytes, seedOf(epoch), (await loadJournal(engine)).number)
+/** The journal, once LevelDB has been given what counts already and did not reach it before the process ended. */
+async function loadWhole (engine: Engine, redoFile: RedoFile | undefined, remembered: Identity | undefined): Promise<LoadedJournal> {
+  const journal = await loadJournal(engine)
+  const bytes = await redoFile?.read()
+  if (bytes === undefined || bytes.length === 0 || remembered === undefined) return journal
+  return await redo(engine, bytes, seedOf(remembered.nonce), journal.number) ? await loadJournal(engine) : journal
 }
 
 async function assertEmpty (engine: Engine): Promise<void> {

@@ -144,9 +144,14 @@ export interface RedoRecord {
   readonly changes: readonly Redo[]
 }
 
-/** Gives LevelDB the changes that it lacks. @param last the number of the last inner batch that it has */
-export async function redo (engine: Engine, file: Buffer, seed: number, last: number, sync = false): Promise<void> {
-  for (const changes of missingChanges(file, seed, last)) await engine.batch([...changes], { ...buffers, sync } as object)
+/** Gives LevelDB the changes that it lacks, and returns whether there are any. @param last the number of the last inner batch that it has */
+export async function redo (engine: Engine, file: Buffer, seed: number, last: number, sync = false): Promise<boolean> {
+  let isAny = false
+  for (const changes of missingChanges(file, seed, last)) {
+    await engine.batch([...changes], { ...buffers, sync } as object)
+    isAny = true
+  }
+  return isAny
 }
 
 /** The changes of the batches after that with number `last`, batch by batch, as far as they are whole. */

@@ -17,7 +17,7 @@ import { Fifo } from './fifo.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { copyOperation, type Operation } from './local.ts'
 import { LocalWriter } from './local-writer.ts'
-import { keyText, type MemtableEntry } from './memtable.ts'
+import { keyText, type MemtableEntry, type Pending } from './memtable.ts'
 import type { RedoLog } from './redo-log.ts'
 import type { ReplicaState } from './state.ts'
 import type { Bytes } from './engine.ts'
@@ -153,7 +153,7 @@ export class Writer {
   }
 
   /** All that {@link find} finds now, by keys as binary strings; undefined if that is nothing. */
-  get pending (): ReadonlyMap<string, MemtableEntry> | undefined {
+  get pending (): Pending {
     return this.#local.isLanded ? undefined : this.#local.pending
   }
 

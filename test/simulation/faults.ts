@@ -87,7 +87,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/local-writer.ts', 'if (!batch.isWhole) return\n', 'if (!batch.isWhole) return batch.resolve()\n']
   ],
   'what counts is not given to LevelDB when the database is opened': [
-    ['storage/opening.ts', 'if (bytes.length > 0) await redo', 'if (bytes.length < 0) await redo']
+    ['storage/opening.ts', 'if (bytes === undefined || bytes.length === 0', 'if (bytes === undefined || bytes.length >= 0']
   ],
   'of what counts a batch is missing, and the next one is redone': [
     ['storage/redo-log.ts', 'if (record.index !== (index ??= record.index)) break', ''],
