@@ -40,6 +40,17 @@ export class Derivation {
     return siblings.map((sibling, index) => this.version(key, sibling, values[index]))
   }
 
+  /** The same, the one that is visible first, then the later before the earlier. */
+  visibleFirst (key: Uint8Array, siblings: SiblingSet, values: SiblingValues): Version[] {
+    const versions = this.versions(key, siblings, values)
+    if (versions.length < 2) return versions
+    const outcome = this.outcome(key, siblings, values)
+    const visible = outcome.type === 'put'
+      ? versions.findLast(({ type, valueBytes }) => type === 'put' && Buffer.compare(valueBytes!, outcome.version.valueBytes!) === 0)
+      : versions.findLast(({ type }) => type === 'del')
+    return visible === undefined ? versions.reverse() : [visible, ...versions.reverse().filter((version) => version !== visible)]
+  }
+
   /** What a key with these versions reads as; the version that is visible, if one of them is. */
   outcome (key: Uint8Array, siblings: SiblingSet, values: SiblingValues): Outcome {
     const versions = this.versions(key, siblings, values)

@@ -11,6 +11,7 @@
  * nothing is added any more, and *spoiled* when a part of a transaction is in it that has failed: then the engine gets what
  * counts of it from the redo log. What the engine does not take, it gets from there, too, when it is open again.
  */
+import type { Advance } from '../core/version-vector.ts'
 import { backgroundError } from '../errors.ts'
 import { changesPace, groupBytes, innerBatchBytesMax, redoAreaBytes, redoPace } from '../limits.ts'
 import type { ErrorListener, System, Timer } from '../types.ts'
@@ -60,6 +61,10 @@ class LocalBatch implements LocalGroup {
 
   latest (key: string): Operation['type'] | undefined {
     return this.memtable.latest(key) ?? this.#before?.latest(key)
+  }
+
+  begin (first: Advance): void {
+    this.memtable.begin(first)
   }
 
   note (operation: Operation): void {

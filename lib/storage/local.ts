@@ -8,6 +8,7 @@
  */
 import { holdsPut } from '../core/siblings.ts'
 import { hlcFollowedMax, isPossible, tick, timeMaxMs, type Hlc } from '../core/hlc.ts'
+import type { Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { logRecordOperationsMax } from '../limits.ts'
 import { bytesOf, type Bytes } from './engine.ts'
@@ -44,6 +45,9 @@ export function inBytes (operation: Operation): Operation {
 export interface LocalGroup {
   /** The last operation on a key, as a binary string, in this group or in what is still on its way before it. */
   latest (key: string): Operation['type'] | undefined
+  /** What is noted from now on is this write and those that follow it. */
+  begin (first: Advance): void
+  /** Notes what is written. */
   note (operation: Operation): void
   /** Keys whose sibling values go with this batch. */
   readonly settled: string[]
@@ -52,7 +56,7 @@ export interface LocalGroup {
 /** A group of one transaction that has the writer to itself. */
 export function newGroup (): LocalGroup {
   const memtable = new Memtable()
-  return { latest: (key) => memtable.latest(key), note: (operation) => { memtable.add(operation) }, settled: [] }
+  return { latest: (key) => memtable.latest(key), begin: (first) => { memtable.begin(first) }, note: (operation) => { memtable.add(operation) }, settled: [] }
 }
 
 /**
@@ -68,7 +72,11 @@ export function addTransaction (state: ReplicaState, batch: InnerBatch, group: L
     batch.setKey(operation.key)
     if (!prepareKey(state, batch, group, operation)) continue
     const sequence = ++state.ownSequence
-    if (first === 0) batch.beginSingle(log, hlc)
+    if (first === 0) {
+      group.begin({ log, hlc, sequence })
+      batch.beginSingle(log, hlc)
+    }
+    group.note(operation)
     if (first === 0 || sequence - first >= logRecordOperationsMax) {
       if (first !== 0) batch.endLog()
       first = sequence
@@ -101,16 +109,11 @@ export function nextTime (state: ReplicaState, nowMs: number): Hlc {
 }
 
 /** Looks at what the key holds, if that is needed. Returns false if there is nothing to write. */
-function prepareKey (state: ReplicaState, batch: InnerBatch, group: LocalGroup, operation: Operation): boolean {
-  const { type } = operation
-  if (type === 'put' && state.siblingKeys.none) {
-    group.note(operation)
-    return true
-  }
+function prepareKey (state: ReplicaState, batch: InnerBatch, group: LocalGroup, { type }: Operation): boolean {
+  if (type === 'put' && state.siblingKeys.none) return true
   const key = batch.keyText
   const earlier = group.latest(key)
   if (type === 'del' && earlier === 'del') return false
-  group.note(operation)
   if (earlier !== undefined || (type === 'put' && !state.siblingKeys.mayHold(key))) return true
   const siblings = readSetSync(state, batch)
   if (type === 'del' && !holdsPut(siblings)) return false

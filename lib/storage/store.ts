@@ -18,7 +18,7 @@ import type { ErrorListener, Resolver, System, Version } from '../types.ts'
 import { clearRange } from './clear.ts'
 import type { Reopen } from './committer.ts'
 import { valueOf } from './data-record.ts'
-import { Derivation, type Encodings } from './derive.ts'
+import { Derivation, type Encodings, type SiblingValues } from './derive.ts'
 import { buffers, writeOut, type Bytes, type Engine } from './engine.ts'
 import { Feed } from './feed.ts'
 import { Housekeeping } from './housekeeping.ts'
@@ -31,7 +31,7 @@ import type { Operation } from './local.ts'
 import { Members } from './members.ts'
 import { beginLeaving, leaveStep } from './leaving.ts'
 import { LogSource } from './log-source.ts'
-import type { MemtableEntry, Pending } from './memtable.ts'
+import { keyText, valueOfEntry, type MemtableEntry, type Pending } from './memtable.ts'
 import type { MergeReport } from './merge.ts'
 import { ScanSource } from './scan-source.ts'
 import { openState, type Opening } from './opening.ts'
@@ -369,7 +369,9 @@ export class Store {
 
   /** All concurrent versions of a key, the visible one first. */
   async versions (key: Buffer): Promise<Version[]> {
-    const snapshot = await this.atMoment(() => this.#state.engine.snapshot())
+    const held = this.find(key)
+    if (held !== undefined) return this.versionsOf(key, [held], [valueOfEntry(held, 'buffer') as Buffer | undefined])
+    const snapshot = this.#state.engine.snapshot()
     try {
       const siblings = await readSet(this.#state, key, { snapshot })
       return this.versionsOf(key, siblings, await this.#valuesOf(key, siblings, snapshot))
@@ -379,14 +381,8 @@ export class Store {
   }
 
   /** The same, of versions at hand. */
-  versionsOf (key: Uint8Array, siblings: SiblingSet, values: ReadonlyArray<Uint8Array | undefined>): Version[] {
-    const versions = this.#derivation.versions(key, siblings, values)
-    if (versions.length < 2) return versions
-    const outcome = this.#derivation.outcome(key, siblings, values)
-    const visible = outcome.type === 'put'
-      ? versions.findLast(({ type, valueBytes }) => type === 'put' && Buffer.compare(valueBytes!, outcome.version.valueBytes!) === 0)
-      : versions.findLast(({ type }) => type === 'del')
-    return visible === undefined ? versions.reverse() : [visible, ...versions.reverse().filter((version) => version !== visible)]
+  versionsOf (key: Uint8Array, siblings: SiblingSet, values: SiblingValues): Version[] {
+    return this.#derivation.visibleFirst(key, siblings, values)
   }
 
   /** Keys in a range that have more than one version, at least one of them a value; in no order but the store's. */
@@ -394,13 +390,15 @@ export class Store {
     const { siblingKeys, engine } = this.#state
     let { limit = -1 } = range
     if (siblingKeys.none || limit === 0) return
-    const snapshot = await this.atMoment(() => this.#state.engine.snapshot())
+    const { pending } = this
+    const snapshot = engine.snapshot()
     try {
       for await (const [key, record] of engine.iterator<Buffer, Buffer>({ ...inVersions(range), reverse: range.reverse, ...buffers, snapshot, fillCache: false } as object)) {
         if (record[0] === 1) continue
         const siblings = decodeSiblings(record)
         if (!holdsPut(siblings)) continue
         const user = key.subarray(1)
+        if (pending?.has(keyText(user)) === true) continue // settled
         yield { key: user, versions: this.versionsOf(user, siblings, await this.#valuesOf(user, siblings, snapshot)) }
         if (--limit === 0) return
       }

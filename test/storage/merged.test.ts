@@ -1,6 +1,8 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { logIdFrom } from '../../lib/core/ids.ts'
+import type { Bytes } from '../../lib/storage/engine.ts'
 import { Merged, type Item, type MergedOptions } from '../../lib/storage/merged.ts'
 import type { MemtableEntry } from '../../lib/storage/memtable.ts'
 import { runs } from '../support/seed.ts'
@@ -28,6 +30,10 @@ class Engine {
   }
 }
 
+function entryOf (type: 'put' | 'del', key: Buffer, value: Bytes): MemtableEntry {
+  return { type, key, value: type === 'put' ? value : undefined, log: logIdFrom(Buffer.alloc(8)), hlc: 1, sequence: 1 }
+}
+
 const key = fc.array(fc.constantFrom('\x00', 'a', 'b', '\xff'), { maxLength: 3 }).map((letters) => letters.join(''))
 const keys = fc.uniqueArray(key, { maxLength: 12 })
 
@@ -35,7 +41,7 @@ test('what it gives is what a plain sort gives, whatever is pending, from wherev
   await fc.assert(fc.asyncProperty(keys, fc.dictionary(key, fc.boolean()), fc.boolean(), fc.option(key), fc.array(fc.tuple(fc.integer({ min: 1, max: 5 }), fc.option(key))), async (stored, changes, reverse, from, steps) => {
     const options: MergedOptions = { reverse, keyEncoding: 'buffer', ...(from === null ? {} : { gt: Buffer.from(from, 'latin1') }) }
     const isIn = (key: string): boolean => from === null || key > from
-    const pending = new Map(Object.entries(changes).map(([key, isPut]): [string, MemtableEntry] => [key, isPut ? { type: 'put', key: Buffer.from(key, 'latin1'), value: 'pending' } : { type: 'del', key: Buffer.from(key, 'latin1') }]))
+    const pending = new Map(Object.entries(changes).map(([key, isPut]): [string, MemtableEntry] => [key, entryOf(isPut ? 'put' : 'del', Buffer.from(key, 'latin1'), 'pending')]))
     const engine = new Engine(stored.filter(isIn), options)
     const merged = new Merged({ nextv: async (size) => await engine.nextv(size) }, pending, options)
     const expected = new Map(stored.filter(isIn).map((key) => [key, 'engine']))
@@ -62,7 +68,7 @@ test('what it gives is what a plain sort gives, whatever is pending, from wherev
 })
 
 test('keys alone, values alone, text', async () => {
-  const pending = new Map<string, MemtableEntry>([['b', { type: 'put', key: Buffer.from('b'), value: Buffer.from('€') }]])
+  const pending = new Map<string, MemtableEntry>([['b', entryOf('put', Buffer.from('b'), Buffer.from('€'))]])
   const read = async (options: MergedOptions): Promise<Item[]> => {
     let items: Item[] = [['a', 'text'], ['c', 'text']]
     return await new Merged({ nextv: async () => items.splice(0) }, pending, { keyEncoding: 'utf8', valueEncoding: 'utf8', ...options }).nextv(10, {}).finally(() => { items = [] })

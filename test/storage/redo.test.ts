@@ -115,6 +115,30 @@ test('a conflict that is settled is settled once, and what is pending has done t
   assert.equal(await peer.data(), {})
 })
 
+test('versions and conflicts are told without waiting for the engine: what was written last has settled its key', async () => {
+  const { replica } = await openRedoing()
+  const peer = await openReplica()
+  for (const key of ['put', 'del', 'left']) {
+    await replica.put(key, '1')
+    await peer.put(key, '2')
+  }
+  await exchange(replica, peer)
+  const { asked } = replica.memory
+  const { log, sequence } = replica.store.vector.get(replica.store.ownLog)!
+  await replica.put('put', '3')
+  await replica.del('del')
+  await replica.del('never')
+  const found = [await replica.versions('put'), await replica.versions('del'), await replica.versions('never')]
+  const conflicts: string[] = []
+  for await (const { key } of replica.store.conflicts({})) conflicts.push(key.toString())
+  assert.is(replica.memory.asked, asked, 'nothing was asked of the engine')
+  assert.equal(conflicts, ['left'])
+  assert.is(replica.store.vector.sequenceOf(log), sequence + 2)
+  await replica.store.flush()
+  assert.equal(found, [await replica.versions('put'), await replica.versions('del'), []])
+  assert.equal(found.flat().map(({ type, valueBytes }) => [type, valueBytes?.toString()]), [['put', '3'], ['del', undefined]])
+})
+
 test('what counts is given to the engine after it has failed, be it in flight or behind that', async () => {
   for (const isThere of [false, true]) {
     const { replica } = await openRedoing()
@@ -152,7 +176,9 @@ test('while the engine takes no writes, what counts is read, nothing is accepted
   await replica.system.advance(redoPace.keptMs)
   await setImmediate()
   assert.is((await rejection(replica.put('b', '1'))).code, 'LEVEL_IO_ERROR')
-  assert.is((await rejection(replica.versions('a'))).code, 'LEVEL_IO_ERROR')
+  assert.equal(await replica.values('a'), ['1'])
+  assert.equal(await replica.values('b'), [])
+  assert.is((await rejection(replica.store.atMoment(() => {}))).code, 'LEVEL_IO_ERROR')
   assert.equal(replica.store.pending?.get('a')?.type, 'put')
   const again = await crashed(replica)
   assert.equal(await again.data(), { a: '1' })
