@@ -48,6 +48,8 @@ export class RedoLog {
   #position = 0
   /** Records of this epoch. */
   #records = 0
+  /** The last of them whose write has failed, and may stand there all the same. */
+  #failed: number | undefined
 
   constructor (file: RedoFile) {
     this.#file = file
@@ -88,7 +90,7 @@ export class RedoLog {
   /**
    * Writes the record in the making, as a part of the batch with this number, and begins the next one.
    *
-   * @throws what the file system throws; then it is not there, and no record counts that follows before LevelDB has that batch
+   * @throws what the file system throws; then it does not count, nor does any that follows before LevelDB has that batch
    */
   append (number: number): void {
     try {
@@ -96,21 +98,25 @@ export class RedoLog {
         this.#batch = number
         this.#position = 0
       }
-      const head = this.#record.reset().raw(room).varint(number).varint(this.#records++)
+      const head = this.#record.reset().raw(room).varint(number).varint(this.#records)
       const record = head.raw(this.#changes.view()).view()
       if (this.#position + record.length > redoAreaBytes) throw new RangeError('The area of the batch is full')
       record.writeUInt32BE(record.length - headBytes, 0)
       record.writeUInt32BE(crc32(record.subarray(headBytes), this.#seed), 4)
       this.#file.write(record, areaOf(number) + this.#position)
       this.#position += record.length
+    } catch (error) {
+      this.#failed = this.#records
+      throw error
     } finally {
+      this.#records++
       this.#changes.reset()
     }
   }
 
-  /** Gives LevelDB what it lacks of this epoch. */
+  /** Gives LevelDB what it lacks of this epoch, and nothing whose write has failed. */
   async redo (engine: Engine, last: number, sync = false): Promise<void> {
-    await redo(engine, await this.#file.read(), this.#seed, last, sync)
+    await redo(engine, await this.#file.read(), this.#seed, last, { sync, failed: this.#failed })
   }
 
   /** The engine has all of it. */
@@ -144,10 +150,15 @@ export interface RedoRecord {
   readonly changes: readonly Redo[]
 }
 
-/** Gives LevelDB the changes that it lacks, and returns whether there are any. @param last the number of the last inner batch that it has */
-export async function redo (engine: Engine, file: Buffer, seed: number, last: number, sync = false): Promise<boolean> {
+/**
+ * Gives LevelDB the changes that it lacks, and returns whether there are any.
+ *
+ * @param last the number of the last inner batch that it has
+ * @param options `failed`: the record that is not to be taken, by its place among all
+ */
+export async function redo (engine: Engine, file: Buffer, seed: number, last: number, { sync = false, failed }: { sync?: boolean, failed?: number | undefined } = {}): Promise<boolean> {
   let isAny = false
-  for (const changes of missingChanges(file, seed, last)) {
+  for (const changes of missingChanges(file, seed, last, failed)) {
     await engine.batch([...changes], { ...buffers, sync } as object)
     isAny = true
   }
@@ -155,12 +166,12 @@ export async function redo (engine: Engine, file: Buffer, seed: number, last: nu
 }
 
 /** The changes of the batches after that with number `last`, batch by batch, as far as they are whole. */
-export function * missingChanges (file: Buffer, seed: number, last: number): Generator<readonly Redo[]> {
+export function * missingChanges (file: Buffer, seed: number, last: number, failed?: number): Generator<readonly Redo[]> {
   let index: number | undefined
   for (let number = last + 1; ; number++) {
     const changes: Redo[] = []
     for (const record of readArea(file, seed, number)) {
-      if (record.index !== (index ??= record.index)) break
+      if (record.index !== (index ??= record.index) || index === failed) break
       changes.push(...record.changes)
       index++
     }

@@ -148,6 +148,27 @@ test('of a batch that the redo log holds in part, nothing else counts when the e
   assert.is(replica.store.vector.sequenceOf(replica.store.ownLog), 2)
 })
 
+test('a record that stands there although its write has failed is not given to the engine behind the one before it', async () => {
+  const replica = await openWithRedo()
+  const peer = await openReplica()
+  await replica.put('first', '1')
+  const { write } = replica.redoFile
+  replica.redoFile.write = (bytes, position) => {
+    write.call(replica.redoFile, bytes, position)
+    throw new Error('input/output error')
+  }
+  replica.memory.failNext()
+  assert.is((await rejection(replica.put('failed', '1'))).code, 'REPLICATION_WRITE_INDETERMINATE')
+  replica.redoFile.write = write
+  await rest()
+  assert.equal(await replica.data(), { first: '1' })
+  await pull(peer, replica)
+  await replica.put('next', '1')
+  await pull(peer, replica)
+  assert.equal(await peer.data(), await replica.data())
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+})
+
 test('a del that fails does not hide the value from the next one', async () => {
   const replica = await openWithRedo()
   await replica.put('k', '1')
