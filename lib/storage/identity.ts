@@ -15,7 +15,6 @@
  * somebody else writes in the log, too. It is synced by a clean close only, since a restart of the machine after any
  * other is noticed. Where it is missing, the log is not written on.
  */
-import { closeSync, constants, fsyncSync, openSync, writeSync } from 'node:fs'
 import { mkdir, readFile, readlink, realpath, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises'
 import { uptime } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
@@ -25,6 +24,7 @@ import type { Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import type { System } from '../types.ts'
 import { roomFileName } from './disk.ts'
+import { FileInPlace } from './file-in-place.ts'
 import { dotBytes, readSequence, writeDot } from './keyspaces.ts'
 import { redoFileName } from './redo-log.ts'
 
@@ -103,11 +103,12 @@ export class IdentityFile implements IdentityStore {
   readonly #directory: string
   readonly #path: string
   readonly #system: Pick<System, 'nowMs'>
-  #toldFile: number | undefined
+  readonly #toldFile: FileInPlace
 
   constructor (directory: string, system: Pick<System, 'nowMs'>) {
     this.#directory = directory
     this.#path = join(directory, identityFileName)
+    this.#toldFile = new FileInPlace(join(directory, toldFileName))
     this.#system = system
   }
 
@@ -155,12 +156,8 @@ export class IdentityFile implements IdentityStore {
     return join(this.#directory, followsFileName)
   }
 
-  get #toldPath (): string {
-    return join(this.#directory, toldFileName)
-  }
-
   async told (): Promise<Advance | undefined> {
-    const bytes = await unlessMissing(readFile(this.#toldPath))
+    const bytes = await unlessMissing(readFile(this.#toldFile.path))
     return bytes === undefined ? undefined : decodeTold(bytes)
   }
 
@@ -168,31 +165,18 @@ export class IdentityFile implements IdentityStore {
     const bytes = Buffer.allocUnsafe(toldBytes)
     writeDot(bytes, 0, log, sequence)
     bytes.set(new ByteWriter().hlc(hlc).view(), dotBytes)
-    try {
-      writeSync(this.#openTold(), bytes, 0, toldBytes, 0)
-    } catch (error) {
-      this.reopened()
-      throw error
-    }
+    this.#toldFile.write(bytes, 0)
   }
 
   reopened (): void {
-    const file = this.#toldFile
-    this.#toldFile = undefined
-    try { if (file !== undefined) closeSync(file) } catch {} // it was on a disk that is gone
-  }
-
-  #openTold (): number {
-    return (this.#toldFile ??= openSync(this.#toldPath, constants.O_RDWR | constants.O_CREAT, 0o644))
+    this.#toldFile.close()
   }
 
   close (): void {
-    const file = this.#openTold()
-    this.#toldFile = undefined
     try {
-      fsyncSync(file)
+      this.#toldFile.sync()
     } finally {
-      closeSync(file)
+      this.#toldFile.close()
     }
   }
 }

@@ -30,7 +30,7 @@ export interface RedoFile {
   write (bytes: Buffer, position: number): void
   /** Nothing in it is needed any more, and nothing is written any more. */
   remove (): Promise<void>
-  /** Lets go of it, as it stands. */
+  /** Lets go of it, as it stands: what is written next is written to what is in its place then. */
   close (): void
 }
 
@@ -124,6 +124,7 @@ export class RedoLog {
     await this.#file.remove()
   }
 
+  /** The directory may be in another place now. */
   close (): void {
     this.#file.close()
   }

@@ -447,6 +447,7 @@ export class Store {
   /** What was going on when a write failed goes on, from what is on disk. */
   async #reopened (): Promise<void> {
     this.told.reopened()
+    this.#redo?.close()
     this.#state.siblingKeys.unload()
     this.members.changed()
     const work = [this.#loadSiblings()] // what a new resolver has not decided yet, too

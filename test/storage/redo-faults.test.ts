@@ -169,6 +169,31 @@ test('a record that stands there although its write has failed is not given to t
   await checkInvariants(replica.engine, { vector: replica.store.vector as never })
 })
 
+/** One whose directory is moved away, and another one put in its place. */
+class MovedRedoFile extends MemoryRedoFile {
+  isElsewhere = false
+
+  override write (bytes: Buffer, position: number): void {
+    if (!this.isElsewhere) super.write(bytes, position)
+  }
+
+  override close (): void {
+    this.isElsewhere = false
+  }
+}
+
+test('when the engine is open again, the redo log is written to where that is now', async () => {
+  const redoFile = new MovedRedoFile()
+  const replica = await openWithRedo({ redoFile })
+  redoFile.isElsewhere = true
+  replica.memory.failNext()
+  await rejection(replica.store.flush())
+  await rest()
+  holdBatches(replica)
+  await replica.put('after', '1')
+  assert.equal(await (await afterKill(replica)).data(), { after: '1' })
+})
+
 test('a del that fails does not hide the value from the next one', async () => {
   const replica = await openWithRedo()
   await replica.put('k', '1')
