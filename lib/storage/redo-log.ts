@@ -172,7 +172,8 @@ export function * missingChanges (file: Buffer, seed: number, last: number, fail
   for (let number = last + 1; ; number++) {
     const changes: Redo[] = []
     for (const record of readArea(file, seed, number)) {
-      if (record.index !== (index ??= record.index) || index === failed) break
+      if (record.index !== (index ??= record.index)) break
+      if (index === failed) break
       changes.push(...record.changes)
       index++
     }
