@@ -29,11 +29,17 @@ interface Arguments {
   readonly options: ReplicatedLevelOptions
 }
 
+const promptText = '> '
+
 class Screen {
   readonly #json: boolean
   readonly #terminal = process.stderr.isTTY === true
   prompt: Interface | undefined
+  /** A command is at work: nobody is asked for the next one. */
+  #busy = false
   #barShown = false
+  /** It is that of the command. */
+  #barTaken = false
 
   constructor (json: boolean) {
     this.#json = json
@@ -50,14 +56,44 @@ class Screen {
     this.#clearBar()
     if (this.prompt !== undefined) process.stderr.write('\r\x1b[K')
     process.stderr.write((this.#json ? JSON.stringify(value) : text) + '\n')
-    this.prompt?.prompt(true)
+    if (!this.#busy) this.prompt?.prompt(true)
   }
 
+  /** Asks for the next command. */
+  ask (): void {
+    this.#busy = false
+    this.prompt?.prompt()
+  }
+
+  /** A command begins. */
+  begin (): void {
+    this.#busy = true
+    this.#barTaken = false
+  }
+
+  /** How far a command has come. */
   readonly progress: Progress = (done, total, what) => {
+    this.#barTaken = true
+    this.#bar(total === 0 ? 1 : Math.min(1, done / total), what)
+  }
+
+  /** How far a sync has come that takes a while; undefined when none is under way. Where a line is being typed it stands before that. */
+  syncing (part: number | undefined): void {
+    if (!this.#terminal || this.#json || (this.#busy && this.#barTaken)) return
+    if (this.prompt === undefined || this.#busy) {
+      if (part === undefined) this.#clearBar()
+      else this.#bar(part, 'sync')
+      return
+    }
+    const text = part === undefined ? promptText : `${barText(part, 'sync')} ${promptText}`
+    if (text === this.prompt.getPrompt()) return
+    this.prompt.setPrompt(text)
+    this.prompt.prompt(true)
+  }
+
+  #bar (part: number, what: string): void {
     if (!this.#terminal || this.#json) return
-    const part = total === 0 ? 1 : Math.min(1, done / total)
-    const filled = Math.round(part * barWidth)
-    process.stderr.write(`\r\x1b[K${what} [${'#'.repeat(filled)}${'.'.repeat(barWidth - filled)}] ${Math.round(part * 100)}%`)
+    process.stderr.write(`\r\x1b[K${barText(part, what)}`)
     this.#barShown = true
     if (part === 1) this.#clearBar()
   }
@@ -67,6 +103,11 @@ class Screen {
     process.stderr.write('\r\x1b[K')
     this.#barShown = false
   }
+}
+
+function barText (part: number, what: string): string {
+  const filled = Math.round(part * barWidth)
+  return `${what} [${'#'.repeat(filled)}${'.'.repeat(barWidth - filled)}] ${Math.round(part * 100)}%`
 }
 
 function readArguments (args: string[]): Arguments {
@@ -134,7 +175,7 @@ function announce (db: ReplicatedLevel, screen: Screen): void {
 
 /** Runs the commands of standard input; returns whether all of them succeeded. */
 async function serve (db: ReplicatedLevel, screen: Screen): Promise<boolean> {
-  const prompt = process.stdin.isTTY === true ? createInterface({ input: process.stdin, output: process.stdout, terminal: true, prompt: '> ', completer: complete }) : undefined
+  const prompt = process.stdin.isTTY === true ? createInterface({ input: process.stdin, output: process.stdout, terminal: true, prompt: promptText, completer: complete }) : undefined
   const stopping = new AbortController()
   const stop = (): void => {
     for (const signal of signals) process.off(signal, stop) // the next one ends the process at once
@@ -146,12 +187,13 @@ async function serve (db: ReplicatedLevel, screen: Screen): Promise<boolean> {
   prompt?.once('close', () => { screen.prompt = undefined }) // which may be before the last command has run
   screen.prompt = prompt
   let succeeded = true
-  screen.prompt?.prompt()
+  screen.ask()
   for await (const text of prompt ?? linesOf(process.stdin)) {
     const line = text.trim()
     if (line === 'exit' || stopping.signal.aborted) break
+    screen.begin()
     if (line !== '' && !line.startsWith('#') && !await runLine(db, line, screen, stopping.signal)) succeeded = false
-    screen.prompt?.prompt()
+    screen.ask()
   }
   prompt?.close()
   return succeeded || prompt !== undefined
@@ -180,19 +222,22 @@ function complete (line: string): [string[], string] {
   return [names, line]
 }
 
-/** Shows how far a first sync has come, until it is over. */
-function watchFirstSync (db: ReplicatedLevel, screen: Screen): () => void {
+/** Shows how far a first sync has come, or another one that takes a while. */
+function watchSync (db: ReplicatedLevel, screen: Screen): () => void {
   const timer = setInterval(() => {
     let peers
     try {
       peers = db.replication.peers()
     } catch {
-      return // not open yet
+      return // not open yet, or not any more
     }
     const syncing = peers.find(({ progress, state }) => state === 'syncing' && progress !== undefined)
-    if (syncing !== undefined) screen.progress(Math.min(0.99, syncing.progress!), 1, 'sync')
+    screen.syncing(syncing === undefined ? undefined : Math.min(0.99, syncing.progress!))
   }, 100)
-  return () => { clearInterval(timer) }
+  return () => {
+    clearInterval(timer)
+    screen.syncing(undefined)
+  }
 }
 
 async function main (): Promise<number> {
@@ -208,18 +253,18 @@ async function main (): Promise<number> {
   }
   const screen = new Screen(given.json)
   announce(db, screen)
-  const stopWatching = watchFirstSync(db, screen)
+  const stopWatching = watchSync(db, screen)
   try {
     await db.open()
   } catch (error) {
+    stopWatching()
     const reason = ((error as Error).cause ?? error) as Error & { code?: string }
     screen.notice(textOf(reason), { event: 'error', code: reason.code, message: reason.message })
     return 2
-  } finally {
-    stopWatching()
   }
   screen.notice(`replica ${db.replication.id}`, { event: 'open', id: db.replication.id })
   const succeeded = await serve(db, screen)
+  stopWatching()
   await db.close()
   return succeeded ? 0 : 1
 }

@@ -1,0 +1,137 @@
+/**
+ * The command line, as a person at a terminal sees it. The terminal is one of `script`'s, of util-linux.
+ */
+import { spawn, spawnSync } from 'node:child_process'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { newDirectory } from './support/directory.ts'
+import { eventually } from './support/eventually.ts'
+import { closeAll, openDatabase } from './support/replicas.ts'
+
+const cli = fileURLToPath(new URL('../lib/cli.ts', import.meta.url))
+const hasTerminals = /util-linux/.test(spawnSync('script', ['--version'], { encoding: 'utf8' }).stdout ?? '')
+if (!hasTerminals) console.log('SKIPPED: a terminal takes script (util-linux)')
+const atTerminal = hasTerminals ? test : test.skip
+
+interface Terminal {
+  /** All that was shown, with what moves the cursor. */
+  shown: string
+  type (text: string): void
+  readonly code: Promise<number | null>
+}
+
+/** What is still there when a test fails would keep this process alive. */
+const alive = new Set<ReturnType<typeof spawn>>()
+const gates = new Set<{ close (): void }>()
+test.after(async () => {
+  for (const child of alive) child.kill()
+  for (const gate of gates) gate.close()
+  await closeAll()
+})
+
+function open (...args: string[]): Terminal {
+  const command = [process.execPath, '--import', import.meta.resolve('tsx'), cli, ...args].map((part) => `'${part}'`).join(' ')
+  const child = spawn('script', ['--quiet', '--return', '--flush', '--command', command, '/dev/null'], { env: { ...process.env, TERM: 'xterm' } })
+  alive.add(child)
+  child.once('close', () => { alive.delete(child) })
+  const terminal: Terminal = {
+    shown: '',
+    type: (text) => { child.stdin.write(text) },
+    code: new Promise((resolve) => { child.once('close', resolve) })
+  }
+  child.stdout.on('data', (text) => { terminal.shown += String(text) })
+  return terminal
+}
+
+/** Resolves once that is shown, and not before what was shown already. */
+async function shows ({ shown: before }: Terminal, terminal: Terminal, what: RegExp): Promise<void> {
+  await eventually(() => what.test(terminal.shown.slice(before.length)), { timeoutMs: 20_000, message: `${what} is shown` })
+}
+
+/** Lets so many bytes of the listener's pass, and the others once it is told to. */
+async function gate (port: number, bytes: number): Promise<{ readonly address: string, open (): void }> {
+  const sockets = new Set<Socket>()
+  let isOpen = false
+  let passed = 0
+  const server = createServer((dialler) => {
+    const listener = connect(port, '127.0.0.1')
+    for (const [from, to] of [[dialler, listener], [listener, dialler]] as const) {
+      sockets.add(from)
+      from.on('error', () => {}).on('close', () => { to.destroy() })
+      from.on('data', (chunk) => {
+        to.write(chunk)
+        if (from === listener && !isOpen && (passed += chunk.length) >= bytes) listener.pause()
+      })
+    }
+  })
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  const gate = {
+    address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    open: () => {
+      isOpen = true
+      for (const socket of sockets) socket.resume()
+    },
+    close: () => {
+      server.close()
+      for (const socket of sockets) socket.destroy()
+    }
+  }
+  gates.add(gate)
+  return gate
+}
+
+atTerminal('there is a prompt; commands are completed, their answers shown, and what fails is told and changes no exit status', async () => {
+  const terminal = open(newDirectory(), '--port', '0')
+  await shows({ ...terminal, shown: '' }, terminal, /^listening on [\s\S]*^replica [0-9a-f]{32}[\s\S]*> /m)
+  const ask = async (text: string, answer: RegExp): Promise<void> => {
+    const before = { ...terminal }
+    terminal.type(text)
+    await shows(before, terminal, answer)
+  }
+  await ask('put milk 2 litres\r', /^ok\r\n[\s\S]*> /m)
+  await ask('ge', /ge/)
+  await ask('\t', /t/) // which is no key to complete with when it comes together with others
+  await ask(' milk\r', /^2 litres\r\n[\s\S]*> /m)
+  await ask('get nothing\r', /"nothing" is not there[\s\S]*> /)
+  terminal.type('exit\r')
+  assert.is(await terminal.code, 0)
+})
+
+atTerminal('an import shows how far it has come', async () => {
+  const directory = newDirectory()
+  await mkdir(directory)
+  const file = join(directory, 'entries.ndjson')
+  await writeFile(file, Array.from({ length: 5000 }, (_, index) => JSON.stringify({ key: `key-${index}`, value: 'x' })).join('\n'))
+  const terminal = open(join(directory, 'db'), '--port', '0')
+  terminal.type(`import ${file}\rexit\r`)
+  assert.is(await terminal.code, 0)
+  const parts = [...terminal.shown.matchAll(/import \[#*\.*\] (\d+)%/g)].map(([, part]) => Number(part))
+  assert.equal(parts, [...parts].sort((a, b) => a - b))
+  assert.ok(parts.length >= 5 && parts[0]! < 50 && parts.at(-1) === 100, parts.join())
+  assert.match(terminal.shown, /^(?:.*\x1b\[K)?5000 entries\r$/m) // eslint-disable-line no-control-regex
+})
+
+atTerminal('a first sync that takes longer than open() shows how far it has come until it is over, while commands are typed', async () => {
+  const source = await openDatabase()
+  for (let start = 0; start < 20_000; start += 1000) await source.batch(Array.from({ length: 1000 }, (_, index) => ({ type: 'put', key: `key-${start + index}`, value: 'x'.repeat(200) })))
+  const way = await gate(source.replication.address!.port, 1024 * 1024)
+  const terminal = open(newDirectory(), '--port', '0', '--peer', way.address)
+  await shows({ ...terminal, shown: '' }, terminal, /replica [0-9a-f]{32}[\s\S]*sync \[#+\.+\] [1-9]\d?% > /m)
+  const before = { ...terminal }
+  terminal.type('put a 1\r')
+  await shows(before, terminal, /^ok\r\n[\s\S]*sync \[#+\.+\] [1-9]\d?% > /m)
+  const held = { ...terminal }
+  way.open()
+  await shows(held, terminal, /\x1b\[0J> /) // eslint-disable-line no-control-regex
+  terminal.type('count\r')
+  await shows(held, terminal, /^20001\r\n/m)
+  assert.is(await source.get('a'), '1')
+  terminal.type('exit\r')
+  assert.is(await terminal.code, 0)
+})
+
+test.run()
