@@ -61,6 +61,7 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
     super(db, options as object)
     this.#reopenable = reopenable
     this.#generation = reopenable.generation
+    if (options.keys === false && options.values === false) pending = undefined // then LevelDB's iterator gives nothing
     try {
       const reading = { ...inData(inSnapshot(options)), highWaterMarkBytes: options.highWaterMarkBytes ?? iteratorBytes }
       this.#inner = inner()._iterator(pending === undefined ? reading : forMerging(reading))
