@@ -98,7 +98,7 @@ test('a peer that stops reading costs a bounded amount of memory, and delays nob
   const value = 'x'.repeat(1024 * 1024)
   for (let index = 0; index < 40; index++) await db.put(`key-${index % 4}`, value + index)
   await equal(db, peer)
-  await eventually(() => db.replication.peers().every(({ id }) => id !== '77'.repeat(16)), { timeoutMs: 15_000, message: 'it is dropped' })
+  await eventually(() => db.replication.peers().every(({ id }) => id !== '77'.repeat(16)), { timeoutMs: 30_000, message: 'it is dropped' })
   socket.destroy()
 })
 
@@ -127,7 +127,15 @@ const options: Record<string, object> = {
   'sync: 1': { sync: 1 },
   'transactionBytesMax: 0': { transactionBytesMax: 0 },
   'transactionBytesMax: 1 GiB': { transactionBytesMax: 1024 ** 3 },
-  'initialSyncMs: -1': { initialSyncMs: -1 }
+  'initialSyncMs: -1': { initialSyncMs: -1 },
+  'initialSyncMs that is no number': { initialSyncMs: NaN },
+  'memberTtlMs: 0': { memberTtlMs: 0 },
+  'memberTtlMs as text': { memberTtlMs: '30 days' },
+  'a group of 256 bytes': { group: 'é'.repeat(128) },
+  'a host that is no text': { host: 127 },
+  'a resolverVersion that is no text': { resolverVersion: 2 },
+  'a resolverVersion of 1025 bytes': { resolverVersion: 'v'.repeat(1025) },
+  'discovery over interfaces that are no text': { discovery: { interfaces: [7] } }
 }
 
 for (const [name, bad] of Object.entries(options)) {

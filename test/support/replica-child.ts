@@ -144,6 +144,25 @@ const tasks: Record<string, (options: any) => Promise<unknown>> = {
       await db.batch(Array.from({ length: Math.min(1000, count - start) }, (_, index) => ({ type: 'put', key: prefix + String(start + index).padStart(16 - prefix.length, '0'), value: String(random()).padEnd(100, 'x') })))
     }
   },
+  /** Until all that the peer had has come: writes new keys, and of those that `fill` has written there random ones, each once; returns which, and whether the peer's value was read before. */
+  async writeDuringSync ({ prefix, count }) {
+    const written: Array<{ key: string, seen: boolean }> = []
+    const tried = new Set<string>()
+    while (!db.replication.peers().some(({ state }) => state === 'live')) {
+      const key = prefix + String(Math.floor(random() * count)).padStart(16 - prefix.length, '0')
+      if (tried.has(key)) continue
+      tried.add(key)
+      const seen = await db.get(key) !== undefined
+      await db.batch([{ type: 'put', key, value: 'own' }, { type: 'put', key: `new-${key}`, value: 'own' }])
+      written.push({ key, seen })
+    }
+    return written
+  },
+  async conflictingKeys () {
+    const keys: string[] = []
+    for await (const { key } of db.replication.conflicts()) keys.push(key)
+    return keys
+  },
   /** Of everything that has to be the same on all replicas. */
   async digest () {
     const hash = createHash('sha256')
