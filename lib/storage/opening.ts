@@ -13,7 +13,7 @@ import { VersionVector, type Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { endsMax } from '../limits.ts'
 import type { System } from '../types.ts'
-import { buffers, type Engine } from './engine.ts'
+import { buffers, writeOut, type Engine } from './engine.ts'
 import { decodeLeaving } from './leaving.ts'
 import { mendHole, readSurvivors } from './holes.ts'
 import { decodeIdentity, encodeIdentity, judge, lastFound, type Identity, type IdentityStore } from './identity.ts'
@@ -136,7 +136,9 @@ async function loadWhole (engine: Engine, redoFile: RedoFile | undefined, rememb
   const journal = await loadJournal(engine)
   const bytes = await redoFile?.read()
   if (bytes === undefined || bytes.length === 0 || remembered === undefined) return journal
-  return await redo(engine, bytes, seedOf(remembered.nonce), journal.number) ? await loadJournal(engine) : journal
+  if (!await redo(engine, bytes, seedOf(remembered.nonce), journal.number)) return journal
+  await writeOut(engine) // as LevelDB has done with all else that it holds, so that a checkpoint may tell of it
+  return await loadJournal(engine)
 }
 
 async function assertEmpty (engine: Engine): Promise<void> {

@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert'
 import { redoPace } from '../../lib/limits.ts'
 import type { RedoFile } from '../../lib/storage/redo-log.ts'
 import { checkInvariants } from '../support/invariants.ts'
+import { LossyMemory } from '../support/lossy-memory.ts'
 import { rejection } from '../support/rejection.ts'
 import { del, openReplica, pull, put, type ReplicaOptions, type TestReplica } from '../support/store.ts'
 
@@ -77,6 +78,25 @@ test('what is written behind a synced transaction that changes nothing survives 
   await rest()
   const next = await afterKill(replica)
   assert.ok(!isAcknowledged || (await next.data()).behind === '1')
+})
+
+test('of what an open has taken from the redo log nothing is lost without a trace, whatever batch LevelDB loses of its write-ahead log', async () => {
+  const memory = await LossyMemory.open()
+  const replica = await openWithRedo({ engine: memory.asEngine })
+  holdBatches(replica)
+  await replica.put('flying', '1')
+  await replica.system.advance(redoPace.keptMs)
+  await replica.put('open', '1')
+  const { redoFile, identity, system } = replica
+  const killed = await memory.reopenedWithout(new Set())
+  const next = await openReplica({ engine: killed.asEngine, redoFile, identity, system })
+  assert.equal(await next.data(), { flying: '1', open: '1' })
+  for (let lost = 0; lost < killed.logLength - 1; lost++) {
+    const damaged = await openReplica({ engine: (await killed.reopenedWithout(new Set([lost]))).asEngine, redoFile, identity: identity.clone(), system })
+    if (damaged.errors.some(({ code }) => code === 'REPLICATION_HOLE')) continue
+    assert.equal(await damaged.data(), { flying: '1', open: '1' }, `without batch ${lost} of ${killed.logLength}`)
+    await checkInvariants(damaged.engine, { vector: damaged.store.vector as never })
+  }
 })
 
 test('what a batch added after a failed write to the redo log gets into no later record', async () => {
