@@ -35,6 +35,32 @@ test('a process is killed when its last write has resolved: LevelDB lacks it, th
   }
 })
 
+test('what a process that is gone has left: repair() keeps it, and destroy() leaves nothing of it', async () => {
+  const location = newDirectory()
+  await once(spawn(process.execPath, ['--import', 'tsx', child, location, '50'], { stdio: 'inherit' }), 'exit')
+  assert.ok(existsSync(join(location, 'REPLICA.redo')))
+  const repaired = newDirectory()
+  await cp(location, repaired, { recursive: true })
+  await ReplicatedLevel.repair(repaired)
+  const db = new ReplicatedLevel(repaired, { port: false })
+  assert.is((await db.keys().all()).length, 50)
+  await db.close()
+  await ReplicatedLevel.destroy(location)
+  assert.not(existsSync(location))
+})
+
+test('what nobody waits for when the database is closed is there at the next open, whatever its length and whether it is synced', async () => {
+  const db = new ReplicatedLevel(newDirectory(), { port: false })
+  await db.open()
+  const values = Array.from({ length: 100 }, (_, index) => String(index).repeat([1, 1, 1, 20_000, 300_000][index % 5]!))
+  const puts = values.map(async (value, index) => { await db.put(`key-${index}`, value, { sync: index % 10 === 0 }) })
+  await db.close()
+  await Promise.all(puts)
+  await db.open()
+  assert.equal(await db.getMany(values.map((_, index) => `key-${index}`)), values)
+  await db.close()
+})
+
 test('whoever writes again and again lets others have their turn', async () => {
   const db = new ReplicatedLevel(newDirectory(), { port: false })
   const turns = { of: 0 }
