@@ -16,17 +16,27 @@ import { newDirectory } from '../support/directory.ts'
 
 const child = fileURLToPath(new URL('../support/redo-child.ts', import.meta.url))
 
-test('a process is killed when its last write has resolved: LevelDB lacks it, the next open has it, and so has that of a copy', async () => {
+/** A process writes so often, and is killed when the last write has resolved. Returns what it leaves if LevelDB lacks that one, which it may have at times. */
+async function killed (count: number): Promise<string> {
+  const location = newDirectory()
+  const [, signal] = await once(spawn(process.execPath, ['--import', 'tsx', child, location, String(count)], { stdio: 'inherit' }), 'exit')
+  assert.is(signal, 'SIGKILL')
+  const plain = new ClassicLevel(await copyOf(location))
+  const isLacking = !await plain.has(String(dataKey(`key-${count - 1}`)))
+  await plain.close()
+  return isLacking ? location : await killed(count)
+}
+
+async function copyOf (location: string): Promise<string> {
+  const copy = newDirectory()
+  await cp(location, copy, { recursive: true })
+  return copy
+}
+
+test('a process is killed when its last write has resolved, and LevelDB lacks it: the next open has it, and so has that of a copy', async () => {
   for (const count of [1, 50, 3000]) {
-    const location = newDirectory()
-    const [, signal] = await once(spawn(process.execPath, ['--import', 'tsx', child, location, String(count)], { stdio: 'inherit' }), 'exit')
-    assert.is(signal, 'SIGKILL')
-    const [plainCopy, copy] = [newDirectory(), newDirectory()]
-    for (const directory of [plainCopy, copy]) await cp(location, directory, { recursive: true })
-    const plain = new ClassicLevel(plainCopy)
-    assert.not(await plain.has(String(dataKey(`key-${count - 1}`))), 'or this test shows nothing')
-    await plain.close()
-    for (const directory of [location, copy]) {
+    const location = await killed(count)
+    for (const directory of [await copyOf(location), location]) {
       const db = new ReplicatedLevel(directory, { port: false })
       assert.equal(await db.getMany(Array.from({ length: count }, (_, index) => `key-${index}`)), Array.from({ length: count }, (_, index) => `value-${index}`))
       await db.close()
@@ -36,11 +46,8 @@ test('a process is killed when its last write has resolved: LevelDB lacks it, th
 })
 
 test('what a process that is gone has left: repair() keeps it, and destroy() leaves nothing of it', async () => {
-  const location = newDirectory()
-  await once(spawn(process.execPath, ['--import', 'tsx', child, location, '50'], { stdio: 'inherit' }), 'exit')
-  assert.ok(existsSync(join(location, 'REPLICA.redo')))
-  const repaired = newDirectory()
-  await cp(location, repaired, { recursive: true })
+  const location = await killed(50)
+  const repaired = await copyOf(location)
   await ReplicatedLevel.repair(repaired)
   const db = new ReplicatedLevel(repaired, { port: false })
   assert.is((await db.keys().all()).length, 50)
