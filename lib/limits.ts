@@ -96,7 +96,7 @@ export const applyBatchBytes = MiB
 /** What an apply phase reads of what is held, for the versions in it, before it goes on. */
 export const heldBytesMax = 16 * MiB
 
-/** The ring of recent inner batches that live streams read from. */
+/** The ring of recent units that live streams read from. */
 export const feedBytesMax = 32 * MiB
 
 /** What a unit in it takes beside its entries. */

@@ -98,7 +98,7 @@ export type DataMessage =
   | { readonly type: 'begin', readonly kind: DeliveryKind, readonly resumes: boolean, readonly vector: readonly Advance[], readonly collected: readonly Advance[], readonly entries: number }
   | { readonly type: 'chunk', readonly bytes: Buffer }
   | { readonly type: 'end', readonly entries: number }
-  /** One inner batch: what was known before, what it advanced and collected, and the keys it touched. */
+  /** What the sender has committed since the last one: what was known before, what it advanced and collected, and the keys it touched. */
   | { readonly type: 'unit', readonly before: readonly Advance[], readonly changes: readonly Advance[], readonly collected: readonly Advance[], readonly entries: Iterable<Entry> }
   /** Everything up to here has been sent, or has come to the receiver another way. */
   | { readonly type: 'advance', readonly vector: readonly Advance[], readonly acknowledge: boolean }

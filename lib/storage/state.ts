@@ -1,9 +1,10 @@
 /**
  * What of a replica is in memory while its database is open: who it is, what it knows, where its log ends.
  *
- * Only the writer changes it, and only after the inner batch that says the same is committed; the sole exceptions
+ * Only the writer changes it, and only after what says the same stands in LevelDB or in the redo log; the sole exceptions
  * are the log's end and the clock, which run ahead so that nothing is ever numbered twice, and who it is: a new log is
- * written in from then on, and a batch that says so is committed before any other, or with it.
+ * written in from then on, and a batch that says so is committed before any other, or with it. The journal is
+ * of LevelDB's batches alone: it follows when that has one.
  */
 import type { Hlc } from '../core/hlc.ts'
 import type { DotSet } from '../core/dot-set.ts'

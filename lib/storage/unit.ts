@@ -1,6 +1,7 @@
 /**
- * What a committed inner batch did, as live streams send it: what it advanced and collected, then the entries of the keys that it
- * changed, each key once, with its whole set and the values that are new.
+ * What has been committed since the last unit, as live streams send it: an inner batch, or what of one counts so far. What it
+ * advanced and collected, then the entries of the keys that it changed, each key once, with its whole set and the values
+ * that are new.
  */
 import { ByteWriter } from '../codec/bytes.ts'
 import { writeAdvances } from '../codec/advances.ts'

@@ -18,7 +18,7 @@ export interface LocalMember {
   readonly counted: boolean
 }
 
-/** What one inner batch did here, to be passed on. */
+/** What has been committed here, to be passed on as a whole. */
 export interface LocalUnit {
   readonly changes: readonly Advance[]
   readonly collected: readonly Advance[]
