@@ -8,7 +8,7 @@ import { lastWriterWins } from '../../lib/core/resolve.ts'
 import type { Resolver } from '../../lib/types.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { LossyMemory } from '../support/lossy-memory.ts'
-import { del, exchange, openReplica, pull, put, valueNumber, type TestReplica } from '../support/store.ts'
+import { del, exchange, MemoryRedoFile, openReplica, pull, put, valueNumber, type TestReplica } from '../support/store.ts'
 import { VirtualSystem } from '../support/virtual-system.ts'
 
 const replicaCount = 3
@@ -27,6 +27,8 @@ class Group {
   readonly #resolver: Resolver
   /** Whether anybody wants to be told what became visible; else some of it is merged without being decoded. */
   readonly #reports: boolean
+  /** Whether what is written locally counts before LevelDB has it. */
+  readonly #redoes: boolean
   /** Keys that are written once and never again: who has them, and must keep them. */
   readonly owners = new Map<string, Set<number>>()
   #count = 0
@@ -37,12 +39,14 @@ class Group {
     this.random = new VirtualSystem({ seed })
     this.#resolver = resolvers[seed % resolvers.length]!
     this.#reports = seed % 2 === 0
+    this.#redoes = seed % 4 < 2
   }
 
   async open (index: number, memory: LossyMemory): Promise<void> {
     this.memories[index] = memory
     const before = this.replicas[index]
-    this.replicas[index] = await openReplica({ engine: memory.asEngine, resolver: this.#resolver, reports: () => this.#reports, system: new VirtualSystem({ seed: this.random.below(1e9) }), ...(before === undefined ? {} : { identity: before.identity }) })
+    const redoFile = !this.#redoes ? undefined : (before?.options.redoFile as MemoryRedoFile | undefined)?.clone() ?? new MemoryRedoFile()
+    this.replicas[index] = await openReplica({ engine: memory.asEngine, redoFile, resolver: this.#resolver, reports: () => this.#reports, system: new VirtualSystem({ seed: this.random.below(1e9) }), ...(before === undefined ? {} : { identity: before.identity }) })
   }
 
   async write (index: number): Promise<void> {

@@ -7,7 +7,7 @@ import { lastWriterWins } from '../../lib/core/resolve.ts'
 import type { Resolver } from '../../lib/types.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { LossyMemory } from '../support/lossy-memory.ts'
-import { del, exchange, LiveStream, openReplica, pull, put, valueNumber, type TestReplica } from '../support/store.ts'
+import { del, exchange, LiveStream, MemoryRedoFile, openReplica, pull, put, valueNumber, type TestReplica } from '../support/store.ts'
 import { VirtualSystem } from '../support/virtual-system.ts'
 
 const replicaCount = 3
@@ -30,12 +30,15 @@ class Group {
   #resolverVersion = ''
   /** Whether anybody wants to be told what became visible; else some of it is merged without being decoded. */
   readonly #reports: boolean
+  /** Whether what is written locally counts before LevelDB has it. */
+  readonly #redoes: boolean
   #count = 0
 
   constructor (seed: number) {
     this.random = new VirtualSystem({ seed })
     this.#resolver = this.#pick(resolvers)
     this.#reports = seed % 2 === 1
+    this.#redoes = seed % 4 < 2
   }
 
   #pick<T> (items: readonly T[]): T {
@@ -45,7 +48,7 @@ class Group {
   async open (): Promise<void> {
     for (let index = 0; index < replicaCount; index++) {
       const memory = this.memories[index] = await LossyMemory.open()
-      this.replicas[index] = await openReplica({ engine: memory.asEngine, resolver: this.#resolver, reports: () => this.#reports, system: new VirtualSystem({ seed: this.random.below(1e9) }) })
+      this.replicas[index] = await openReplica({ engine: memory.asEngine, redoFile: this.#redoes ? new MemoryRedoFile() : undefined, resolver: this.#resolver, reports: () => this.#reports, system: new VirtualSystem({ seed: this.random.below(1e9) }) })
     }
     for (const { store } of this.replicas) for (const other of this.replicas) store.members.met(other.store.replica)
     await this.#link()
@@ -114,14 +117,15 @@ class Group {
     await this.#link()
   }
 
-  async #openOver (memory: LossyMemory, { identity, system }: TestReplica): Promise<TestReplica> {
-    return await openReplica({ engine: memory.asEngine, identity, system, resolver: this.#resolver, reports: () => this.#reports, resolverVersion: this.#resolverVersion })
+  async #openOver (memory: LossyMemory, { identity, system, options: { redoFile } }: TestReplica): Promise<TestReplica> {
+    return await openReplica({ engine: memory.asEngine, identity, redoFile, system, resolver: this.#resolver, reports: () => this.#reports, resolverVersion: this.#resolverVersion })
   }
 
   /** What a replica would be after a crash, without some batches. */
   async #without (index: number, lost: ReadonlySet<number>): Promise<TestReplica> {
-    const { identity, system } = this.replicas[index]!
-    return await this.#openOver(await this.memories[index]!.reopenedWithout(lost), { identity: identity.clone(), system } as TestReplica)
+    const { identity, system, options: { redoFile } } = this.replicas[index]!
+    const found = { identity: identity.clone(), system, options: { redoFile: (redoFile as MemoryRedoFile | undefined)?.clone() } }
+    return await this.#openOver(await this.memories[index]!.reopenedWithout(lost), found as TestReplica)
   }
 
   async lose (index: number, lost: ReadonlySet<number>): Promise<void> {

@@ -134,6 +134,13 @@ export class MemoryRedoFile implements RedoFile {
   }
 
   close (): void {}
+
+  /** What the next process finds. */
+  clone (): MemoryRedoFile {
+    const file = new MemoryRedoFile()
+    file.bytes = Buffer.from(this.bytes)
+    return file
+  }
 }
 
 export function newMemory (): FaultyMemory {
