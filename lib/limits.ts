@@ -73,6 +73,9 @@ const unitOverheadFactor = 2
 /** What stands in the redo log gets to LevelDB when it is so much (as counted with {@link operationBytes}), when somebody waits for that, or after `redoPace.keptMs`. */
 export const groupBytes = 64 * 1024
 
+/** Of transactions that wait so much is taken at once (counted likewise), before other work has its turn. */
+export const takenAtOnceBytes = 256 * 1024
+
 /** What of one inner batch the redo log takes: transactions that are longer count when LevelDB has them. */
 export const redoAreaBytes = MiB
 

@@ -10,7 +10,7 @@
  * SIGMOD 1984.
  */
 import { ReplicationError } from '../errors.ts'
-import { keyBytesMax, operationBytes } from '../limits.ts'
+import { keyBytesMax, operationBytes, takenAtOnceBytes } from '../limits.ts'
 import type { System } from '../types.ts'
 import { Committer, type CommitterOptions } from './committer.ts'
 import { Fifo } from './fifo.ts'
@@ -67,6 +67,7 @@ export interface WriterOptions extends CommitterOptions {
 
 export class Writer {
   readonly #state: ReplicaState
+  readonly #options: WriterOptions
   readonly #committer: Committer
   readonly #local: LocalWriter
   /** What has to keep the order in which it was handed in. */
@@ -79,6 +80,7 @@ export class Writer {
 
   constructor (state: ReplicaState, options: WriterOptions) {
     this.#state = state
+    this.#options = options
     this.#committer = new Committer(state, options, () => { this.#rejectTransactions() })
     this.#local = new LocalWriter(state, this.#committer, {
       redo: options.redo,
@@ -185,11 +187,13 @@ export class Writer {
     return this.#ordered.length > 0 || this.#jobs.length > 0
   }
 
-  /** Those at the head of the queue, as many as can be added. */
+  /** Those at the head of the queue, as many as can be added before others have their turn. */
   #addTransactions (): void {
+    let bytes = 0
     // Whatever hinders it when nothing is under way hinders its write, which says so.
-    for (let head = this.#ordered.first; head !== undefined && !('job' in head) && (this.#local.takes(head.bytes) || this.#local.isIdle); head = this.#ordered.first) {
+    for (let head = this.#ordered.first; bytes < takenAtOnceBytes && head !== undefined && !('job' in head) && (this.#local.takes(head.bytes) || this.#local.isIdle); head = this.#ordered.first) {
       this.#ordered.shift()
+      bytes += head.bytes
       this.#local.add(head.operations, head.sync, head.bytes).then(head.resolve, head.reject)
     }
   }
@@ -197,7 +201,8 @@ export class Writer {
   /** Resolves when that is worth trying again. */
   async #room (): Promise<void> {
     const head = this.#ordered.first!
-    if ('job' in head || this.#local.takes(head.bytes) || this.#local.isIdle) return
+    if ('job' in head) return
+    if (this.#local.takes(head.bytes) || this.#local.isIdle) return await this.#options.system.yield()
     await new Promise<void>((resolve) => {
       this.#onRoom = resolve
       this.#local.hurry()

@@ -5,7 +5,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { changesPace, groupBytes, redoAreaBytes, redoPace } from '../../lib/limits.ts'
+import { changesPace, groupBytes, redoAreaBytes, redoPace, takenAtOnceBytes } from '../../lib/limits.ts'
 import { checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
 import { del, exchange, MemoryRedoFile, openReplica, put, type TestReplica } from '../support/store.ts'
@@ -65,6 +65,23 @@ test('writes that come together are one record', async () => {
   const { written } = file
   await Promise.all(Array.from({ length: 100 }, async (_, index) => { await replica.put(`k${index}`, '1') }))
   assert.is(file.written, written + 1)
+})
+
+test('of a flood that waits so much is taken at once that others have their turn between', async () => {
+  const { replica, file } = await openRedoing()
+  const { write } = file
+  const lengths: number[] = []
+  file.write = (bytes, position) => {
+    lengths.push(bytes.length)
+    write.call(file, bytes, position)
+  }
+  const puts = Array.from({ length: 20_000 }, async (_, index) => { await replica.put(`k${index}`, '1') })
+  await Promise.all(puts)
+  const [first = 0, ...others] = lengths
+  assert.ok(first > redoAreaBytes / 2, 'what is handed in at once is written at once, until there is no room')
+  assert.ok(others.length > 0 && others.every((length) => length < takenAtOnceBytes / 4), others.join())
+  await replica.store.flush()
+  assert.is(Object.keys(await replica.data()).length, 20_000)
 })
 
 test('a write that is to be synced resolves when the engine has synced it, and others do not wait for it', async () => {
