@@ -1,5 +1,6 @@
 /**
- * Three replicating processes under load, one of which is killed at a random moment, again and again.
+ * Three replicating processes under load, one of which is killed at a random moment, again and again. Each writes keys of
+ * its own, of which none may be missing, and beside that puts, deletes, batches and clears on keys that all share.
  */
 import * as assert from 'uvu/assert'
 import { newDirectory } from '../support/directory.ts'
@@ -10,6 +11,9 @@ import { converged, ReplicaProcess } from '../support/replica-process.ts'
 const replicaCount = 3
 const batchSize = 20
 const writesPerRun = 300
+const sharedWritesPerRun = 1000
+/** In each of the places that `replica-child` writes to. */
+const sharedKeys = 250
 
 interface Site {
   readonly directory: string
@@ -29,7 +33,10 @@ export async function killAtRandom (rounds: number, seed: number): Promise<{ ack
     await ReplicaProcess.open(directory, { port, peers: sites.map((site) => `127.0.0.1:${site.port}`), initialSyncMs: 0, seed: seed + runs })
   const load = (site: Site): void => {
     site.batch = below(2) === 0 ? 1 : batchSize
-    site.process.do('stream', { prefix: `run${++runs}`, count: writesPerRun, batch: site.batch }).catch(() => {})
+    for (const [task, options] of [
+      ['stream', { prefix: `run${++runs}`, count: writesPerRun, batch: site.batch }],
+      ['work', { operations: sharedWritesPerRun, keys: sharedKeys }]
+    ] as const) site.process.do(task, options).catch(() => {}) // it ends with the process
   }
   const collect = (site: Site): void => {
     for (const value of site.process.acknowledged) acknowledged.push(...site.batch === 1 ? [value] : [`${value}-0`, `${value}-${batchSize - 1}`])
