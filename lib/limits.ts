@@ -79,6 +79,9 @@ export const takenAtOnceBytes = 256 * 1024
 /** What of one inner batch the redo log takes: transactions that are longer count when LevelDB has them. */
 export const redoAreaBytes = MiB
 
+/** What peers send gets there, too, if no more than so many bytes are waiting: it counts sooner then. Of more, one write to LevelDB is as quick. */
+export const recordedUnitsBytesMax = 4096
+
 /**
  * A write to the redo log holds up the event loop. Where one takes longer than `slowMs`, there is none for `restFactor`
  * times as long, so that a disk which does not keep up holds it for a tenth of the time at most; where one fails, for `restMs`.

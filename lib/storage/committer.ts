@@ -7,6 +7,7 @@ import { innerBatchBytesMax } from '../limits.ts'
 import type { ErrorListener } from '../types.ts'
 import { openBatch, type EngineBatch } from './engine.ts'
 import { InnerBatch } from './inner-batch.ts'
+import type { Memtable } from './memtable.ts'
 import type { RedoLog } from './redo-log.ts'
 import type { ReplicaState } from './state.ts'
 import type { Unit } from './unit.ts'
@@ -51,10 +52,10 @@ export class Committer {
     return this.#reopening
   }
 
-  /** @param redo where what changes is to stand, too */
-  newBatch (remote: boolean, redo?: RedoLog): InnerBatch {
+  /** @param redo and memtable as for {@link InnerBatch} */
+  newBatch (remote: boolean, redo?: RedoLog, memtable?: Memtable): InnerBatch {
     this.assertWritable()
-    return new InnerBatch(this.#state, this.#engineBatches.pop() ?? openBatch(this.#state.engine), this.#options.recordsUnits(remote), redo)
+    return new InnerBatch(this.#state, this.#engineBatches.pop() ?? openBatch(this.#state.engine), this.#options.recordsUnits(remote), redo, memtable)
   }
 
   /** LevelDB's own batch would not ask, and end the process. */

@@ -19,6 +19,7 @@ import { unstamped } from './data-record.ts'
 import type { Bytes, Changes, EngineBatch } from './engine.ts'
 import { putRecord, writeStoredAdvance } from './journal.ts'
 import { keyspace, logKey, meta, siblingKey, writeDot } from './keyspaces.ts'
+import type { Memtable } from './memtable.ts'
 import type { RedoLog } from './redo-log.ts'
 import type { ReplicaState } from './state.ts'
 import { UnitEntries, type Unit } from './unit.ts'
@@ -61,6 +62,7 @@ export class InnerBatch implements Context {
   readonly #state: ReplicaState
   /** The engine's batch, and the redo log if the changes get there, too. */
   readonly #target: Changes
+  readonly #memtable: Memtable | undefined
   readonly #changes: Advance[] = []
   /** What of them is a part of the state already. */
   #revealed: readonly Advance[] = []
@@ -94,15 +96,19 @@ export class InnerBatch implements Context {
   dropped = 0
   /** Whether it is no unit that a live stream could pass on. */
   gap = false
+  /** Whether each key that {@link putSet} has written has one version and had one at most, and nothing is collected. */
+  isPlain = true
 
   /**
    * @param batch an empty one
    * @param redo where what changes is to stand, too
+   * @param memtable where {@link putSet} notes what it has written
    */
-  constructor (state: ReplicaState, batch: EngineBatch, recordUnit: boolean, redo?: RedoLog) {
+  constructor (state: ReplicaState, batch: EngineBatch, recordUnit: boolean, redo?: RedoLog, memtable?: Memtable) {
     this.#state = state
     this.engineBatch = batch
     this.#target = redo?.recording(batch) ?? batch
+    this.#memtable = memtable
     this.#entries = recordUnit ? new UnitEntries() : undefined
   }
 
@@ -143,6 +149,7 @@ export class InnerBatch implements Context {
 
   /** Moves the collected vector on: no tombstone up to there is left when this batch is committed. */
   collect (entry: Advance): void {
+    this.isPlain = false
     this.#collected.push(entry)
     this.#target.put(meta.collected(entry.log), writeStoredAdvance(scratch.version.reset(), entry).view())
   }
@@ -200,6 +207,8 @@ export class InnerBatch implements Context {
    * @param value undefined if it reads as nothing
    */
   putSet (siblings: SiblingSet, value: Bytes | undefined): void {
+    if (siblings.length === 1) this.#note(siblings[0]!, value)
+    else this.isPlain = false
     if (siblings.length === 1 && value !== undefined && value.length <= stampedValueMax) {
       const { log, hlc, sequence } = siblings[0]!
       const length = this.#copyValue(value)
@@ -208,6 +217,11 @@ export class InnerBatch implements Context {
     }
     this.#putSiblings(siblings)
     this.#putUnstamped(value)
+  }
+
+  #note (sibling: Sibling, value: Bytes | undefined): void {
+    this.#memtable?.begin(sibling)
+    this.#memtable?.add({ type: sibling.type, key: Buffer.from(this.#keyView.subarray(1)), value: value && Buffer.from(value as string) })
   }
 
   /** The same, of a key that reads as nothing, and of which nothing but the set has changed. */
@@ -309,11 +323,13 @@ export class InnerBatch implements Context {
   }
 
   putSiblingValue (log: LogId, sequence: number, value: Uint8Array): void {
+    this.isPlain = false
     this.#target.put(siblingKey(this.#keyView.subarray(1), log, sequence), value)
     this.bytes += this.#keyLength + value.length
   }
 
   delSiblingValue (log: LogId, sequence: number): void {
+    this.isPlain = false
     this.#target.del(siblingKey(this.#keyView.subarray(1), log, sequence))
   }
 

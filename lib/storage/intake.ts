@@ -149,7 +149,7 @@ export class Intake implements DeliveryTarget {
         if (this.#units.length > 0 && !this.#unitsQueued) this.#queueUnits()
       }
       return !batch.untouched
-    })).then(() => {
+    }, () => this.#units.reduce((bytes, { unit }) => bytes + unit.bytes, 0))).then(() => {
       for (const { resolve } of taken) resolve()
     }, (error) => {
       if (taken.length === 0) {
@@ -247,9 +247,9 @@ export class Intake implements DeliveryTarget {
     }
   }
 
-  async #run (fill: (merger: Merger, batch: InnerBatch) => Promise<boolean>): Promise<void> {
+  async #run (fill: (merger: Merger, batch: InnerBatch) => Promise<boolean>, recordedBytes?: () => number): Promise<void> {
     const step = this.#step(fill)
-    await this.#options.writer.run(step.fill, { remote: true, committed: step.committed })
+    await this.#options.writer.run(step.fill, { remote: true, recordedBytes, committed: step.committed })
   }
 
   /** Where a delivery that was cut short can go on, the same object as long as it is the same place. */

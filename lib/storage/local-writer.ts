@@ -1,5 +1,6 @@
 /**
- * Local transactions on their way into the engine: while one batch is written, the next one is filled.
+ * Local transactions, and the few units of peers that come at a time, on their way into the engine: while one batch is written, the
+ * next one is filled.
  *
  * With a redo log, all that has been added in one turn of the event loop is written there together, and counts from then
  * on: it is a part of the replica's state, its callers go on, links are told, and the engine gets it behind that, when it is
@@ -13,7 +14,7 @@
  */
 import type { Advance } from '../core/version-vector.ts'
 import { backgroundError } from '../errors.ts'
-import { changesPace, groupBytes, innerBatchBytesMax, redoAreaBytes, redoPace } from '../limits.ts'
+import { changesPace, groupBytes, innerBatchBytesMax, recordedUnitsBytesMax, redoAreaBytes, redoPace } from '../limits.ts'
 import type { ErrorListener, System, Timer } from '../types.ts'
 import { corrupt, type Committer } from './committer.ts'
 import type { InnerBatch } from './inner-batch.ts'
@@ -38,10 +39,12 @@ const redoFactor = 2
 
 class LocalBatch implements LocalGroup {
   readonly inner: InnerBatch
-  readonly memtable = new Memtable()
+  readonly memtable: Memtable
+  readonly isLocal: boolean
   readonly settled: string[] = []
   readonly isRecorded: boolean
   isWhole: boolean
+  counts = false
   isClosed = false
   isSpoiled = false
   /** Somebody waits for the engine to have it. */
@@ -53,8 +56,10 @@ class LocalBatch implements LocalGroup {
   syncCounted = 0
   readonly #before: Memtable | undefined
 
-  constructor (inner: InnerBatch, isRecorded: boolean, before: Memtable | undefined) {
+  constructor ({ inner, memtable = new Memtable(), isLocal, isRecorded, before }: { inner: InnerBatch, memtable?: Memtable, isLocal: boolean, isRecorded: boolean, before?: Memtable | undefined }) {
     this.inner = inner
+    this.memtable = memtable
+    this.isLocal = isLocal
     this.isRecorded = this.isWhole = isRecorded
     this.#before = before
   }
@@ -69,11 +74,6 @@ class LocalBatch implements LocalGroup {
 
   note (operation: Operation): void {
     this.memtable.add(this.isRecorded ? copyOperation(operation) : { type: operation.type, key: copyOf(operation.key) })
-  }
-
-  /** Whether something of it counts already. */
-  get counts (): boolean {
-    return this.memtable.isAcknowledged
   }
 
   resolve (): void {
@@ -114,7 +114,10 @@ export class LocalWriter {
   /** Is being written. */
   #flying: LocalBatch | undefined
   #isDue = false
-  /** When links were told last, and when they will be. */
+  /** Until others have had their turn, since {@link #proceedSoon} was last called without one. */
+  #turn: Promise<void> | undefined
+  /** When something last came to count, when links were told last, and when they will be. */
+  #countedMs = -Infinity
   #toldMs = -Infinity
   #tellTimer: Timer | undefined
   #timer: Timer | undefined
@@ -172,7 +175,26 @@ export class LocalWriter {
   #begin (bytes: number): LocalBatch {
     const { redo, system } = this.#options
     const isRecorded = redo !== undefined && bytes * redoFactor <= redoAreaBytes && system.monotonicMs() >= this.#restsUntilMs
-    return new LocalBatch(this.#committer.newBatch(false, isRecorded ? redo : undefined), isRecorded, this.#flying?.memtable)
+    const inner = this.#committer.newBatch(false, isRecorded ? redo : undefined)
+    return new LocalBatch({ inner, isLocal: true, isRecorded, before: this.#flying?.memtable })
+  }
+
+  /** Begins a batch of what peers have sent, so many bytes about; undefined if the redo log does not take it. Nothing may be under way until it is handed in or given up. */
+  beginRemote (bytes: number): LocalBatch | undefined {
+    const { redo, system } = this.#options
+    if (redo === undefined || bytes > recordedUnitsBytesMax || system.monotonicMs() < this.#restsUntilMs) return undefined
+    const memtable = new Memtable()
+    return new LocalBatch({ inner: this.#committer.newBatch(true, redo, memtable), memtable, isLocal: false, isRecorded: true })
+  }
+
+  /** Hands in such a batch when it has been filled: it counts from now on. Returns false if it has to be written otherwise. */
+  addRemote (batch: LocalBatch): boolean {
+    if (!batch.inner.isPlain || !this.#append(batch)) return false
+    batch.inner.reveal()
+    this.#count(batch)
+    this.#takeOff(batch)
+    process.nextTick(() => { void this.#write(batch) }) // once all have heard of it: this takes longer
+    return true
   }
 
   /** A transaction has failed that may be in the batch in part. */
@@ -190,14 +212,24 @@ export class LocalWriter {
     this.#rest()
   }
 
-  /** Once others have had their turn: what is added meanwhile goes together, and nobody who writes again and again keeps the event loop. */
+  /**
+   * When all that is at hand has been done, and so once in a turn of the event loop; after that, when others have had their turn: what is
+   * added meanwhile goes together, and nobody who writes again and again keeps the event loop.
+   */
   #proceedSoon (): void {
     if (this.#isDue) return
     this.#isDue = true
-    void this.#options.system.yield().then(() => {
-      this.#isDue = false
-      this.#proceed()
+    if (this.#turn === undefined) process.nextTick(() => { this.#proceedIfDue() })
+    this.#turn ??= this.#options.system.yield().then(() => {
+      this.#turn = undefined
+      this.#proceedIfDue()
     })
+  }
+
+  #proceedIfDue (): void {
+    if (!this.#isDue) return
+    this.#isDue = false
+    this.#proceed()
   }
 
   #proceed (): void {
@@ -206,8 +238,12 @@ export class LocalWriter {
     // A synced batch that changes nothing has a number, and no record: none that follows would be found.
     if (this.#flying === undefined || (this.#flying.isWhole && this.#flying.counts)) this.#acknowledge(batch)
     if (this.#flying !== undefined) return
-    if (batch.isWanted || !batch.isWhole || batch.inner.bytes >= groupBytes) void this.#write(batch)
-    else this.#timer ??= this.#options.system.setTimer(() => { this.hurry() }, redoPace.keptMs)
+    if (batch.isWanted || !batch.isWhole || batch.inner.bytes >= groupBytes) {
+      this.#takeOff(batch)
+      void this.#write(batch)
+    } else {
+      this.#timer ??= this.#options.system.setTimer(() => { this.hurry() }, redoPace.keptMs)
+    }
   }
 
   /** What is in the redo log is to get to the engine without delay. */
@@ -229,23 +265,26 @@ export class LocalWriter {
     batch.resolve()
   }
 
-  /** Links are told at once, unless they were told just before: then of all that comes within a moment together, which costs them little more than one. */
+  /** Links are told at once of what comes alone; of what comes fast all of a moment together, which costs them little more than one. */
   #tellSoon (batch: LocalBatch): void {
     const { system } = this.#options
-    if (system.monotonicMs() - this.#toldMs >= changesPace.restMs) return this.#tell(batch)
+    const nowMs = system.monotonicMs()
+    const isAlone = nowMs - this.#countedMs >= changesPace.restMs
+    this.#countedMs = nowMs
+    if (isAlone || nowMs - this.#toldMs >= changesPace.pauseMs) return this.#tell(batch)
     this.#tellTimer ??= system.setTimer(() => {
       this.#tellTimer = undefined
       if (this.#open?.inner.hasNews === false) this.#tell(this.#open) // else it is about to count, and is told with what does already
     }, changesPace.pauseMs)
   }
 
-  #tell ({ inner, isSpoiled }: LocalBatch): void {
+  #tell ({ inner, isLocal, isSpoiled }: LocalBatch): void {
     if (inner.isTold) return
     const { system } = this.#options
     system.clearTimer(this.#tellTimer)
     this.#tellTimer = undefined
     this.#toldMs = system.monotonicMs()
-    this.#committer.tell(inner.hasNews || isSpoiled ? inner.unitWithoutBody() : inner.unit(), true)
+    this.#committer.tell(inner.hasNews || isSpoiled ? inner.unitWithoutBody() : inner.unit(), isLocal)
   }
 
   #append ({ inner }: LocalBatch): boolean {
@@ -269,19 +308,24 @@ export class LocalWriter {
     for (const key of batch.settled) this.#state.siblingKeys.delete(key)
     batch.settled.length = 0
     batch.memtable.acknowledge()
+    batch.counts = true
     batch.syncCounted = batch.waitingForSync.length
   }
 
-  async #write (batch: LocalBatch): Promise<void> {
-    const { inner } = batch
+  /** A batch is to be written now; {@link #write} is to follow. */
+  #takeOff (batch: LocalBatch): void {
     this.#options.system.clearTimer(this.#timer)
     this.#timer = undefined
     this.#open = undefined
     this.#flying = batch
     this.#afterFlying = this.#afterOpen
     this.#afterOpen = []
-    if (!inner.hasNews) this.#tell(batch)
+    if (!batch.inner.hasNews) this.#tell(batch)
     this.#options.onRoom()
+  }
+
+  async #write (batch: LocalBatch): Promise<void> {
+    const { inner } = batch
     const isNothing = inner.empty && !inner.sync
     try {
       this.#committer.assertWritable()
@@ -343,7 +387,7 @@ export class LocalWriter {
   #commit (batch: LocalBatch): void {
     const unit = batch.inner.committed()
     this.#count(batch)
-    this.#committer.tell(unit, true)
+    this.#committer.tell(unit, batch.isLocal)
   }
 
   /** What counts is given to the engine when it is open again; what does not is rejected. */

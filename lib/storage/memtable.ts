@@ -71,10 +71,6 @@ export class Memtable {
     this.#added = new Latest()
   }
 
-  get isAcknowledged (): boolean {
-    return this.#acknowledgedCount > 0
-  }
-
   /** The last operation on a key, for the writer. */
   latest (key: string): Noted['type'] | undefined {
     return this.#added.of(this.#notes, this.#notes.operations.length).get(key)?.type

@@ -45,10 +45,17 @@ interface QueuedTransaction {
   readonly reject: (error: unknown) => void
 }
 
-interface QueuedJob {
+interface JobOptions {
+  /** Whether all that it writes came from peers. */
+  readonly remote?: boolean
+  /** If so, and if what it writes may count as soon as the redo log has it: how many bytes that is about, asked when its turn comes. */
+  readonly recordedBytes?: (() => number) | undefined
+  /** Is called when what it wrote counts, also if that shows only after its write has failed. */
+  readonly committed?: () => void
+}
+
+interface QueuedJob extends JobOptions {
   readonly job: Job
-  readonly remote: boolean
-  readonly committed: () => void
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
 }
@@ -104,14 +111,9 @@ export class Writer {
     })
   }
 
-  /**
-   * Runs a job when its turn comes; resolves when what it wrote is committed.
-   *
-   * @param remote whether all that it writes came from peers
-   * @param committed is called when what it wrote is committed, also if that shows only after its write has failed
-   */
-  run (job: Job, { remote = false, committed = () => {} }: { remote?: boolean, committed?: () => void } = {}): Promise<void> {
-    return this.#enqueue(this.#jobs, job, remote, committed)
+  /** Runs a job when its turn comes; resolves when what it wrote is committed. */
+  run (job: Job, options: JobOptions = {}): Promise<void> {
+    return this.#enqueue(this.#jobs, job, options)
   }
 
   /**
@@ -127,12 +129,12 @@ export class Writer {
 
   /** The same as {@link run}, after the transactions handed in before it, and before those that come later. */
   runInOrder (job: Job): Promise<void> {
-    return this.#enqueue(this.#ordered, job, false, () => {})
+    return this.#enqueue(this.#ordered, job, {})
   }
 
-  #enqueue (queue: { push (queued: QueuedJob): unknown }, job: Job, remote: boolean, committed: () => void): Promise<void> {
+  #enqueue (queue: { push (queued: QueuedJob): unknown }, job: Job, options: JobOptions): Promise<void> {
     return new Promise((resolve, reject) => {
-      queue.push({ job, remote, committed, resolve, reject })
+      queue.push({ ...options, job, resolve, reject })
       this.#start()
     })
   }
@@ -169,7 +171,7 @@ export class Writer {
       await this.#committer.reopening
       if (this.#state.journal.full) await this.#takeCheckpoint()
       // What a failed batch was to say of who this replica is comes before anything that is written as such.
-      if (this.#state.unsaved !== undefined) await this.#runJob({ job: () => this.#state.unsaved !== undefined, remote: false, committed: () => {}, resolve: () => {}, reject: () => {} })
+      if (this.#state.unsaved !== undefined) await this.#runJob({ job: () => this.#state.unsaved !== undefined, resolve: () => {}, reject: () => {} })
       this.#addTransactions()
       const head = this.#ordered.first
       if (head !== undefined && 'job' in head) {
@@ -234,19 +236,24 @@ export class Writer {
     for (const resolve of idle) resolve()
   }
 
-  async #runJob ({ job, remote, committed, resolve, reject }: QueuedJob): Promise<void> {
+  async #runJob ({ job, remote = false, recordedBytes, committed = () => {}, resolve, reject }: QueuedJob): Promise<void> {
     await this.#local.settled()
     let batch: InnerBatch | undefined
     let writing = false
     try {
-      batch = this.#committer.newBatch(remote)
+      const recorded = recordedBytes === undefined ? undefined : this.#local.beginRemote(recordedBytes())
+      batch = recorded?.inner ?? this.#committer.newBatch(remote)
       const filled = job(batch)
       if (filled === true || (filled !== false && await filled)) {
         this.#committer.assertWritable() // It may have been closed while the job was at work.
-        writing = true
-        await batch.write()
-        writing = false
-        this.#committer.tell(batch.committed(), false)
+        if (recorded !== undefined && this.#local.addRemote(recorded)) {
+          batch = undefined // which is in other hands
+        } else {
+          writing = true
+          await batch.write()
+          writing = false
+          this.#committer.tell(batch.committed(), false)
+        }
         committed()
       }
     } catch (error) {

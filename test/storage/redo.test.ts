@@ -84,6 +84,23 @@ test('of a flood that waits so much is taken at once that others have their turn
   assert.is(Object.keys(await replica.data()).length, 20_000)
 })
 
+test('the first write of a turn of the event loop counts at its end, those that follow when others have had their turn', async () => {
+  const { replica, file } = await openRedoing()
+  const { system } = replica
+  let others = (): void => {}
+  system.yield = async () => { await new Promise<void>((resolve) => { others = resolve }) }
+  await replica.put('a', '1')
+  const { written } = file
+  const following = Promise.all([replica.put('b', '1'), replica.put('c', '1')])
+  for (let turn = 0; turn < 3; turn++) await setImmediate()
+  assert.is(file.written, written)
+  others()
+  await following
+  assert.is(file.written, written + 1)
+  await replica.put('d', '1')
+  assert.is(file.written, written + 2)
+})
+
 test('a write that is to be synced resolves when the engine has synced it, and others do not wait for it', async () => {
   const { replica } = await openRedoing()
   let release = (): void => {}
@@ -306,6 +323,15 @@ test('of writes that come fast links are told together, of the first one at once
   await replica.system.advance(changesPace.pauseMs)
   assert.equal(told, [1, 10])
   assert.equal([0, 1, 2].map((number) => (replica.store.feed.at(number) as { changes: Array<{ sequence: number }> } | undefined)?.changes[0]?.sequence), [1, 10, undefined])
+  await replica.system.advance(changesPace.restMs)
+  await replica.put('alone', '1')
+  assert.equal(told, [1, 10, 11])
+  for (let passedMs = 0; passedMs < changesPace.pauseMs; passedMs += changesPace.restMs / 2) {
+    assert.equal(told, [1, 10, 11])
+    await replica.system.advance(changesPace.restMs / 2)
+    await replica.put('fast', String(passedMs))
+  }
+  assert.equal(told, [1, 10, 11, 19])
 })
 
 test('the bytes of a caller who uses them again are not what is read', async () => {
