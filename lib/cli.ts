@@ -2,8 +2,9 @@
 /**
  * The command line: opens a replica, and runs commands from a prompt or from standard input, one a line, in order.
  *
- * Answers go to standard output; notices, progress and errors to standard error. Exit status: 0, 1 if a command of a
- * script failed, 2 for bad usage or if the database cannot be opened.
+ * Answers go to standard output; notices, progress and errors to standard error, but for the progress of a sync beside a
+ * prompt, which is a part of that. Exit status: 0, 1 if a command of a script failed, 2 for bad usage or if the database
+ * cannot be opened.
  */
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'

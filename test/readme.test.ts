@@ -9,6 +9,8 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { commands } from '../lib/cli-commands.ts'
+import { Replication } from '../lib/replication.ts'
 import { newDirectory } from './support/directory.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -54,6 +56,23 @@ test('every event of replication has a line', async () => {
   const table = readme.slice(readme.indexOf('## Events'), readme.indexOf('## `db.replication`'))
   const described = [...table.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name!)
   assert.equal(described.sort(), [...emitted].sort())
+})
+
+test('every member of db.replication has a line, and no other', () => {
+  const members = Object.getOwnPropertyNames(Replication.prototype).filter((name) => name !== 'constructor')
+  const table = readme.slice(readme.indexOf('## `db.replication`'), readme.indexOf('## Command line'))
+  const described = [...table.matchAll(/^\| (`[^|]+`) \|/gm)].flatMap(([, names]) => [...names!.matchAll(/`(\w+)/g)].map(([, name]) => name!))
+  assert.equal(described.sort(), members.sort())
+})
+
+test('every option and command of the command line is named', async () => {
+  const section = readme.slice(readme.indexOf('## Command line'), readme.indexOf('## Errors'))
+  const usages = [...Object.values(commands).map(({ usage }) => usage.split(' ')[0]!), 'exit']
+  const named = [...section.slice(section.indexOf('opens a replica')).matchAll(/`(\w+)[^`]*`/g)].map(([, name]) => name!)
+  assert.equal(usages.filter((name) => !named.includes(name)), [])
+  const options = [.../^const usage = `([^`]+)`/m.exec(await source('cli.ts'))![1]!.matchAll(/--[\w-]+/g)].map(([name]) => name)
+  assert.ok(options.length >= 8)
+  assert.equal(options.filter((name) => !section.includes(name)), [])
 })
 
 test.run()
