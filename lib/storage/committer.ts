@@ -64,9 +64,9 @@ export class Committer {
     if (this.#state.engine.status !== 'open') throw new ReplicationError('The database is not open', { code: 'LEVEL_DATABASE_NOT_OPEN' })
   }
 
-  refusal (): ReplicationError {
+  refusal (message = 'The disk takes no writes'): ReplicationError {
     if (isCorrupt(this.#broken)) return this.#broken
-    return new ReplicationError('The disk takes no writes', { code: 'LEVEL_IO_ERROR', cause: this.#broken })
+    return new ReplicationError(message, { code: 'LEVEL_IO_ERROR', cause: this.#broken })
   }
 
   /** Empties the engine's batch for the next one, unless its memory is worth giving back. */

@@ -20,7 +20,7 @@ import { corrupt, type Committer } from './committer.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { addTransaction, copyOf, copyOperation, nextTime, type LocalGroup, type Operation } from './local.ts'
 import { Memtable, type MemtableEntry } from './memtable.ts'
-import type { RedoLog } from './redo-log.ts'
+import { AreaFull, type RedoLog } from './redo-log.ts'
 import type { ReplicaState } from './state.ts'
 
 interface Waiting {
@@ -36,6 +36,8 @@ interface Moment {
 
 /** Of a transaction so many bytes, as they are counted roughly, get into the redo log for each one at most. */
 const redoFactor = 2
+
+const lacking = 'The disk takes no writes, and LevelDB lacks what has resolved just before: make room, then try again'
 
 class LocalBatch implements LocalGroup {
   readonly inner: InnerBatch
@@ -291,15 +293,16 @@ export class LocalWriter {
     const { redo, system } = this.#options
     const begunMs = system.monotonicMs()
     let isThere = false
+    let isFull = false
     try {
       inner.append(redo!, this.#number)
       isThere = true
-    } catch {
-      // The engine finds out what is wrong with the disk.
+    } catch (error) {
+      isFull = error instanceof AreaFull // else the engine finds out what is wrong with the disk
     }
     const endedMs = system.monotonicMs()
     const tookMs = endedMs - begunMs
-    if (!isThere) this.#restsUntilMs = endedMs + redoPace.restMs
+    if (!isThere && !isFull) this.#restsUntilMs = endedMs + redoPace.restMs
     else if (tookMs > redoPace.slowMs) this.#restsUntilMs = endedMs + tookMs * redoPace.restFactor
     return isThere
   }
@@ -415,7 +418,7 @@ export class LocalWriter {
     next?.rejectCounted(error)
     if (next !== undefined) next.isClosed = true
     if (batch.counts) this.#options.onError(backgroundError('What was written is kept in the redo log until the disk takes it', cause))
-    for (const { reject } of [...this.#afterFlying, ...this.#afterOpen]) reject(this.#committer.refusal())
+    for (const { reject } of [...this.#afterFlying, ...this.#afterOpen]) reject(this.#committer.refusal(lacking))
     this.#afterFlying = []
     this.#afterOpen = []
     void this.#committer.reopening!.then(() => { if (this.#isDead) this.#rest() })
@@ -456,7 +459,7 @@ export class LocalWriter {
   /** Returns what `take` returns, called when the engine has all that counts now, and nothing that comes later. Rejects if the disk takes no more writes. */
   async atMoment<T> (take: () => T): Promise<T> {
     if (this.isLanded) return take()
-    if (this.#committer.broken) throw this.#committer.refusal()
+    if (this.#committer.broken) throw this.#committer.refusal(lacking)
     return await new Promise<T>((resolve, reject) => {
       const moment = {
         take: () => {

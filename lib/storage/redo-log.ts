@@ -34,6 +34,9 @@ export interface RedoFile {
   close (): void
 }
 
+/** A record is longer than it was thought to be. */
+export class AreaFull extends Error {}
+
 /** Of a record: length and checksum of what follows. */
 const headBytes = 8
 
@@ -90,7 +93,7 @@ export class RedoLog {
   /**
    * Writes the record in the making, as a part of the batch with this number, and begins the next one.
    *
-   * @throws what the file system throws; then it does not count, nor does any that follows before LevelDB has that batch
+   * @throws {@link AreaFull}, or what the file system throws; then it does not count, nor does any that follows before LevelDB has that batch
    */
   append (number: number): void {
     try {
@@ -100,7 +103,7 @@ export class RedoLog {
       }
       const head = this.#record.reset().raw(room).varint(number).varint(this.#records)
       const record = head.raw(this.#changes.view()).view()
-      if (this.#position + record.length > redoAreaBytes) throw new RangeError('The area of the batch is full')
+      if (this.#position + record.length > redoAreaBytes) throw new AreaFull('The area of the batch is full')
       record.writeUInt32BE(record.length - headBytes, 0)
       record.writeUInt32BE(crc32(record.subarray(headBytes), this.#seed), 4)
       this.#file.write(record, areaOf(number) + this.#position)
