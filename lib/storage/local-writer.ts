@@ -1,6 +1,6 @@
 /**
- * Local transactions, and the few units of peers that come at a time, on their way into the engine: while one batch is written, the
- * next one is filled.
+ * Local transactions, and the few units of peers that come at a time, on their way into the engine: while one batch is
+ * written, the next one is filled.
  *
  * With a redo log, all that has been added in one turn of the event loop is written there together, and counts from then
  * on: it is a part of the replica's state, its callers go on, links are told, and the engine gets it behind that, when it is
