@@ -39,6 +39,20 @@ for (const [name, [first, second]] of Object.entries(protections)) {
     assert.ok(peer!.bytes.received > 5_000_000, `${peer!.bytes.received} bytes received`)
   })
 
+  test(`${name}: whoever has none is not let in; the one side is told, and the other finds out what is known there`, async () => {
+    const a = await openDatabase(first)
+    const stranger = await openDatabase({ peers: [addressOf(a)] })
+    await eventually(() => a.errors.length > 0)
+    assert.is(a.errors[0]!.code, 'REPLICATION_AUTHENTICATION_FAILED')
+    const lastError = await eventually(() => stranger.replication.peers()[0]?.lastError)
+    assert.match(lastError!.message, /closed by the peer before it greeted: it may want another secret or certificate$/)
+    assert.equal(stranger.errors, [])
+    const unprotected = await openDatabase()
+    const other = await openDatabase({ ...second, peers: [addressOf(unprotected)] })
+    await eventually(() => other.errors.length > 0)
+    assert.is(other.errors[0]!.code, 'REPLICATION_AUTHENTICATION_FAILED')
+  })
+
   test(`${name}: a stream is protected too, and nothing else passes it`, async () => {
     const [a, b] = [await openDatabase({ ...first, port: false }), await openDatabase({ ...second, port: false })]
     const stranger = await openDatabase({ port: false })
