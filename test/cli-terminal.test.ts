@@ -52,13 +52,13 @@ async function shows ({ shown: before }: Terminal, terminal: Terminal, what: Reg
   await eventually(() => what.test(terminal.shown.slice(before.length)), { timeoutMs: 20_000, message: `${what} is shown` })
 }
 
-/** Lets so many bytes of the listener's pass, and the others once it is told to. */
+/** Lets so many bytes of the listener's pass over each connection, and the others once it is told to. */
 async function gate (port: number, bytes: number): Promise<{ readonly address: string, open (): void }> {
   const sockets = new Set<Socket>()
   let isOpen = false
-  let passed = 0
   const server = createServer((dialler) => {
     const listener = connect(port, '127.0.0.1')
+    let passed = 0
     for (const [from, to] of [[dialler, listener], [listener, dialler]] as const) {
       sockets.add(from)
       from.on('error', () => {}).on('close', () => { to.destroy() })
