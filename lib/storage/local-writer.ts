@@ -66,6 +66,11 @@ class LocalBatch implements LocalGroup {
     this.#before = before
   }
 
+  /** Whether what does not count may stand in the redo log all the same, from which the next open would take it. */
+  get isDoubtful (): boolean {
+    return this.isRecorded && !this.isWhole
+  }
+
   latest (key: string): Operation['type'] | undefined {
     return this.memtable.latest(key) ?? this.#before?.latest(key)
   }
@@ -414,7 +419,7 @@ export class LocalWriter {
       this.#landed(batch)
       return
     }
-    next?.rejectUncounted(this.#committer.refusal())
+    next?.rejectUncounted(next.isDoubtful ? error : this.#committer.refusal())
     next?.rejectCounted(error)
     if (next !== undefined) next.isClosed = true
     if (batch.counts) this.#options.onError(backgroundError('What was written is kept in the redo log until the disk takes it', cause))
