@@ -285,13 +285,13 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
   }
 
   _iterator (options: MergedOptions): DataIterator {
-    return new DataIterator(this as never, () => this.#inner, options.snapshot === undefined ? this.#store!.pending : pendingAt(options), options, this.#reopener!)
+    return new DataIterator(this as never, () => this.#inner, options.snapshot === undefined ? this.#store!.pending(options) : pendingAt(options), options, this.#reopener!)
   }
 
   _snapshot (options: object): DataSnapshot {
     const reopener = this.#reopener!
     const { generation } = reopener
-    return new DataSnapshot(options, this.#level!.snapshot(), this.#store!.pending, () => reopener.generation === generation)
+    return new DataSnapshot(options, this.#level!.snapshot(), this.#store!.pending(), () => reopener.generation === generation)
   }
 
   /** About how many bytes of the file system the data of a range of keys uses, `start` included, `end` not. */

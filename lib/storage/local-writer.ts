@@ -19,7 +19,8 @@ import type { ErrorListener, System, Timer } from '../types.ts'
 import { corrupt, type Committer } from './committer.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { addTransaction, copyOf, copyOperation, nextTime, type LocalGroup, type Operation } from './local.ts'
-import { Memtable, type MemtableEntry } from './memtable.ts'
+import { Memtable, type MemtableEntry, type Pending } from './memtable.ts'
+import { within, type RangeOptions } from './range.ts'
 import { AreaFull, type RedoLog } from './redo-log.ts'
 import type { ReplicaState } from './state.ts'
 
@@ -456,9 +457,15 @@ export class LocalWriter {
     return this.#open?.memtable.acknowledged.get(key) ?? this.#flying?.memtable.acknowledged.get(key)
   }
 
-  /** All that {@link find} finds now, for later. */
-  get pending (): ReadonlyMap<string, MemtableEntry> {
-    return new Map([this.#flying, this.#open].flatMap((batch) => batch === undefined ? [] : [...batch.memtable.acknowledged]))
+  /** All that {@link find} finds now, for later; undefined if that is nothing. */
+  pending (range: RangeOptions): Pending {
+    if (this.isLanded) return undefined
+    const isIn = within(range)
+    const found = new Map<string, MemtableEntry>()
+    for (const batch of [this.#flying, this.#open]) {
+      if (batch !== undefined) for (const [key, entry] of batch.memtable.acknowledged) if (isIn(key)) found.set(key, entry)
+    }
+    return found.size === 0 ? undefined : found
   }
 
   /** Returns what `take` returns, called when the engine has all that counts now, and nothing that comes later. Rejects if the disk takes no more writes. */

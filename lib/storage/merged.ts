@@ -6,7 +6,7 @@
  */
 import type { Bytes } from './engine.ts'
 import { keyText, valueIn, type MemtableEntry } from './memtable.ts'
-import type { RangeOptions } from './range.ts'
+import { within, type RangeOptions } from './range.ts'
 
 export type Item = [key: Bytes | undefined, value: Bytes | undefined]
 
@@ -97,14 +97,4 @@ export class Merged {
     this.#next = this.#contains(key) ? this.#pending.findIndex(([other]) => this.#compare(other, key) >= 0) : -1
     if (this.#next === -1) this.#next = this.#pending.length
   }
-}
-
-/** Whether a key, as a binary string, is in a range. */
-function within (range: RangeOptions): (key: string) => boolean {
-  const text = (bound: Bytes | undefined): string => keyText(bound!)
-  const from = 'gte' in range ? text(range.gte) : 'gt' in range ? text(range.gt) : ''
-  const to = 'lte' in range ? text(range.lte) : 'lt' in range ? text(range.lt) : undefined
-  const isAbove = !('gte' in range) && 'gt' in range ? (key: string) => key > from : (key: string) => key >= from
-  if (to === undefined) return isAbove
-  return 'lte' in range ? (key) => isAbove(key) && key <= to : (key) => isAbove(key) && key < to
 }

@@ -3,6 +3,7 @@
  */
 import type { Engine } from './engine.ts'
 import { dataEnd, dataKey, dataPrefix, inKeyspace, keyspace, wholeKeyspace } from './keyspaces.ts'
+import { keyText } from './memtable.ts'
 
 type Bound = string | Uint8Array
 
@@ -58,4 +59,14 @@ function boundsIn (range: Readonly<Bounds>, place: (key: Bound) => Bound, whole:
   else if ('lt' in range) bounds.lt = place(range.lt!)
   else bounds.lt = whole.lt
   return bounds
+}
+
+/** Whether a key, as a binary string, is in a range. */
+export function within (range: RangeOptions): (key: string) => boolean {
+  const text = (bound: Bound | undefined): string => keyText(bound!)
+  const from = 'gte' in range ? text(range.gte) : 'gt' in range ? text(range.gt) : ''
+  const to = 'lte' in range ? text(range.lte) : 'lt' in range ? text(range.lt) : undefined
+  const isAbove = !('gte' in range) && 'gt' in range ? (key: string) => key > from : (key: string) => key >= from
+  if (to === undefined) return isAbove
+  return 'lte' in range ? (key) => isAbove(key) && key <= to : (key) => isAbove(key) && key < to
 }

@@ -254,9 +254,9 @@ export class Store {
     return this.#writer.find(key)
   }
 
-  /** All that {@link find} finds now, by keys as binary strings; undefined if that is nothing. */
-  get pending (): Pending {
-    return this.#writer.pending
+  /** All that {@link find} finds now in a range, by keys as binary strings; undefined if that is nothing. */
+  pending (range: RangeOptions = {}): Pending {
+    return this.#writer.pending(range)
   }
 
   /** Returns what `take` returns, called when the engine has all that is committed now. Rejects if the disk takes no more writes. */
@@ -390,7 +390,7 @@ export class Store {
     const { siblingKeys, engine } = this.#state
     let { limit = -1 } = range
     if (siblingKeys.none || limit === 0) return
-    const { pending } = this
+    const pending = this.pending(range)
     const snapshot = engine.snapshot()
     try {
       for await (const [key, record] of engine.iterator<Buffer, Buffer>({ ...inVersions(range), reverse: range.reverse, ...buffers, snapshot, fillCache: false } as object)) {

@@ -18,6 +18,7 @@ import type { InnerBatch } from './inner-batch.ts'
 import { copyOperation, type Operation } from './local.ts'
 import { LocalWriter } from './local-writer.ts'
 import { keyText, type MemtableEntry, type Pending } from './memtable.ts'
+import type { RangeOptions } from './range.ts'
 import type { RedoLog } from './redo-log.ts'
 import type { ReplicaState } from './state.ts'
 import type { Bytes } from './engine.ts'
@@ -156,9 +157,9 @@ export class Writer {
     return this.#local.isLanded ? undefined : this.#local.find(keyText(key))
   }
 
-  /** All that {@link find} finds now, by keys as binary strings; undefined if that is nothing. */
-  get pending (): Pending {
-    return this.#local.isLanded ? undefined : this.#local.pending
+  /** All that {@link find} finds now in a range, by keys as binary strings; undefined if that is nothing. */
+  pending (range: RangeOptions): Pending {
+    return this.#local.pending(range)
   }
 
   /** Returns what `take` returns, called when the engine has all that counts now, and nothing that comes later. Rejects if the disk takes no more writes. */

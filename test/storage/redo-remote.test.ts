@@ -81,7 +81,7 @@ test('deletes of others are found, too; what is written here beside them comes a
   await reader.del('before')
   await reader.del('k')
   await reader.put('other', '2')
-  assert.equal([...reader.store.pending!].map(([key, { type, value }]) => [key, type, value?.toString()]), [['before', 'del', undefined], ['k', 'del', undefined], ['other', 'put', '2']])
+  assert.equal([...reader.store.pending()!].map(([key, { type, value }]) => [key, type, value?.toString()]), [['before', 'del', undefined], ['k', 'del', undefined], ['other', 'put', '2']])
   release()
   await reader.store.flush()
   assert.equal(await reader.data(), { other: '2' })

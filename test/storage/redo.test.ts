@@ -149,6 +149,19 @@ test('a conflict that is settled is settled once, and what is pending has done t
   assert.equal(await peer.data(), {})
 })
 
+test('what is pending is told in a range, and nothing if nothing of that is', async () => {
+  const { replica } = await openRedoing()
+  for (const key of ['a', 'b', 'c']) await replica.put(key, '1')
+  await replica.del('b')
+  const pending = (range: object): string[] | undefined => { const found = replica.store.pending(range); return found && [...found].map(([key, { type }]) => `${type} ${key}`).sort() }
+  assert.equal(pending({}), ['del b', 'put a', 'put c'])
+  assert.equal(pending({ gt: 'a', lte: 'c' }), ['del b', 'put c'])
+  assert.equal(pending({ gte: 'a', lt: Buffer.from('b') }), ['put a'])
+  assert.is(pending({ gt: 'c' }), undefined)
+  await replica.store.flush()
+  assert.is(pending({}), undefined)
+})
+
 test('versions and conflicts are told without waiting for the engine: what was written last has settled its key', async () => {
   const { replica } = await openRedoing()
   const peer = await openReplica()
@@ -215,7 +228,7 @@ test('while the engine takes no writes, what counts is read, nothing is accepted
   const { code, message } = await rejection(replica.store.atMoment(() => {}))
   assert.is(code, 'LEVEL_IO_ERROR')
   assert.match(message, 'make room')
-  assert.equal(replica.store.pending?.get('a')?.type, 'put')
+  assert.equal(replica.store.pending()?.get('a')?.type, 'put')
   const again = await crashed(replica)
   assert.equal(await again.data(), { a: '1' })
 })
