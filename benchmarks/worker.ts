@@ -73,9 +73,6 @@ function memory (): Memory {
 export const commands = {
   /** Opens a database, and gives the address it listens on, if it does. */
   async open (options: DatabaseOptions): Promise<string | undefined> {
-    // Once a round, and not before each task: V8 throws code away that was idle for a few full collections, and the
-    // write path would be interpreted again after every phase of reads.
-    global.gc?.()
     await openDatabase(options)
     const address = isReplica(database) ? database.replication.address : undefined
     return address && `${address.host}:${address.port}`

@@ -40,7 +40,7 @@ const redoFactor = 2
 
 const lacking = 'The disk takes no writes, and LevelDB lacks what has resolved just before: make room, then try again'
 
-class LocalBatch implements LocalGroup {
+export class LocalBatch implements LocalGroup {
   readonly inner: InnerBatch
   readonly memtable: Memtable
   readonly isLocal: boolean

@@ -20,6 +20,7 @@ import { LocalWriter } from './local-writer.ts'
 import { keyText, type MemtableEntry, type Pending } from './memtable.ts'
 import type { RangeOptions } from './range.ts'
 import type { RedoLog } from './redo-log.ts'
+import { shapes } from './shapes.ts'
 import type { ReplicaState } from './state.ts'
 import type { Bytes } from './engine.ts'
 
@@ -74,6 +75,8 @@ export interface WriterOptions extends CommitterOptions {
 }
 
 export class Writer {
+  /** As long as there is one. */
+  readonly shapes = shapes
   readonly #state: ReplicaState
   readonly #options: WriterOptions
   readonly #committer: Committer
