@@ -1,5 +1,5 @@
 /**
- * The command line, as a person at a terminal sees it. The terminal is one of `script`'s, of util-linux.
+ * The command line, as a person at a terminal sees it. The terminal is made by Python, since Node.js makes none.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdir, writeFile } from 'node:fs/promises'
@@ -13,8 +13,9 @@ import { eventually } from './support/eventually.ts'
 import { closeAll, openDatabase } from './support/replicas.ts'
 
 const cli = fileURLToPath(new URL('../lib/cli.ts', import.meta.url))
-const hasTerminals = /util-linux/.test(spawnSync('script', ['--version'], { encoding: 'utf8' }).stdout ?? '')
-if (!hasTerminals) console.log('SKIPPED: a terminal takes script (util-linux)')
+const inTerminal = ['-c', 'import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)']
+const hasTerminals = spawnSync('python3', [...inTerminal, 'true']).status === 0
+if (!hasTerminals) console.log('SKIPPED: a terminal takes Python (python3)')
 const atTerminal = hasTerminals ? test : test.skip
 
 interface Terminal {
@@ -28,14 +29,14 @@ interface Terminal {
 const alive = new Set<ReturnType<typeof spawn>>()
 const gates = new Set<{ close (): void }>()
 test.after(async () => {
-  for (const child of alive) child.kill()
+  for (const child of alive) child.kill('SIGKILL')
   for (const gate of gates) gate.close()
   await closeAll()
 })
 
 function open (...args: string[]): Terminal {
-  const command = [process.execPath, '--import', import.meta.resolve('tsx'), cli, ...args].map((part) => `'${part}'`).join(' ')
-  const child = spawn('script', ['--quiet', '--return', '--flush', '--command', command, '/dev/null'], { env: { ...process.env, TERM: 'xterm' } })
+  const command = [process.execPath, '--import', import.meta.resolve('tsx'), cli, ...args]
+  const child = spawn('python3', [...inTerminal, ...command], { env: { ...process.env, TERM: 'xterm' } })
   alive.add(child)
   child.once('close', () => { alive.delete(child) })
   const terminal: Terminal = {
@@ -50,6 +51,7 @@ function open (...args: string[]): Terminal {
 /** Resolves once that is shown, and not before what was shown already. */
 async function shows ({ shown: before }: Terminal, terminal: Terminal, what: RegExp): Promise<void> {
   await eventually(() => what.test(terminal.shown.slice(before.length)), { timeoutMs: 20_000, message: `${what} is shown` })
+    .catch((error) => { throw new Error(`${error.message}, but ${JSON.stringify(terminal.shown)}`) })
 }
 
 /** Lets so many bytes of the listener's pass over each connection, and the others once it is told to. */
@@ -107,6 +109,7 @@ atTerminal('an import shows how far it has come', async () => {
   const file = join(directory, 'entries.ndjson')
   await writeFile(file, Array.from({ length: 5000 }, (_, index) => JSON.stringify({ key: `key-${index}`, value: 'x' })).join('\n'))
   const terminal = open(join(directory, 'db'), '--port', '0')
+  await shows({ ...terminal, shown: '' }, terminal, /replica [0-9a-f]{32}[\s\S]*> /)
   terminal.type(`import ${file}\rexit\r`)
   assert.is(await terminal.code, 0)
   const parts = [...terminal.shown.matchAll(/import \[#*\.*\] (\d+)%/g)].map(([, part]) => Number(part))
