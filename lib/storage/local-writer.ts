@@ -197,7 +197,7 @@ export class LocalWriter {
 
   /** Hands in such a batch when it has been filled: it counts from now on. Returns false if it has to be written otherwise. */
   addRemote (batch: LocalBatch): boolean {
-    if (!batch.inner.isPlain || !this.#append(batch)) return false
+    if (!batch.inner.isPlain || !batch.inner.hasNews || !this.#append(batch)) return false // what advances nothing would never get to the engine
     batch.inner.reveal()
     this.#count(batch)
     this.#takeOff(batch)

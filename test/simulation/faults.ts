@@ -107,10 +107,10 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/writer.ts', 'committed = () => {}, resolve, reject }: QueuedJob): Promise<void> {\n    await this.#local.settled()\n', 'committed = () => {}, resolve, reject }: QueuedJob): Promise<void> {\n']
   ],
   'a unit that makes or ends a conflict counts before LevelDB has it': [
-    ['storage/local-writer.ts', 'if (!batch.inner.isPlain || !this.#append(batch)) return false', 'if (!this.#append(batch)) return false']
+    ['storage/local-writer.ts', 'if (!batch.inner.isPlain || !batch.inner.hasNews || !this.#append(batch)) return false', 'if (!batch.inner.hasNews || !this.#append(batch)) return false']
   ],
   'a unit counts though the redo log does not have it': [
-    ['storage/local-writer.ts', 'if (!batch.inner.isPlain || !this.#append(batch)) return false', 'if (!batch.inner.isPlain) return false\n    this.#append(batch)']
+    ['storage/local-writer.ts', 'if (!batch.inner.isPlain || !batch.inner.hasNews || !this.#append(batch)) return false', 'if (!batch.inner.isPlain || !batch.inner.hasNews) return false\n    this.#append(batch)']
   ],
   'a delete does not see what is on its way to LevelDB': [
     ['storage/local-writer.ts', 'return this.memtable.latest(key) ?? this.#before?.latest(key)', 'return this.memtable.latest(key)']

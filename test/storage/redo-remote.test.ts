@@ -6,6 +6,8 @@ import { setImmediate } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { recordedUnitsBytesMax } from '../../lib/limits.ts'
+import { buffers } from '../../lib/storage/engine.ts'
+import { meta } from '../../lib/storage/keyspaces.ts'
 import type { MergeReport } from '../../lib/storage/merge.ts'
 import { keyText } from '../../lib/storage/memtable.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
@@ -159,6 +161,17 @@ test('much that waits goes to the engine alone, and so does what makes or ends a
   assert.is(file.written, written + 1)
   await reader.store.flush()
   await checkEqual([writer.engine, reader.engine])
+})
+
+test('a new member gets to the engine with a unit that brings nothing else', async () => {
+  const { writer, reader } = await openPair()
+  const member = 'ab'.repeat(16)
+  reader.store.members.acknowledge(member, [])
+  await reader.store.intake.apply({ stream: reader.store.vector.clone(), before: [], changes: [...writer.store.vector], collected: [], entries: [], bytes: 1 })
+  assert.not(reader.store.members.hasNew)
+  await reader.put('k', '1')
+  await reader.store.flush()
+  assert.ok(await reader.engine.get(meta.member(member), buffers) !== undefined)
 })
 
 test('what a peer has collected is not recorded: it goes beyond what keys hold', async () => {
