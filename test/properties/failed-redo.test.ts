@@ -5,7 +5,7 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import type { VersionVector } from '../../lib/core/version-vector.ts'
+import { VersionVector } from '../../lib/core/version-vector.ts'
 import type { ReplicationError } from '../../lib/errors.ts'
 import { groupBytes, redoAreaBytes, redoPace } from '../../lib/limits.ts'
 import { valueIn } from '../../lib/storage/memtable.ts'
@@ -119,6 +119,8 @@ class History {
   #count = 0
   #unsettled = new Set<Promise<void>>()
   #link: LiveStream | undefined
+  /** What the peer knew when the last of its units was sent that was taken in. */
+  #taken = new VersionVector()
 
   constructor (seed: number) {
     this.#dice = new VirtualSystem({ seed })
@@ -139,7 +141,7 @@ class History {
   async #step (peer: TestReplica): Promise<void> {
     const machine = this.#machine
     const { replica, system } = machine
-    const dice = this.#dice.below(24)
+    const dice = this.#dice.below(25)
     if (dice < 9) this.#write()
     else if (dice < 12) for (let turns = this.#dice.below(10); turns > 0; turns--) await turn()
     else if (dice < 13) await system.advance(this.#dice.below(3) === 0 ? redoPace.restMs : redoPace.keptMs)
@@ -151,6 +153,7 @@ class History {
     else if (dice < 19) await this.#crash()
     else if (dice < 20) machine.engineFaults++
     else if (dice < 23) await this.#receive(peer)
+    else if (dice < 24) this.#dispute()
     else {
       await this.#mended()
       await this.#check()
@@ -159,10 +162,23 @@ class History {
 
   /** What the peer has written comes, as units if there is a link. */
   async #receive (peer: TestReplica): Promise<void> {
-    await peer.put(peerKeys[this.#dice.below(peerKeys.length)]!, `p${++this.#count}`.padEnd(lengths[this.#dice.below(5)]!))
+    await peer.put(this.#peerKey, `p${++this.#count}`.padEnd(lengths[this.#dice.below(5)]!))
+    if (this.#dice.below(3) === 0) await peer.del(this.#peerKey)
+    const vector = peer.store.vector.clone()
+    const machine = this.#machine
     const sent = this.#link?.send()
     if (sent === 'lost' || this.#link === undefined) this.#link = await Promise.race([LiveStream.open(peer, this.#machine.replica).catch(() => undefined), turns(20)]) ?? undefined
-    else sent!.catch(() => { this.#link = undefined })
+    else sent!.then(() => { if (this.#machine === machine) this.#taken = vector }, () => { this.#link = undefined })
+  }
+
+  get #peerKey (): string {
+    return peerKeys[this.#dice.below(peerKeys.length)]!
+  }
+
+  /** One of the peer's keys is written here, too. */
+  #dispute (): void {
+    const key = this.#peerKey
+    this.#machine.replica.store.commit([this.#dice.below(3) === 0 ? del(key) : put(key, `d${++this.#count}`)], false).catch(() => {})
   }
 
   #write (): void {
@@ -186,6 +202,7 @@ class History {
     for (const write of [...this.#writes.values()].flat()) write.fate ??= 'unknown'
     this.#machine = await this.#machine.next(++this.#processes)
     await turns(20)
+    assert.ok(this.#machine.replica.store.vector.dominates(this.#taken), 'what was taken in of the peer is gone')
     await this.#check()
   }
 
