@@ -1,7 +1,7 @@
 /**
  * A database is read while it is written by itself and by a linked one, and LevelDB takes batches now and then only. What
- * it reads, by iterators and snapshots that stay open meanwhile, too, and what is there after a crash, is what a plain
- * database reads that is given the same.
+ * it reads, by iterators and snapshots that stay open meanwhile, too, and what is there after a crash and in a backup, is
+ * what a plain database reads that is given the same.
  */
 import { cpSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
@@ -43,7 +43,7 @@ const step = fc.oneof(
   { weight: 4, arbitrary: fc.record({ open: bounds, reverse: fc.boolean(), snapshot: fc.option(which) }) },
   { weight: 6, arbitrary: fc.record({ iterator: which, nextv: fc.integer({ min: 1, max: 3 }), seek: fc.option(key) }) },
   { weight: 2, arbitrary: fc.constantFrom({ snap: true as const }, { dispute: true as const }) },
-  { weight: 1, arbitrary: fc.oneof(fc.record({ clear: bounds }), fc.constantFrom({ crash: true as const }, { reopen: true as const })) }
+  { weight: 2, arbitrary: fc.oneof(fc.record({ clear: bounds }), fc.constantFrom({ crash: true as const }, { backup: true as const }, { reopen: true as const })) }
 )
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never
 type Operations = typeof operations extends fc.Arbitrary<infer T> ? T : never
@@ -201,6 +201,7 @@ class History {
     else if ('dispute' in step) await this.#dispute()
     else if ('clear' in step) await this.#clear(step.clear)
     else if ('crash' in step) await this.#crash()
+    else if ('backup' in step) await this.#backUp()
     else await this.#reopen()
   }
 
@@ -288,6 +289,19 @@ class History {
   async #crash (): Promise<void> {
     const copy = newDirectory()
     cpSync(this.#directory, copy, { recursive: true })
+    await this.#holdsAll(copy)
+  }
+
+  async #backUp (): Promise<void> {
+    const copy = newDirectory()
+    let isDone = false
+    const copying = this.#replica.replication.backup(copy).finally(() => { isDone = true })
+    await this.#moves(() => isDone)
+    await copying
+    await this.#holdsAll(copy)
+  }
+
+  async #holdsAll (copy: string): Promise<void> {
     const opened = new ReplicatedLevel(copy, alone)
     await opened.open()
     assert.equal(await opened.iterator().all(), await this.#plain.level.iterator().all())
@@ -314,11 +328,11 @@ class History {
   }
 }
 
-test('what a linked database writes is read from the moment it counts as classic-level reads it, and so is what is there after a crash', async () => {
+test('what a linked database writes is read from the moment it counts as classic-level reads it, and so is what is there after a crash and in a backup', async () => {
   let pending = 0
   await fc.assert(fc.asyncProperty(fc.array(step, { maxLength: 40, size: 'max' }), async (steps) => {
     pending += (await new History().run(steps)).pending
-  }), runs(25))
+  }), runs(20))
   assert.ok(pending > 5, `${pending} times units counted while LevelDB took nothing`)
 })
 
