@@ -47,6 +47,7 @@ export class LocalBatch implements LocalGroup {
   readonly settled: string[] = []
   readonly isRecorded: boolean
   isWhole: boolean
+  /** Something of it counts already. */
   counts = false
   isClosed = false
   isSpoiled = false
