@@ -4,9 +4,10 @@
  * The vector goes back to before the first loss. Writes of later batches that survived are known one by one, from
  * their log records. Each batch is there as a whole or not at all, and whatever changes a key writes its version record,
  * what it reads as and the values of all its siblings: so each key is as the last batch left it that touched it and
- * survived. What an earlier one should have added or removed may be wrong: so every key of a survivor is looked at. A log
+ * survived. What an earlier one should have added or removed may be wrong: so every key of a survivor is looked at, and
+ * every key that has values of siblings, since the last survivor may have forgotten its deletes and their log records. A log
  * record that is missing is written again, and a value that belongs to no version goes. The cost is that of what the
- * write-ahead log can hold.
+ * write-ahead log can hold, and of all conflicts.
  */
 import { decodeLogRecord, encodeLogRecord, type LogOperation } from '../codec/log-record.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
@@ -74,6 +75,7 @@ export async function mendHole (engine: Engine, vector: ReadonlyVersionVector, s
   const mends: Mend[] = []
   const texts = new Set(keys.map((key) => key.toString('latin1')))
   for await (const { key } of survivorsAbove(engine, vector)) texts.add(key.toString('latin1'))
+  for await (const stored of engine.keys<Buffer>({ ...wholeKeyspace(keyspace.sibling), keyEncoding: 'buffer' })) texts.add(stored.latin1Slice(1, stored.length - dotBytes))
   for (const text of texts) {
     const key = Buffer.from(text, 'latin1')
     const siblings = decodeSiblings(await setOf(engine, key, mends))

@@ -32,4 +32,6 @@ test('whichever batch LevelDB loses where a state transfer has deleted, what is 
 
 test('also if two deletes of a key are forgotten one after the other, and the first of the two batches is lost', async () => { await losses(986947767, 1) })
 
+test('also if a conflict is lost and forgotten, whose values stay behind', async () => { await lossesOfTwo(600020796, 1) })
+
 test.run()
