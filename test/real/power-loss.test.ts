@@ -2,14 +2,15 @@
  * Power that is lost: what was acknowledged as durable is there, and no dot that a peer knows is written again.
  *
  * A kill leaves what was written in the kernel's memory. So the disk is a file system in a file, whose copy has only
- * what was synced; or, where none can be mounted, LevelDB's write-ahead log is cut where it was synced last. The machine
+ * what was synced; or LevelDB's write-ahead log is cut where it was synced last, and the redo log is as it was then. The machine
  * has another boot id afterwards.
  */
 import { randomUUID } from 'node:crypto'
-import { readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { redoFileName } from '../../lib/storage/redo-log.ts'
 import { newDirectory } from '../support/directory.ts'
 import { DiskImage } from '../support/disk-image.ts'
 import { eventually } from '../support/eventually.ts'
@@ -49,6 +50,12 @@ class Image implements Medium {
 class CutLog implements Medium {
   readonly directory = newDirectory()
   #sizes = new Map<string, number>()
+  /** The redo log, which nobody syncs. */
+  #redo: Buffer | undefined
+
+  get #redoPath (): string {
+    return join(this.directory, redoFileName)
+  }
 
   #logs (): string[] {
     return readdirSync(this.directory).filter((name) => name.endsWith('.log')).map((name) => join(this.directory, name))
@@ -56,10 +63,13 @@ class CutLog implements Medium {
 
   synced (): void {
     this.#sizes = new Map(this.#logs().map((path) => [path, statSync(path).size]))
+    this.#redo = existsSync(this.#redoPath) ? readFileSync(this.#redoPath) : undefined
   }
 
   losePower (): void {
     for (const path of this.#logs()) truncateSync(path, this.#sizes.get(path) ?? 0)
+    if (this.#redo === undefined) rmSync(this.#redoPath, { force: true })
+    else writeFileSync(this.#redoPath, this.#redo)
   }
 }
 
