@@ -2,41 +2,10 @@ import { setImmediate } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { redoPace } from '../../lib/limits.ts'
-import type { RedoFile } from '../../lib/storage/redo-log.ts'
 import { checkInvariants } from '../support/invariants.ts'
 import { LossyMemory } from '../support/lossy-memory.ts'
 import { rejection } from '../support/rejection.ts'
-import { del, openReplica, pull, put, type ReplicaOptions, type TestReplica } from '../support/store.ts'
-
-/** The file of a redo log in memory, which fails when it is told to. */
-class MemoryRedoFile implements RedoFile {
-  bytes = Buffer.alloc(0)
-  beforeWrite = (): void => {}
-
-  async read (): Promise<Buffer> {
-    return Buffer.from(this.bytes)
-  }
-
-  write (bytes: Buffer, position: number): void {
-    this.beforeWrite()
-    const end = position + bytes.length
-    if (this.bytes.length < end) this.bytes = Buffer.concat([this.bytes, Buffer.alloc(end - this.bytes.length)])
-    bytes.copy(this.bytes, position)
-  }
-
-  failNext (): void {
-    this.beforeWrite = () => {
-      this.beforeWrite = () => {}
-      throw new Error('no space left on device')
-    }
-  }
-
-  async remove (): Promise<void> {
-    this.bytes = Buffer.alloc(0)
-  }
-
-  close (): void {}
-}
+import { del, holdBatches, MemoryRedoFile, openReplica, pull, put, type ReplicaOptions, type TestReplica } from '../support/store.ts'
 
 async function openWithRedo (options: ReplicaOptions = {}): Promise<TestReplica & { readonly redoFile: MemoryRedoFile }> {
   const redoFile = options.redoFile as MemoryRedoFile ?? new MemoryRedoFile()
@@ -53,17 +22,6 @@ async function rest (): Promise<void> {
 async function afterKill (replica: TestReplica & { readonly redoFile: MemoryRedoFile }): Promise<TestReplica> {
   replica.memory.revive()
   return await replica.reopened({ redoFile: replica.redoFile })
-}
-
-/** From now on no batch gets into the engine until the function is called that this returns; those held till then fail if it is given a failure. */
-function holdBatches ({ memory }: TestReplica): (failure?: Error) => void {
-  let release = (_failure?: Error): void => {}
-  const held = new Promise<void>((resolve, reject) => { release = (failure) => { if (failure === undefined) resolve(); else reject(failure) } })
-  memory.beforeBatch = () => held
-  return (failure) => {
-    memory.revive()
-    release(failure)
-  }
 }
 
 test('what is written behind a synced transaction that changes nothing survives the end of the process', async () => {

@@ -11,7 +11,7 @@ import { meta } from '../../lib/storage/keyspaces.ts'
 import type { MergeReport } from '../../lib/storage/merge.ts'
 import { keyText } from '../../lib/storage/memtable.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
-import { LiveStream, MemoryRedoFile, openReplica, pull, put, type TestReplica } from '../support/store.ts'
+import { holdBatches, LiveStream, MemoryRedoFile, openReplica, pull, put, type TestReplica } from '../support/store.ts'
 
 interface Pair {
   readonly writer: TestReplica
@@ -35,17 +35,6 @@ async function openPair (): Promise<Pair> {
   await setImmediate()
   reports.length = told.length = 0
   return { writer, reader, stream, file, reports, told }
-}
-
-/** No batch gets into the engine until the function is called that this returns. */
-function holdBatches ({ memory }: TestReplica): (failure?: Error) => void {
-  let release = (_failure?: Error): void => {}
-  const held = new Promise<void>((resolve, reject) => { release = (failure) => { if (failure === undefined) resolve(); else reject(failure) } })
-  memory.beforeBatch = () => held
-  return (failure) => {
-    memory.revive()
-    release(failure)
-  }
 }
 
 function found ({ store }: TestReplica, key: string): string | undefined {

@@ -129,6 +129,14 @@ export class MemoryRedoFile implements RedoFile {
     this.written++
   }
 
+  /** Lets the next record fail. */
+  failNext (): void {
+    this.beforeWrite = () => {
+      this.beforeWrite = () => {}
+      throw new Error('no space left on device')
+    }
+  }
+
   async remove (): Promise<void> {
     this.bytes = Buffer.alloc(0)
   }
@@ -202,6 +210,17 @@ export class TestReplica {
   /** Lets a store that was not closed, or was, be opened again over the same engine. */
   async reopened (options: ReplicaOptions = {}): Promise<TestReplica> {
     return await openReplica({ engine: this.engine, identity: this.identity, redoFile: this.options.redoFile, system: this.system, resolver: this.options.resolver, ...options })
+  }
+}
+
+/** From now on no batch gets into the engine until the function is called that this returns; those held till then fail if it is given a failure. */
+export function holdBatches ({ memory }: TestReplica): (failure?: Error) => void {
+  let release = (_failure?: Error): void => {}
+  const held = new Promise<void>((resolve, reject) => { release = (failure) => { if (failure === undefined) resolve(); else reject(failure) } })
+  memory.beforeBatch = () => held
+  return (failure) => {
+    memory.revive()
+    release(failure)
   }
 }
 
