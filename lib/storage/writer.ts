@@ -242,6 +242,7 @@ export class Writer {
 
   async #runJob ({ job, remote = false, recordedBytes, committed = () => {}, resolve, reject }: QueuedJob): Promise<void> {
     await this.#local.settled()
+    if (this.#state.journal.full) await this.#takeCheckpoint()
     let batch: InnerBatch | undefined
     let writing = false
     try {

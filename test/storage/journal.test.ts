@@ -94,10 +94,12 @@ test('while a checkpoint is slow to be taken no record goes that an open would n
   const gone = new Promise<void>((resolve) => { goOn = resolve })
   engine.compactRange = async () => { await gone }
   const { number, checkpoint } = await loadJournal(engine)
-  for (let since = number - checkpoint; since < journalSlots - 2; since++) await replica.put('a', String(since))
-  // A job that keeps the writer, so that there are a transaction and a job in one round of it.
+  for (let since = number - checkpoint; since < journalSlots - 3; since++) await replica.put('a', String(since))
+  // One is in flight and one behind it when a job comes, of which that is not known yet when it is asked for how many there is room.
+  const writes = [replica.put('a', 'flying'), replica.put('a', 'last'), replica.store.flush()]
+  // And there are a transaction and a job in one round of the writer.
   const source = replica.store.openSource(replica.store.vector)
-  const writes = [replica.put('a', 'last'), replica.store.flush()]
+  writes.push(replica.put('a', 'last'), replica.store.flush())
   for (let turn = 0; turn < 20; turn++) {
     await new Promise((resolve) => { setImmediate(resolve) })
     assert.ok((await loadJournal(engine)).number > number, 'what a crash now would leave can be opened')
