@@ -113,7 +113,7 @@ export class Committer {
     this.#broken = cause
     this.#reopening = this.#mend(reopen, look, found).finally(() => { this.#reopening = undefined })
     this.#onBroken()
-    return new ReplicationError('The write failed, and may be there all the same; the database is opened again as soon as the disk takes writes', { code: 'REPLICATION_WRITE_INDETERMINATE', cause })
+    return indeterminate(cause, '; the database is opened again as soon as the disk takes writes')
   }
 
   /** Whether the batch after the last one is there. */
@@ -144,6 +144,11 @@ export class Committer {
       if (isCorrupt(error)) this.#options.onError(error)
     }
   }
+}
+
+/** What is said of a write that has failed, and that the next open may find. */
+export function indeterminate (cause: unknown, whatFollows = ''): ReplicationError {
+  return new ReplicationError(`The write failed, and may be there all the same${whatFollows}`, { code: 'REPLICATION_WRITE_INDETERMINATE', cause })
 }
 
 export function corrupt (): ReplicationError {

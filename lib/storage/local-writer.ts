@@ -16,7 +16,7 @@ import type { Advance } from '../core/version-vector.ts'
 import { backgroundError } from '../errors.ts'
 import { changesPace, groupBytes, innerBatchBytesMax, recordedUnitsBytesMax, redoAreaBytes, redoPace } from '../limits.ts'
 import type { ErrorListener, System, Timer } from '../types.ts'
-import { corrupt, type Committer } from './committer.ts'
+import { corrupt, indeterminate, type Committer } from './committer.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { addTransaction, copyOf, copyOperation, nextTime, type LocalGroup, type Operation } from './local.ts'
 import { Memtable, type MemtableEntry, type Pending } from './memtable.ts'
@@ -27,6 +27,13 @@ import type { ReplicaState } from './state.ts'
 interface Waiting {
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
+}
+
+export interface Transaction extends Waiting {
+  readonly operations: readonly Operation[]
+  readonly sync: boolean
+  /** A rough count. */
+  readonly bytes: number
 }
 
 /** A call to be made when the engine has what counted when it was handed in. */
@@ -156,29 +163,25 @@ export class LocalWriter {
     return this.#state.journal.number + (this.#flying === undefined ? 1 : 2)
   }
 
-  /**
-   * Adds a transaction, whose bytes are copied when this returns. Resolves when it counts.
-   *
-   * @param bytes a rough count
-   */
-  add (operations: readonly Operation[], sync: boolean, bytes: number): Promise<void> {
-    return new Promise((resolve, reject) => {
+  /** Adds a transaction, whose bytes are copied when this returns. It is resolved when it counts, after those that were added before it. */
+  add (transaction: Transaction): void {
+    const { operations, sync, bytes, reject } = transaction
+    let batch: LocalBatch | undefined
+    try {
       const hlc = nextTime(this.#state, this.#options.system.nowMs())
-      const batch = this.#open ??= this.#begin(bytes)
-      try {
-        addTransaction(this.#state, batch.inner, batch, operations, hlc)
-      } catch (error) {
-        this.#spoil(batch, error)
-        reject(error)
-        return
-      }
-      batch.inner.sync ||= sync
-      if (sync) batch.waitingForSync.push({ resolve, reject })
-      else batch.waiting.push({ resolve, reject })
-      if (sync) batch.isWanted = true
-      if (batch.isRecorded) this.#proceedSoon()
-      else this.#proceed()
-    })
+      batch = this.#open ??= this.#begin(bytes)
+      addTransaction(this.#state, batch.inner, batch, operations, hlc)
+    } catch (error) {
+      if (batch !== undefined) this.#spoil(batch, error)
+      reject(error)
+      return
+    }
+    batch.inner.sync ||= sync
+    if (sync) batch.waitingForSync.push(transaction)
+    else batch.waiting.push(transaction)
+    if (sync) batch.isWanted = true
+    if (batch.isRecorded) this.#proceedSoon()
+    else this.#proceed()
   }
 
   #begin (bytes: number): LocalBatch {
@@ -208,8 +211,8 @@ export class LocalWriter {
 
   /** A transaction has failed that may be in the batch in part. */
   #spoil (batch: LocalBatch, error: unknown): void {
-    batch.rejectUncounted(error)
-    if (batch.counts) {
+    batch.rejectUncounted(batch.isDoubtful ? indeterminate(error) : error)
+    if (batch.counts || batch.isDoubtful) { // Else nothing is lost with it, nor missed where records are counted.
       batch.isClosed = batch.isSpoiled = true
       this.#tell(batch)
       batch.memtable.discard()
@@ -336,10 +339,10 @@ export class LocalWriter {
 
   async #write (batch: LocalBatch): Promise<void> {
     const { inner } = batch
-    const isNothing = inner.empty && !inner.sync
+    const isNothing = batch.isSpoiled ? !batch.counts : inner.empty && !inner.sync
     try {
       this.#committer.assertWritable()
-      if (batch.isSpoiled) await this.#options.redo!.redo(this.#state.engine, this.#state.journal.number, inner.sync)
+      if (batch.isSpoiled) await this.#redo(0, isNothing ? 0 : 1, inner.sync)
       else if (!isNothing) await inner.write()
     } catch (error) {
       this.#failed(batch, error)
@@ -432,10 +435,10 @@ export class LocalWriter {
   }
 
   /** Gives the engine what it lacks: it has so many batches more than the journal knows of, and is to have that many. */
-  async #redo (has: number, wanted: number): Promise<void> {
+  async #redo (has: number, wanted: number, sync = false): Promise<void> {
     const { engine, journal } = this.#state
     if (has === wanted) return
-    await this.#options.redo!.redo(engine, journal.number + has)
+    await this.#options.redo!.redo(engine, journal.number + has, journal.number + wanted, sync)
     if (!await journal.holds(engine, journal.number + wanted)) throw corrupt()
   }
 

@@ -117,9 +117,9 @@ export class RedoLog {
     }
   }
 
-  /** Gives LevelDB what it lacks of this epoch, and nothing whose write has failed. */
-  async redo (engine: Engine, last: number, sync = false): Promise<void> {
-    await redo(engine, await this.#file.read(), this.#seed, last, { sync, failed: this.#failed })
+  /** Gives LevelDB what it lacks of this epoch up to a batch, beyond which more may come, and nothing whose write has failed. */
+  async redo (engine: Engine, last: number, upTo: number, sync: boolean): Promise<void> {
+    await redo(engine, await this.#file.read(), this.#seed, last, { upTo, sync, failed: this.#failed })
   }
 
   /** The engine has all of it. */
@@ -158,11 +158,11 @@ export interface RedoRecord {
  * Gives LevelDB the changes that it lacks, and returns whether there are any.
  *
  * @param last the number of the last inner batch that it has
- * @param options `failed`: the record that is not to be taken, by its place among all
+ * @param options `upTo`: the number of the last one that it is to have; `failed`: the record that is not to be taken, by its place among all
  */
-export async function redo (engine: Engine, file: Buffer, seed: number, last: number, { sync = false, failed }: { sync?: boolean, failed?: number | undefined } = {}): Promise<boolean> {
+export async function redo (engine: Engine, file: Buffer, seed: number, last: number, { upTo = Infinity, sync = false, failed }: { upTo?: number, sync?: boolean, failed?: number | undefined } = {}): Promise<boolean> {
   let isAny = false
-  for (const changes of missingChanges(file, seed, last, failed)) {
+  for (const changes of missingChanges(file, seed, last, upTo, failed)) {
     await engine.batch([...changes], { ...buffers, sync } as object)
     isAny = true
   }
@@ -170,9 +170,9 @@ export async function redo (engine: Engine, file: Buffer, seed: number, last: nu
 }
 
 /** The changes of the batches after that with number `last`, batch by batch, as far as they are whole. */
-export function * missingChanges (file: Buffer, seed: number, last: number, failed?: number): Generator<readonly Redo[]> {
+export function * missingChanges (file: Buffer, seed: number, last: number, upTo = Infinity, failed?: number): Generator<readonly Redo[]> {
   let index: number | undefined
-  for (let number = last + 1; ; number++) {
+  for (let number = last + 1; number <= upTo; number++) {
     const changes: Redo[] = []
     for (const record of readArea(file, seed, number)) {
       if (record.index !== (index ??= record.index)) break

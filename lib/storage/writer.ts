@@ -16,7 +16,7 @@ import { Committer, type CommitterOptions } from './committer.ts'
 import { Fifo } from './fifo.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { copyOperation, type Operation } from './local.ts'
-import { LocalWriter } from './local-writer.ts'
+import { LocalWriter, type Transaction } from './local-writer.ts'
 import { keyText, type MemtableEntry, type Pending } from './memtable.ts'
 import type { RangeOptions } from './range.ts'
 import type { RedoLog } from './redo-log.ts'
@@ -36,15 +36,6 @@ export interface Step {
   readonly fill: (batch: InnerBatch) => Promise<boolean>
   /** It is, also if that shows only after its write has failed. */
   readonly committed: () => void
-}
-
-interface QueuedTransaction {
-  readonly operations: readonly Operation[]
-  readonly sync: boolean
-  /** A rough count. */
-  readonly bytes: number
-  readonly resolve: () => void
-  readonly reject: (error: unknown) => void
 }
 
 interface JobOptions {
@@ -82,7 +73,7 @@ export class Writer {
   readonly #committer: Committer
   readonly #local: LocalWriter
   /** What has to keep the order in which it was handed in. */
-  readonly #ordered = new Fifo<QueuedTransaction | QueuedJob>()
+  readonly #ordered = new Fifo<Transaction | QueuedJob>()
   readonly #jobs: Array<QueuedJob | QueuedSeries> = []
   #running = false
   #idle: Array<() => void> = []
@@ -108,8 +99,8 @@ export class Writer {
    */
   commit (operations: readonly Operation[], sync: boolean, bytes: number): Promise<void> {
     if (this.#committer.broken) return Promise.reject(this.#committer.refusal())
-    if (!this.#running && this.#local.takes(bytes)) return this.#local.add(operations, sync, bytes)
     return new Promise((resolve, reject) => {
+      if (!this.#running && this.#local.takes(bytes)) return this.#local.add({ operations, sync, bytes, resolve, reject })
       this.#ordered.push({ operations: operations.map(copyOperation), sync, bytes, resolve, reject })
       this.#start()
     })
@@ -200,7 +191,7 @@ export class Writer {
     for (let head = this.#ordered.first; bytes < takenAtOnceBytes && head !== undefined && !('job' in head) && (this.#local.takes(head.bytes) || this.#local.isIdle); head = this.#ordered.first) {
       this.#ordered.shift()
       bytes += head.bytes
-      this.#local.add(head.operations, head.sync, head.bytes).then(head.resolve, head.reject)
+      this.#local.add(head)
     }
   }
 

@@ -217,4 +217,71 @@ test('a synced write that counts already is not refused when the batch before it
   assert.equal(await replica.data(), { first: '1', synced: '1' })
 })
 
+/** Lets the engine not be read until the function is called that this returns: a del that has to look fails. */
+function failReads ({ memory }: TestReplica): () => void {
+  const { getSync } = memory
+  memory.getSync = (): never => { throw new Error('cannot be read') }
+  return () => { memory.getSync = getSync }
+}
+
+test('while the engine gets from the redo log what counts of a batch, it gets nothing of the next one, of which more comes', async () => {
+  const replica = await openWithRedo()
+  const { redoFile } = replica
+  await replica.put('counts', '1')
+  const read = redoFile.read.bind(redoFile)
+  let goOn = (): void => {}
+  redoFile.read = async () => {
+    await new Promise<void>((resolve) => { goOn = resolve })
+    return await read()
+  }
+  const mend = failReads(replica)
+  assert.ok(await rejection(replica.del('absent')))
+  mend()
+  await rest()
+  await replica.put('next', '1')
+  redoFile.read = read
+  goOn()
+  await rest()
+  assert.equal(await replica.data(), { counts: '1' })
+  await replica.put('last', '1')
+  const next = await afterKill(replica)
+  assert.equal(await next.data(), { counts: '1', next: '1', last: '1' })
+  await checkInvariants(next.engine, { vector: next.store.vector as never })
+})
+
+test('behind a record that may be there or not nothing counts before the engine has what is before it, also if a transaction fails meanwhile', async () => {
+  const replica = await openWithRedo()
+  const release = holdBatches(replica)
+  await replica.put('flying', '1')
+  await replica.system.advance(redoPace.keptMs)
+  replica.redoFile.failNext()
+  const unrecorded = rejection(replica.put('unrecorded', '1'))
+  await rest()
+  const mend = failReads(replica)
+  await rejection(replica.del('absent'))
+  mend()
+  assert.is((await unrecorded).code, 'REPLICATION_WRITE_INDETERMINATE')
+  await replica.system.advance(redoPace.restMs)
+  let counts = false
+  const put = replica.put('next', '1').then(() => { counts = true })
+  await rest()
+  assert.not(counts)
+  release()
+  await put
+  const next = await afterKill(replica)
+  assert.equal(await next.data(), { flying: '1', next: '1' })
+})
+
+test('what counts and is not in the redo log any more, when the engine is to get it from there, is missed', async () => {
+  const replica = await openWithRedo()
+  await replica.put('counts', '1')
+  replica.redoFile.bytes = Buffer.alloc(0)
+  const mend = failReads(replica)
+  assert.ok(await rejection(replica.del('absent')))
+  mend()
+  await rest()
+  assert.is(replica.errors.at(-1)?.code, 'REPLICATION_CORRUPT')
+  assert.is((await rejection(replica.put('next', '1'))).code, 'REPLICATION_CORRUPT')
+})
+
 test.run()

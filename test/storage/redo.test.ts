@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert'
 import { changesPace, groupBytes, redoAreaBytes, redoPace, takenAtOnceBytes } from '../../lib/limits.ts'
 import { checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
-import { del, exchange, MemoryRedoFile, openReplica, put, type TestReplica } from '../support/store.ts'
+import { del, exchange, holdBatches, MemoryRedoFile, openReplica, put, type TestReplica } from '../support/store.ts'
 
 /** A replica whose writes count once they are in a file in memory, at rest. */
 async function openRedoing (options: Parameters<typeof openReplica>[0] = {}): Promise<{ replica: TestReplica, file: MemoryRedoFile }> {
@@ -99,6 +99,22 @@ test('the first write of a turn of the event loop counts at its end, those that 
   assert.is(file.written, written + 1)
   await replica.put('d', '1')
   assert.is(file.written, written + 2)
+})
+
+test('writes count in the order in which they were handed in, also if some of them had to wait for their turn', async () => {
+  const { replica } = await openRedoing()
+  const release = holdBatches(replica)
+  const flushed = replica.store.flush()
+  await setImmediate()
+  const order: number[] = []
+  const puts: Array<Promise<void>> = []
+  for (let index = 0; index < 100; index++) {
+    puts.push(replica.put(`k${index}`, '1').then(() => { order.push(index) }))
+    if (index === 9) release()
+    await undefined
+  }
+  await Promise.all([flushed, ...puts])
+  assert.equal(order, puts.map((_, index) => index))
 })
 
 test('a write that is to be synced resolves when the engine has synced it, and others do not wait for it', async () => {
