@@ -22,14 +22,15 @@ const bytesPerTransaction = MiB
 
 export async function clearRange (state: ReplicaState, writer: Writer, options: RangeOptions, sync: boolean, nowMs: () => number): Promise<void> {
   const { engine } = state
-  const range = forMerging(inDataBytes(options))
+  const pending = pendingAt(options) ?? new Map()
+  const range = forMerging(inDataBytes(options), pending.keys())
   const { limit = -1 } = options
   let left = limit < 0 ? Infinity : limit
   let snapshot: Snapshot | undefined
   let keys: KeyPages | undefined
   const merged = new Merged({
     nextv: async (size) => (await keys!.nextv(size)).map((key) => [key.subarray(1), undefined])
-  }, pendingAt(options) ?? new Map(), { ...options, keyEncoding: 'buffer', values: false })
+  }, pending, { ...options, keyEncoding: 'buffer', values: false })
   try {
     for (let more = true; more;) {
       const group = newGroup()

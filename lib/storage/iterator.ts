@@ -64,7 +64,7 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
     if (options.keys === false && options.values === false) pending = undefined // then LevelDB's iterator gives nothing
     try {
       const reading = { ...inData(inSnapshot(options)), highWaterMarkBytes: options.highWaterMarkBytes ?? iteratorBytes }
-      this.#inner = inner()._iterator(pending === undefined ? reading : forMerging(reading))
+      this.#inner = inner()._iterator(pending === undefined ? reading : forMerging(reading, pending.keys()))
       if (pending !== undefined) this.#merged = new Merged({ nextv: (size, options) => this.#readInner(size, options) }, pending, { ...options, highWaterMarkBytes: reading.highWaterMarkBytes })
     } catch (error) {
       this.#failure = error

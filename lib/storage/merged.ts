@@ -22,9 +22,20 @@ export interface MergedOptions extends RangeOptions {
   readonly valueEncoding?: string
 }
 
-/** The options for the engine's iterator: its keys are needed, and what it has does not count alone. */
-export function forMerging<T extends MergedOptions> (options: T): T {
-  return { ...options, keys: true, limit: -1 }
+/**
+ * The options for the engine's iterator: its keys are needed, and what it has does not count alone.
+ *
+ * Of keys that are no text, text does not say which they are. Where they stand among others it does as long as those are ASCII,
+ * which they are not equal to either: else the engine's keys are asked for as bytes, which takes longer.
+ */
+export function forMerging<T extends MergedOptions> (options: T, pending: Iterable<string>): T {
+  const keyEncoding = options.keyEncoding === 'utf8' && isAscii(pending) ? 'utf8' : 'buffer'
+  return { ...options, keys: true, keyEncoding, limit: -1 }
+}
+
+function isAscii (keys: Iterable<string>): boolean {
+  for (const key of keys) if (/[\x80-\xff]/.test(key)) return false
+  return true
 }
 
 export class Merged {
@@ -77,10 +88,15 @@ export class Merged {
       }
       if (order <= 0) {
         this.#index++
-        if (order < 0) add(this.#options.keys === false ? [undefined, item![1]] : item!)
+        if (order < 0) add([this.#keyOf(item![0]!), item![1]])
       }
     }
     return items
+  }
+
+  #keyOf (key: Bytes): Item[0] {
+    const { keys, keyEncoding } = this.#options
+    return keys === false ? undefined : keyEncoding === 'utf8' ? key.toString() : key
   }
 
   #itemOf (entry: MemtableEntry): Item {

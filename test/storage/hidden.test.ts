@@ -145,6 +145,27 @@ test('text that is no text is the same key for every method', async () => {
   await classic.close()
 })
 
+test('an iterator that reads keys as text finds those that are none, or are behind such, as they were written last', async () => {
+  const db = create()
+  const bytes = { keyEncoding: 'buffer' }
+  const put = async (key: Buffer, value: string): Promise<void> => { await db.put(key as never, value, bytes as never) }
+  const [none, behind] = [Buffer.of(0x80), Buffer.from('é')]
+  for (const key of [none, behind]) await put(key, 'before')
+  await db.put('ascii', 'before')
+  await db.compactRange('', '\uffff') // LevelDB has all
+  await put(none, 'after')
+  assert.equal(await db.iterator().all(), [['ascii', 'before'], ['\ufffd', 'after'], ['é', 'before']])
+  await db.compactRange('', '\uffff')
+  await put(behind, 'after')
+  assert.equal(await db.iterator().all(), [['ascii', 'before'], ['\ufffd', 'after'], ['é', 'after']])
+  await db.compactRange('', '\uffff')
+  await db.put('ascii', 'after')
+  assert.equal(await db.iterator({ reverse: true }).all(), [['é', 'after'], ['\ufffd', 'after'], ['ascii', 'after']])
+  await db.del(none as never, bytes as never)
+  assert.equal(await db.keys().all(), ['ascii', 'é'])
+  await db.close()
+})
+
 test('keys and values far longer than any scratch memory are kept whole', async () => {
   const db = create()
   const long = 'é'.repeat(100_000)
