@@ -27,7 +27,7 @@ for (const [index, code] of examples.entries()) {
     await writeFile(file, code.replace("'replicated-level'", JSON.stringify(join(root, 'lib/index.ts')))
       // They find each other by it, and nobody else who runs this test.
       .replaceAll(/group: '(\w+)'/g, `group: '$1-${process.pid}-${index}'`))
-    const { stdout } = await promisify(execFile)(process.execPath, ['--import', import.meta.resolve('tsx'), file], { cwd: directory, timeout: 30_000, env: { ...process.env, HOME_SECRET: randomBytes(32).toString('base64url') } })
+    const { stdout } = await promisify(execFile)(process.execPath, ['--import', import.meta.resolve('tsx'), file], { cwd: directory, timeout: 240_000, env: { ...process.env, HOME_SECRET: randomBytes(32).toString('base64url') } })
     const expected = [...code.matchAll(/\/\/ => (.+)/g)].map(([, line]) => line!)
     assert.ok(expected.length > 0)
     assert.equal(stdout.trim().split('\n'), expected)
