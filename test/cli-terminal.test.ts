@@ -3,13 +3,13 @@
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdir, writeFile } from 'node:fs/promises'
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { newDirectory } from './support/directory.ts'
 import { eventually } from './support/eventually.ts'
+import { closeGates, openGate } from './support/gate.ts'
 import { closeAll, openDatabase } from './support/replicas.ts'
 
 const cli = fileURLToPath(new URL('../lib/cli.ts', import.meta.url))
@@ -27,10 +27,9 @@ interface Terminal {
 
 /** What is still there when a test fails would keep this process alive. */
 const alive = new Set<ReturnType<typeof spawn>>()
-const gates = new Set<{ close (): void }>()
 test.after(async () => {
   for (const child of alive) child.kill('SIGKILL')
-  for (const gate of gates) gate.close()
+  closeGates()
   await closeAll()
 })
 
@@ -50,40 +49,8 @@ function open (...args: string[]): Terminal {
 
 /** Resolves once that is shown, and not before what was shown already. */
 async function shows ({ shown: before }: Terminal, terminal: Terminal, what: RegExp): Promise<void> {
-  await eventually(() => what.test(terminal.shown.slice(before.length)), { timeoutMs: 20_000, message: `${what} is shown` })
+  await eventually(() => what.test(terminal.shown.slice(before.length)), { message: `${what} is shown` })
     .catch((error) => { throw new Error(`${error.message}, but ${JSON.stringify(terminal.shown)}`) })
-}
-
-/** Lets so many bytes of the listener's pass over each connection, and the others once it is told to. */
-async function gate (port: number, bytes: number): Promise<{ readonly address: string, open (): void }> {
-  const sockets = new Set<Socket>()
-  let isOpen = false
-  const server = createServer((dialler) => {
-    const listener = connect(port, '127.0.0.1')
-    let passed = 0
-    for (const [from, to] of [[dialler, listener], [listener, dialler]] as const) {
-      sockets.add(from)
-      from.on('error', () => {}).on('close', () => { to.destroy() })
-      from.on('data', (chunk) => {
-        to.write(chunk)
-        if (from === listener && !isOpen && (passed += chunk.length) >= bytes) listener.pause()
-      })
-    }
-  })
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
-  const gate = {
-    address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
-    open: () => {
-      isOpen = true
-      for (const socket of sockets) socket.resume()
-    },
-    close: () => {
-      server.close()
-      for (const socket of sockets) socket.destroy()
-    }
-  }
-  gates.add(gate)
-  return gate
 }
 
 atTerminal('there is a prompt; commands are completed, their answers shown, and what fails is told and changes no exit status', async () => {
@@ -121,7 +88,7 @@ atTerminal('an import shows how far it has come', async () => {
 atTerminal('a first sync that takes longer than open() shows how far it has come until it is over, while commands are typed', async () => {
   const source = await openDatabase()
   for (let start = 0; start < 20_000; start += 1000) await source.batch(Array.from({ length: 1000 }, (_, index) => ({ type: 'put', key: `key-${start + index}`, value: 'x'.repeat(200) })))
-  const way = await gate(source.replication.address!.port, 1024 * 1024)
+  const way = await openGate(source.replication.address!.port, 1024 * 1024)
   const terminal = open(newDirectory(), '--port', '0', '--peer', way.address)
   await shows({ ...terminal, shown: '' }, terminal, /replica [0-9a-f]{32}[\s\S]*sync \[#+\.+\] [1-9]\d?% > /m)
   const before = { ...terminal }

@@ -5,6 +5,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { newDirectory } from '../support/directory.ts'
 import { eventually } from '../support/eventually.ts'
+import { closeGates, openGate } from '../support/gate.ts'
 import { converged, killAll, ReplicaProcess } from '../support/replica-process.ts'
 
 const entries = 100_000
@@ -39,11 +40,13 @@ test('nothing is half visible when the source is killed in the middle, and anoth
   await source.do('fill', { prefix: 'a', count: entries })
   const other = await ReplicaProcess.open(newDirectory(), { peers: [source.address], initialSyncMs: 60_000 })
   await converged([source, other])
-  const target = await ReplicaProcess.open(newDirectory(), { peers: [source.address], initialSyncMs: 0 })
+  // So that it is in the middle for as long as it takes to see it: all of it is about 12 MB.
+  const { address } = await openGate(Number(source.address.split(':')[1]), 6_000_000)
+  const target = await ReplicaProcess.open(newDirectory(), { peers: [address], initialSyncMs: 0 })
   await eventually(async () => {
     const [peer] = await target.do('peers')
     return peer.progress > 0.2 && peer.state === 'syncing'
-  }, { timeoutMs: 20_000, message: 'the sync has begun' })
+  }, { message: 'the sync has begun' })
   await source.kill()
   assert.is(await target.do('count'), 0)
   await target.do('connect', { address: other.address })
@@ -71,5 +74,8 @@ test('an equal pair reconnects with the same few bytes whatever the number of ke
   assert.ok(Math.abs(bytes[0]! - bytes[1]!) < 64 && bytes[1]! < 1024, bytes.join(', '))
 })
 
-test.after(killAll)
+test.after(() => {
+  killAll()
+  closeGates()
+})
 test.run()
