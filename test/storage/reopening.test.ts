@@ -68,6 +68,23 @@ test('whoever stops it while it opens the database again waits for that, and clo
   assert.is(level.status, 'closed')
 })
 
+test('a disk that takes no writes is tried again each second at least, so that all goes on soon after it takes some', async () => {
+  const directory = newDirectory()
+  await mkdir(directory)
+  const level = new MemoryLevel<Buffer, Buffer>()
+  const waitsMs: number[] = []
+  const reopener = new Reopener({
+    level: level as unknown as Engine,
+    directory,
+    options: {},
+    system: { ...system, setTimer: (callback, delayMs) => { waitsMs.push(delayMs); return system.setTimer(callback, 0, true) } }
+  })
+  await reopener.reopen(async () => { if (waitsMs.length < 20) throw new Error('no space left') })
+  assert.is(waitsMs.length, 20)
+  assert.ok(Math.max(...waitsMs) <= 1000, waitsMs.join())
+  await level.close()
+})
+
 for (const written of [true, false]) {
   test(`a write that fails and ${written ? 'is' : 'is not'} there is rejected as indeterminate, and the vector says what is on disk`, async () => {
     const { replica, mend, failNext } = await openDoubtful()

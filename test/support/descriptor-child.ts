@@ -24,7 +24,7 @@ if (await db.get('key-0') === undefined) throw new Error('reads do not go on')
 for (const descriptor of held) closeSync(descriptor)
 const freedMs = performance.now()
 while (await db.put('after', '1').then(() => false, () => true)) {
-  if (performance.now() - freedMs > 5000) throw new Error('writes do not go on')
+  if (performance.now() - freedMs > 60_000) throw new Error('writes do not go on')
   await new Promise((resolve) => { setTimeout(resolve, 20) })
 }
 for (const key of acknowledged) if (await db.get(key) === undefined) throw new Error(`${key} is lost`)
