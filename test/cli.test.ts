@@ -134,7 +134,7 @@ test('SIGTERM ends a wait for others, and an import after the entries that have 
   const directory = newDirectory()
   const run = start(directory, '--port', '0')
   run.write('put a 1\nsync\nput a 2\n')
-  await eventually(() => run.stdout === 'ok\n', { timeoutMs: 20_000 })
+  await eventually(() => run.stdout === 'ok\n')
   run.signal('SIGTERM')
   assert.is(await run.code, 1)
   assert.match(run.stderr, /^stopped before all were in sync$/m)
@@ -151,7 +151,7 @@ test('what there is of a line when SIGTERM comes is not run', async () => {
   const directory = newDirectory()
   const run = start(directory, '--port', '0')
   run.write('put a 1\nput a 2')
-  await eventually(() => run.stdout === 'ok\n', { timeoutMs: 20_000 })
+  await eventually(() => run.stdout === 'ok\n')
   run.signal('SIGTERM')
   assert.is(await run.code, 0)
   assert.is((await script('get a\n', directory, '--port', '0')).stdout, '1\n')
@@ -176,7 +176,7 @@ test('with a group they find each other, and with --no-discovery nobody, until a
   const group = `cli-${randomBytes(4).toString('hex')}`
   const open = async (...args: string[]): Promise<{ run: Run, address: string }> => {
     const run = start(newDirectory(), '--port', '0', '--group', group, ...args)
-    return { run, address: (await eventually(() => /listening on (\S+)/.exec(run.stderr)?.[1], { timeoutMs: 20_000 }))! }
+    return { run, address: (await eventually(() => /listening on (\S+)/.exec(run.stderr)?.[1]))! }
   }
   const runs = [await open(), await open('--no-discovery'), await open()]
   const [first, hermit, second] = runs.map(({ run }) => run) as [Run, Run, Run]
@@ -186,10 +186,10 @@ test('with a group they find each other, and with --no-discovery nobody, until a
     const answer = await eventually(() => /^([\s\S]*)^0\n/m.exec(run.stdout.slice(before))?.[1])
     return answer!.split('\n').filter((line) => /\blive\b/.test(line)).length
   }
-  await eventually(async () => await links(first) === 1 && await links(second) === 1, { timeoutMs: 20_000, message: 'they find each other' })
+  await eventually(async () => await links(first) === 1 && await links(second) === 1, { message: 'they find each other' })
   assert.is(await links(hermit), 0)
   const friend = await open('--no-discovery', '--peer', runs[1]!.address)
-  await eventually(async () => await links(hermit) === 1 && await links(friend.run) === 1, { timeoutMs: 20_000, message: 'a peer that is named is linked' })
+  await eventually(async () => await links(hermit) === 1 && await links(friend.run) === 1, { message: 'a peer that is named is linked' })
   assert.equal([await links(first), await links(second)], [1, 1])
   for (const { run } of [...runs, friend]) {
     run.end()
@@ -204,7 +204,7 @@ test('two of them replicate; SIGTERM closes one, and it opens again', async () =
   a.write('put from a\n')
   const b = start(second, '--port', '0', '--group', 'cli', '--peer', address!)
   b.write('sync\nget from\n')
-  await eventually(() => b.stdout === 'in sync\na\n', { timeoutMs: 20_000, message: 'b has it' })
+  await eventually(() => b.stdout === 'in sync\na\n', { message: 'b has it' })
   b.signal('SIGTERM')
   assert.is(await b.code, 0)
   await eventually(() => /^disconnected from 127\.0\.0\.1:\d+: The peer left: The database was closed$/m.test(a.stderr))
@@ -215,7 +215,7 @@ test('two of them replicate; SIGTERM closes one, and it opens again', async () =
 
 test('notices that nobody reads any more end nothing', async () => {
   const run = start(newDirectory(), '--port', '0')
-  await eventually(() => run.stderr.includes('replica '), { timeoutMs: 20_000 })
+  await eventually(() => run.stderr.includes('replica '))
   run.closeStderr()
   run.write('get nothing\nput a 1\n')
   await eventually(() => run.stdout === 'ok\n')

@@ -137,7 +137,7 @@ test('an old copy, from before deletes that are forgotten since, brings nothing 
   const a = await open(directory, peer)
   await a.do('remove', { keys: deleted })
   await a.do('synced')
-  for (const replica of [a, peer]) await eventually(async () => (await replica.do('status')).tombstones.count === 0, { timeoutMs: 20_000, message: 'the deletes are forgotten' })
+  for (const replica of [a, peer]) await eventually(async () => (await replica.do('status')).tombstones.count === 0, { message: 'the deletes are forgotten' })
   const b = await open(old)
   assert.equal(await b.do('missing', { keys: deleted }), [])
   keys.push(...await write(b, 'old', 10))

@@ -51,7 +51,7 @@ export async function killAtRandom (rounds: number, seed: number): Promise<{ ack
   for (let round = 0; round < rounds; round++) {
     const site = sites[below(replicaCount)]!
     const least = Math.min(writesPerRun, site.process.acknowledged.length + below(150))
-    await eventually(() => site.process.acknowledged.length >= least, { timeoutMs: 30_000, message: 'the victim writes' })
+    await eventually(() => site.process.acknowledged.length >= least, { message: 'the victim writes' })
     await site.process.kill()
     collect(site)
     site.process = await open(site.directory, site.port)

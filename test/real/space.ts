@@ -170,7 +170,7 @@ export function spaceSuite ({ overwrites, batches, deletes }: { overwrites: numb
     await c.put('written', 'alone')
     await c.close()
     for (let from = 0; from < deletes; from += at) await b.batch(Array.from({ length: at }, (_, index) => ({ type: 'del', key: `key ${from + index}` })))
-    await eventually(() => a.replication.status().members.some(({ id, counted }) => id === away && !counted), { timeoutMs: 20_000, message: 'it counts no more' })
+    await eventually(() => a.replication.status().members.some(({ id, counted }) => id === away && !counted), { message: 'it counts no more' })
     await forgotten(a, b)
     c = await openDatabase({ memberTtlMs, peers: [addressOf(a)] }, directory)
     await equal(a, b, c)

@@ -33,7 +33,7 @@ async function converged (replicas: ReplicaHost[]): Promise<Snapshot[]> {
   await eventually(() => {
     const vectors = replicas.map((replica) => JSON.stringify(Object.entries(replica.vector()).sort()))
     return vectors.every((vector) => vector === vectors[0])
-  }, { timeoutMs: 40_000, message: 'the vectors never became equal' })
+  }, { message: 'the vectors never became equal' })
   const snapshots: Snapshot[] = []
   for (const replica of replicas) snapshots.push(await replica.snapshot())
   for (const snapshot of snapshots) {

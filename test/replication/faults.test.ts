@@ -52,7 +52,7 @@ for (const [name, links] of Object.entries(topologies)) {
     await eventually(() => {
       const vectors = hosts.map((host) => JSON.stringify(Object.entries(host.vector()).sort()))
       return vectors.every((vector) => vector === vectors[0])
-    }, { timeoutMs: 30_000, message: 'all know the same' })
+    }, { message: 'all know the same' })
     const snapshots: Snapshot[] = []
     for (const host of hosts) {
       snapshots.push(await host.snapshot())

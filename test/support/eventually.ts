@@ -7,11 +7,11 @@ export interface EventuallyOptions {
 
 /**
  * Resolves with what `fact` gives once that is truthy; asks again after a short sleep, also if `fact` throws. At
- * the limit (10 s) it throws, with `message` and the last error as cause.
+ * the limit (60 s, since a machine may be slow or busy) it throws, with `message` and the last error as cause.
  */
 export async function eventually<T> (
   fact: () => T | Promise<T>,
-  { timeoutMs = 10_000, message = `never came true: ${fact.toString()}` }: EventuallyOptions = {}
+  { timeoutMs = 60_000, message = `never came true: ${fact.toString()}` }: EventuallyOptions = {}
 ): Promise<T> {
   const limitMs = performance.now() + timeoutMs
   for (let sleepMs = 0; ; sleepMs = Math.min(25, sleepMs + 1)) {

@@ -31,7 +31,7 @@ export async function equal (...databases: Array<ReplicatedLevel<any, any>>): Pr
   await eventually(async () => {
     const states = await Promise.all(databases.map(state))
     return states.every((text) => text === states[0])
-  }, { timeoutMs: 20_000, message: 'all are equal' })
+  }, { message: 'all are equal' })
 }
 
 /** Waits until a link between the two is greeted. */
