@@ -29,8 +29,8 @@ for (const [name, valueBytes, batches] of [['small batches', 20, 300], ['batches
         assert.ok(values.every((value) => value?.slice(0, 8) === values[0]?.slice(0, 8)), 'a batch is torn')
       }
     })()
-    // At least so many, and until the reader has had a look between two of them.
-    for (let round = 0; round < batches || looks <= 10 || seen.size < 2; round++) {
+    const hasSeenSome = (): boolean => looks > 10 && seen.size > 1
+    for (let round = 0; round < batches || !hasSeenSome(); round++) {
       const value = String(round).padStart(8, '0').padEnd(valueBytes, '.')
       await writer.batch(keys.map((key) => ({ type: 'put', key, value })))
       // A peer that falls behind what is kept in memory catches up key by key: that is the limit of the promise.
