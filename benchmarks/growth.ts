@@ -1,13 +1,14 @@
 /**
- * What a replica costs that holds ten times as much: beside classic-level with the same entries, and beside a replica
- * that holds a tenth.
+ * What a database costs that holds ten times as much: a replica beside classic-level with the same entries, and each beside one
+ * of its kind that holds a tenth.
  *
- * All three are loaded once, and grow with each round by what is written into them. Who is opened has been closed
- * before, so that what was written is in tables, and the cache is empty.
+ * All four are loaded once, and grow alike with each round by what is written into them. The large ones are opened twice: after
+ * those writes, of which LevelDB may have compactions left to do, and, classic-level's, a write-ahead log to read; then at rest,
+ * closed with nothing written.
  */
 import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import type { DatabaseOptions } from './databases.ts'
+import type { DatabaseOptions, Engine } from './databases.ts'
 import type { Measurement } from './figures.ts'
 import { windowSize, type Task, type Timing } from './operations.ts'
 import type { Options } from './options.ts'
@@ -24,37 +25,52 @@ interface Side {
   entries: number
 }
 
+/** Two databases of one kind. */
+interface Pair {
+  readonly large: Side
+  readonly small: Side
+  /** How long the large one took to open. */
+  readonly afterWrites: number[]
+  readonly atRest: number[]
+  readonly timed: TimedTask[]
+}
+
 export async function growing ({ rounds, entries, encoding, directory }: Options): Promise<Measurement[]> {
   const directories = new Directories(directory)
-  const measured = await withWorkers(3, async (...workers) => {
+  const measured = await withWorkers(4, async (...workers) => {
     const sides = workers.map((worker, index): Side => {
-      return { worker, options: { engine: index === 1 ? 'classic' : 'replicated', directory: directories.next(), encoding }, entries: index === 2 ? entries : entries * growth }
+      return { worker, options: { engine: index < 2 ? 'replicated' : 'classic', directory: directories.next(), encoding }, entries: index % 2 === 0 ? entries * growth : entries }
     })
-    const [large, classic, small] = sides as [Side, Side, Side]
+    const pair = (engine: Engine): Pair => {
+      const [large, small] = sides.filter(({ options }) => options.engine === engine) as [Side, Side]
+      return { large, small, afterWrites: [], atRest: [], timed: [] }
+    }
+    const [ours, theirs] = [pair('replicated'), pair('classic')]
     for (const { worker, options, entries } of sides) {
       await worker.call('open', options)
       await worker.call('load', { from: 0, count: entries })
       await worker.call('close')
     }
-    const bytes = [large, classic].map(({ options }) => bytesIn(options.directory))
+    const bytes = [ours, theirs].map(({ large }) => bytesIn(large.options.directory))
 
-    const openings = { ours: [] as number[], theirs: [] as number[] }
-    const timed: TimedTask[] = []
     const sizes = putSizes(entries)
     // The first round warms up.
     for (let round = 0; round <= rounds; round++) {
-      const theirs = await classic.worker.call('timeOpen', classic.options)
-      const ours = await large.worker.call('timeOpen', large.options)
-      await small.worker.call('open', small.options)
-      for (const operation of puts) {
-        const tasks = slicesOf({ operation, from: 0, count: sizes[operation] }, slicesPerRound, windowSize)
-        const result = await takeTurns(tasks, (task) => timeNext(large, task), (task) => timeNext(small, task))
-        if (round > 0) timed.push({ operation, count: sizes[operation], ...result })
-      }
-      for (const { worker } of sides) await worker.call('close')
-      if (round > 0) {
-        openings.ours.push(ours)
-        openings.theirs.push(theirs)
+      for (const { large, small, afterWrites, atRest, timed } of [theirs, ours]) {
+        const afterWritesMs = await large.worker.call('timeOpen', large.options)
+        await large.worker.call('close')
+        const atRestMs = await large.worker.call('timeOpen', large.options)
+        await small.worker.call('open', small.options)
+        if (round > 0) {
+          afterWrites.push(afterWritesMs)
+          atRest.push(atRestMs)
+        }
+        for (const operation of puts) {
+          const tasks = slicesOf({ operation, from: 0, count: sizes[operation] }, slicesPerRound, windowSize)
+          const result = await takeTurns(tasks, (task) => timeNext(large, task), (task) => timeNext(small, task))
+          if (round > 0) timed.push({ operation, count: sizes[operation], ...result })
+        }
+        for (const { worker } of [large, small]) await worker.call('close')
       }
     }
 
@@ -65,16 +81,23 @@ export async function growing ({ rounds, entries, encoding, directory }: Options
       checked.entries += entries
       checked.samples += samples
     }
-    return { bytes, openings, timed, checked }
+    return { bytes, ours, theirs, checked }
   })
   directories.clear()
 
-  const { bytes: [ours, theirs], openings, timed, checked } = measured
+  const { bytes: [ourBytes, theirBytes], ours, theirs, checked } = measured
+  const before = `with ${entries} before`
   return [
-    { name: 'open', unit: 'ms', samples: openings.ours, against: { name: 'classic-level', samples: openings.theirs }, checked },
-    { name: 'open, beyond classic-level', unit: 'ms', samples: openings.ours.map((ms, round) => Math.max(0, ms - openings.theirs[round]!)), checked },
-    { name: 'disk', unit: 'MB', samples: [ours! / 1e6], against: { name: 'classic-level', samples: [theirs! / 1e6] }, checked },
-    ...ratesOf(timed, `with ${entries} before`, checked)
+    ...(['afterWrites', 'atRest'] as const).flatMap((state): Measurement[] => {
+      const name = state === 'atRest' ? 'open at rest' : 'open after writes'
+      return [
+        { name, unit: 'ms', samples: ours[state], against: { name: 'classic-level', samples: theirs[state] }, checked },
+        { name: `${name}, beyond classic-level`, unit: 'ms', samples: ours[state].map((ms, round) => Math.max(0, ms - theirs[state][round]!)), checked }
+      ]
+    }),
+    { name: 'disk', unit: 'MB', samples: [ourBytes! / 1e6], against: { name: 'classic-level', samples: [theirBytes! / 1e6] }, checked },
+    ...ratesOf(ours.timed, before, checked),
+    ...ratesOf(theirs.timed, before, checked).map((measurement) => ({ ...measurement, name: `classic-level's own ${measurement.name}` }))
   ]
 }
 

@@ -61,8 +61,10 @@ export type Verdict = 'same' | 'new-log' | 'new-replica'
 export interface IdentityStore {
   /** What stands there now; undefined if nothing does. */
   read (): Promise<Identity | undefined>
+  /** Makes ready to {@link renew}: lays a new identity down beside the one that is there, durably. */
+  draft (nonce: string): Promise<void>
   /**
-   * Puts a new identity there, durably, and returns what {@link read} would.
+   * Puts the new identity there that has been drafted, and returns what {@link read} would.
    *
    * @param follows what is remembered, if what is there is no copy
    */
@@ -138,18 +140,24 @@ export class IdentityFile implements IdentityStore {
     return renewed.join() === [identity.nonce, identity.inode, identity.birthTime].join() ? { ...identity, follows: { nonce: followed, changeTime } } : identity
   }
 
+  async draft (nonce: string): Promise<void> {
+    await writeFile(this.#draftPath, `${nonce}\n`, { flush: true })
+  }
+
   async renew (nonce: string, follows: Followed | undefined): Promise<Identity> {
-    const next = `${this.#path}.next`
-    await writeFile(next, `${nonce}\n`, { flush: true })
-    const { ino, birthtimeNs } = await stat(next, { bigint: true })
+    const { ino, birthtimeNs } = await stat(this.#draftPath, { bigint: true })
     if (follows === undefined) await this.remembered()
     else await writeFile(this.#followsPath, `${follows.nonce} ${follows.changeTime} ${nonce} ${ino} ${birthtimeNs}\n`)
-    await rename(next, this.#path)
+    await rename(this.#draftPath, this.#path)
     return (await this.read())!
   }
 
   async remembered (): Promise<void> {
     await rm(this.#followsPath, { force: true })
+  }
+
+  get #draftPath (): string {
+    return `${this.#path}.next`
   }
 
   get #followsPath (): string {

@@ -218,17 +218,14 @@ export interface LoadedJournal {
  * @throws `REPLICATION_CORRUPT` if what the checkpoint relies on is not there.
  */
 export async function loadJournal (engine: Engine): Promise<LoadedJournal> {
-  const vector = new VersionVector()
-  for await (const [key, value] of engine.iterator({ ...meta.all('V'), ...buffers })) vector.advance(readStoredAdvance(key, value))
-  const stored = await engine.get(meta.checkpoint, buffers)
+  const [vector, found, stored] = await Promise.all([readVector(engine), readRecords(engine), engine.get(meta.checkpoint, buffers)])
   const checkpoint = stored === undefined ? 0 : new ByteReader(stored).varint()
   let number = checkpoint
   let first = Infinity
   let isWhole = checkpoint === 0
   const records = new Map<number, JournalRecord>()
   const keys: Buffer[] = []
-  for await (const value of engine.values<Buffer, Buffer>({ ...meta.all('J'), ...buffers })) {
-    const record = readRecord(value)
+  for (const record of found) {
     first = Math.min(first, record.number)
     isWhole ||= record.number === checkpoint
     if (record.number <= checkpoint) continue
@@ -242,6 +239,19 @@ export async function loadJournal (engine: Engine): Promise<LoadedJournal> {
   const operations = changes.operationsBeyond(vector)
   vector.join(changes)
   return { number, checkpoint, first: Math.min(first, number + 1), vector, changes: [...changes], operations, lost: number - checkpoint - records.size, keys }
+}
+
+async function readVector (engine: Engine): Promise<VersionVector> {
+  const vector = new VersionVector()
+  for await (const [key, value] of engine.iterator({ ...meta.all('V'), ...buffers })) vector.advance(readStoredAdvance(key, value))
+  return vector
+}
+
+/** All there are, in the order of their slots. */
+async function readRecords (engine: Engine): Promise<JournalRecord[]> {
+  const records: JournalRecord[] = []
+  for await (const value of engine.values<Buffer, Buffer>({ ...meta.all('J'), ...buffers })) records.push(readRecord(value))
+  return records
 }
 
 interface JournalRecord {

@@ -3,7 +3,8 @@
  * log kept or begun anew; what LevelDB has lost is found out.
  *
  * What must hold: nothing is changed in a database that is not a replica's, or of another format; nothing is written
- * under an identity before it is on disk. The identity is renewed last, and the first batch names it at once.
+ * under an identity before it is on disk. The identity is renewed last, and the first batch names it at once; the new one is
+ * drafted before, while the database is read: disks are slow.
  */
 import { ByteWriter } from '../codec/bytes.ts'
 import { DotSet } from '../core/dot-set.ts'
@@ -55,32 +56,39 @@ export interface Opening {
 const clockSkipMax = 2 ** 20
 
 /** @throws `REPLICATION_NOT_A_REPLICA`, `REPLICATION_FORMAT_UNKNOWN`, `REPLICATION_CORRUPT` */
-export async function openState ({ engine, identity, redoFile, system }: OpeningOptions): Promise<Opening> {
+export async function openState (options: OpeningOptions): Promise<Opening> {
+  const { engine, identity, system } = options
   const format = await engine.get(meta.format, buffers)
   const fresh = format === undefined
   if (fresh) await assertEmpty(engine)
   else if (format[0] !== formatVersion) throw new ReplicationError(`The database has format ${format[0] ?? 'none'}, this version reads format ${formatVersion}`, { code: 'REPLICATION_FORMAT_UNKNOWN' })
-  const remembered = await rememberedIdentity(engine)
-  const found = await identity.read()
-  const verdict = judge(remembered, found, await engine.get(meta.cleanClose, buffers) !== undefined)
+  const nonce = Buffer.from(system.randomBytes(16)).toString('hex')
+  const [opening, drafted] = await Promise.allSettled([readState(options, fresh, nonce), identity.draft(nonce)])
+  if (opening.status === 'rejected') throw opening.reason
+  if (drafted.status === 'rejected') throw drafted.reason
+  return opening.value
+}
+
+/** @param nonce what the identity is to be renewed to */
+async function readState ({ engine, identity, redoFile, system }: OpeningOptions, fresh: boolean, nonce: string): Promise<Opening> {
+  const [[storedIdentity, cleanClose], found, told] = await Promise.all([engine.getMany<Buffer, Buffer>([meta.identity, meta.cleanClose], buffers), identity.read(), identity.told()])
+  const remembered = storedIdentity === undefined ? undefined : decodeIdentity(storedIdentity)
+  const verdict = judge(remembered, found, cleanClose !== undefined)
 
   const journal = await loadWhole(engine, redoFile, remembered)
   const { number, checkpoint, vector, operations, lost, keys } = journal
-  const repairing = lost > 0 || await engine.get(meta.hole, buffers) !== undefined
+  const [hole, storedTally, storedReplica, storedLog, leaving] = await engine.getMany<Buffer, Buffer>([meta.hole, meta.tally, meta.replica, meta.ownLog, meta.leaving], buffers)
+  const repairing = lost > 0 || hole !== undefined
   const { survivors, count, hlc } = repairing ? await readSurvivors(engine, vector) : { survivors: new DotSet(), count: 0, hlc: 0 }
   const mends = lost > 0 ? await mendHole(engine, vector, survivors, keys) : []
 
-  const tally = new LogTally(await engine.get(meta.tally, buffers), operations + count)
-  const storedReplica = await engine.get(meta.replica, buffers)
-  const storedLog = await engine.get(meta.ownLog, buffers)
+  const tally = new LogTally(storedTally, operations + count)
   const keepsReplica = verdict !== 'new-replica' && storedReplica !== undefined
-  const told = await identity.told()
   const isTold = storedLog !== undefined && told?.log === logIdFrom(storedLog)
   const tailLost = isTold && told.sequence > vector.sequenceOf(told.log)
   const keepsLog = verdict === 'same' && isTold && lost === 0 && !tailLost
   const ends = await engine.keys<Buffer>({ ...meta.all('E'), keyEncoding: 'buffer' }).all()
   const collected = await loadCollected(engine, vector)
-  const leaving = await engine.get(meta.leaving, buffers)
   const ownLog = keepsLog ? logIdFrom(storedLog) : newLogId(system.randomBytes(logIdBytes))
   const state = new ReplicaState({
     engine,
@@ -104,7 +112,7 @@ export async function openState ({ engine, identity, redoFile, system }: Opening
     tailLost: tailLost && verdict === 'same' && lost === 0,
     hole: lost > 0 ? { lost, since: number - checkpoint } : undefined,
     save: async (batch) => {
-      const renewed = await identity.renew(Buffer.from(system.randomBytes(16)).toString('hex'), verdict === 'new-replica' ? undefined : lastFound(remembered!, found!))
+      const renewed = await identity.renew(nonce, verdict === 'new-replica' ? undefined : lastFound(remembered!, found!))
       redoLog?.begin(renewed.nonce)
       batch.sync = true
       if (fresh) batch.putRaw(meta.format, Buffer.of(formatVersion))
@@ -133,8 +141,7 @@ export async function openState ({ engine, identity, redoFile, system }: Opening
 
 /** The journal, once LevelDB has been given what counts already and did not reach it before the process ended. */
 async function loadWhole (engine: Engine, redoFile: RedoFile | undefined, remembered: Identity | undefined): Promise<LoadedJournal> {
-  const journal = await loadJournal(engine)
-  const bytes = await redoFile?.read()
+  const [journal, bytes] = await Promise.all([loadJournal(engine), redoFile?.read()])
   if (bytes === undefined || bytes.length === 0 || remembered === undefined) return journal
   if (!await redo(engine, bytes, seedOf(remembered.nonce), journal.number)) return journal
   await writeOut(engine) // as LevelDB has done with all else that it holds, so that a checkpoint may tell of it
@@ -144,11 +151,6 @@ async function loadWhole (engine: Engine, redoFile: RedoFile | undefined, rememb
 async function assertEmpty (engine: Engine): Promise<void> {
   const [key] = await engine.keys<Buffer>({ limit: 1, keyEncoding: 'buffer' }).all()
   if (key !== undefined) throw new ReplicationError(`The database is not empty (its first key is ${key.toString('hex')}) and not a replica`, { code: 'REPLICATION_NOT_A_REPLICA' })
-}
-
-async function rememberedIdentity (engine: Engine): Promise<Identity | undefined> {
-  const stored = await engine.get(meta.identity, buffers)
-  return stored === undefined ? undefined : decodeIdentity(stored)
 }
 
 /** What is known to have been forgotten. After a hole that is less: no replica has forgotten what it does not know. */

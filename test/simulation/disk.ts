@@ -252,6 +252,8 @@ export class DiskIdentity implements IdentityStore {
     return identity === undefined ? undefined : { ...identity, bootId }
   }
 
+  async draft (): Promise<void> {}
+
   async renew (nonce: string, follows: Followed | undefined): Promise<Identity> {
     const number = String(++this.#disk.renewals)
     this.#disk.identity = { nonce, follows, inode: number, birthTime: '1', changeTime: number, bootId: this.#disk.bootId }

@@ -149,6 +149,7 @@ test('what a write has brought that fails, and is there, is told as any other', 
   const { replica, mend, failNext } = await openDoubtful()
   const peer = await openReplica()
   await replica.put('a', 'ours')
+  await peer.system.advance(2000) // more than a clock skips at an open
   await peer.put('a', 'theirs')
   await peer.put('b', 'theirs')
   failNext(true)

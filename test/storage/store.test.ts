@@ -332,10 +332,14 @@ test('an identity file gives what it renewed, and a new one at each open', async
   const location = newDirectory()
   const file = new IdentityFile(location, new VirtualSystem())
   await file.prepare(true)
-  const first = await file.renew('one', undefined)
+  const renew = async (nonce: string, follows?: Followed): Promise<Identity> => {
+    await file.draft(nonce)
+    return await file.renew(nonce, follows)
+  }
+  const first = await renew('one')
   assert.equal(await file.read(), first)
   assert.equal([first.nonce, first.follows], ['one', undefined])
-  const second = await file.renew('two', first)
+  const second = await renew('two', first)
   assert.equal([second.nonce, second.follows], ['two', { nonce: 'one', changeTime: first.changeTime }])
   await file.remembered()
   assert.is((await file.read())!.follows, undefined)

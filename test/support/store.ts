@@ -37,6 +37,8 @@ export class MemoryIdentity implements IdentityStore {
     return this.current === undefined ? undefined : { ...this.current, bootId: this.bootId }
   }
 
+  async draft (): Promise<void> {}
+
   async renew (nonce: string, follows: Followed | undefined): Promise<Identity> {
     this.#renewals++
     this.current = { nonce, follows, inode: String(this.#renewals), birthTime: '1', changeTime: String(this.#renewals), bootId: this.bootId }
