@@ -26,7 +26,7 @@ function benchPeers (...args: string[]): { status: number | null, output: string
 }
 
 function run (program: string, args: string[]): { status: number | null, output: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', program, '--limit', '60', ...args], { encoding: 'utf8' })
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', program, '--limit', '300', ...args], { encoding: 'utf8' })
   return { status, output: stdout + stderr }
 }
 
