@@ -4,7 +4,7 @@
  * Nothing that goes wrong here leaves it but as the one error that the link ends with. A peer that has much to say
  * does not keep others from being heard: every few milliseconds pending I/O gets its turn.
  */
-import { pushable, type Pushable } from 'it-pushable'
+import { Uint8ArrayList } from 'uint8arraylist'
 import { encodeFrames, FrameReader } from '../codec/frames.ts'
 import { decodeFrame, type Hello, type Peer } from '../codec/message.ts'
 import { formatLogId } from '../core/ids.ts'
@@ -19,7 +19,8 @@ import type { Source } from '../storage/source.ts'
 import type { Store } from '../storage/store.ts'
 import type { Address, System } from '../types.ts'
 import { formatAddress } from './addresses.ts'
-import type { Connection } from './transport.ts'
+import { Chunks } from './chunks.ts'
+import type { Bytes, Connection } from './transport.ts'
 
 /** How long the last bytes may take to leave. */
 const farewellMs = 500
@@ -59,7 +60,7 @@ export class Link {
   readonly session: Session
   readonly #owner: LinkOwner
   readonly #connection: Connection
-  readonly #output: Pushable<Uint8Array> = pushable()
+  readonly #output = new Chunks<Bytes>()
   #source: Source | undefined
   #delivery: Delivery | undefined
   /** Deliveries, one after another. */
@@ -230,7 +231,8 @@ export class Link {
 
   #sendFrames (): void {
     if (this.#frames.length === 0) return
-    for (const bytes of encodeFrames(this.#frames)) this.#output.push(bytes)
+    const chunks = encodeFrames(this.#frames)
+    this.#output.push(chunks.length === 1 ? chunks[0]! : new Uint8ArrayList(...chunks))
     this.#frames = []
     const unsent = this.#unsentBytes
     if (unsent > outputBytesMax) this.#close(new ReplicationError(`The peer does not read: ${unsent} bytes wait for it`, { code: 'REPLICATION_PEER_STALLED' }))
@@ -248,7 +250,7 @@ export class Link {
   }
 
   get #unsentBytes (): number {
-    return this.#output.readableLength + this.#connection.unsentBytes
+    return this.#output.bytes + this.#connection.unsentBytes
   }
 
   /** Everything that was sent goes out, and no more comes in. */

@@ -8,14 +8,15 @@
  * What must always hold:
  * - a socket has an error listener from its first moment to its last;
  * - a reader that does not pull stops the socket; at most `readAheadBytes` and one chunk wait in memory;
- * - what the source has ready in one tick leaves in that tick, in one system call (`process.nextTick` runs when
- *   the microtasks are done, and before any I/O);
+ * - what the source has ready in one tick leaves in that tick: its first chunk at once, in one system call, and all
+ *   that follows it in another one (`process.nextTick` runs when the microtasks are done, and before any I/O);
  * - a source that is never out of bytes cannot starve the event loop.
  */
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { ReplicationError, toReplicationError } from '../errors.ts'
 import type { Address, System } from '../types.ts'
 import { canonicalHost, formatAddress } from './addresses.ts'
+import { Chunks } from './chunks.ts'
 import { Lobby } from './lobby.ts'
 import { Names, type NameResolver } from './names.ts'
 import type { Protection } from './tls.ts'
@@ -237,9 +238,7 @@ export class SocketConnection implements Connection {
       const { done, value } = await iterator.next()
       if (this.#closed) return
       if (done === true) break
-      this.#cork()
-      if (value instanceof Uint8Array) socket.write(value)
-      else for (const part of value) socket.write(part)
+      this.#send(value)
       this.#bytesWritten += value.byteLength
       burst += value.byteLength
       if (socket.writableLength >= writeAheadBytes) {
@@ -257,8 +256,21 @@ export class SocketConnection implements Connection {
     socket.end()
   }
 
+  /** The first of a tick leaves at once, what follows it together at the end of the tick. */
+  #send (value: Bytes): void {
+    const socket = this.#socket
+    const isFirst = !this.#corked
+    if (value instanceof Uint8Array) {
+      socket.write(value)
+    } else {
+      socket.cork()
+      for (const part of value) socket.write(part)
+      socket.uncork()
+    }
+    if (isFirst) this.#cork()
+  }
+
   #cork (): void {
-    if (this.#corked) return
     this.#corked = true
     this.#socket.cork()
     process.nextTick(() => { this.#uncork() })
@@ -271,72 +283,31 @@ export class SocketConnection implements Connection {
   }
 }
 
-type Result = IteratorResult<Uint8Array, undefined>
-
 /** What a socket received, chunk by chunk, pausing the socket while nobody pulls. */
-class SocketSource implements AsyncIterableIterator<Uint8Array, undefined> {
+class SocketSource extends Chunks {
   readonly #socket: Socket
   readonly #onLeft: () => void
-  readonly #waiting: Array<{ resolve: (result: Result) => void, reject: (error: Error) => void }> = []
-  #chunks: Uint8Array[] = []
-  #bytes = 0
-  #ended = false
-  #failure: Error | undefined
 
   constructor (socket: Socket, onLeft: () => void) {
+    super()
     this.#socket = socket
     this.#onLeft = onLeft
-    socket.on('data', (chunk) => { this.#push(chunk) })
-    socket.on('end', () => { this.end(undefined) })
+    socket.on('data', (chunk: Uint8Array) => {
+      this.push(chunk)
+      if (this.bytes >= readAheadBytes || this.length >= readAheadChunks) socket.pause()
+    })
+    socket.on('end', () => { this.end() })
   }
 
-  [Symbol.asyncIterator] (): this { return this }
-
-  async next (): Promise<Result> {
-    const chunk = this.#chunks.shift()
-    if (chunk !== undefined) {
-      this.#bytes -= chunk.byteLength
-      if (this.#bytes < readAheadBytes / 2 && this.#socket.isPaused()) this.#socket.resume()
-      return { done: false, value: chunk }
-    }
-    if (this.#failure !== undefined) throw this.#failure
-    if (this.#ended) return { done: true, value: undefined }
-    return await new Promise((resolve, reject) => { this.#waiting.push({ resolve, reject }) })
+  override next (): Promise<IteratorResult<Uint8Array, undefined>> {
+    const next = super.next()
+    if (this.bytes < readAheadBytes / 2 && this.#socket.isPaused()) this.#socket.resume()
+    return next
   }
 
-  async return (): Promise<Result> {
+  override return (): Promise<IteratorResult<Uint8Array, undefined>> {
     this.#onLeft()
-    return { done: true, value: undefined }
-  }
-
-  /** No more will come; what has come can still be read. */
-  end (failure: Error | undefined): void {
-    if (this.#ended) return
-    this.#ended = true
-    this.#failure = failure
-    for (const { resolve, reject } of this.#waiting.splice(0)) {
-      if (failure === undefined) resolve({ done: true, value: undefined })
-      else reject(failure)
-    }
-  }
-
-  /** No more will be read. */
-  drop (failure: Error | undefined): void {
-    this.#chunks = []
-    this.#bytes = 0
-    this.end(failure)
-  }
-
-  #push (chunk: Uint8Array): void {
-    if (this.#ended) return
-    const reader = this.#waiting.shift()
-    if (reader !== undefined) {
-      reader.resolve({ done: false, value: chunk })
-      return
-    }
-    this.#chunks.push(chunk)
-    this.#bytes += chunk.byteLength
-    if (this.#bytes >= readAheadBytes || this.#chunks.length >= readAheadChunks) this.#socket.pause()
+    return Promise.resolve({ done: true, value: undefined })
   }
 }
 

@@ -61,13 +61,7 @@ export function openBatch (engine: Engine): EngineBatch {
     batch.close().catch(() => {})
     return new ArrayBatch(engine)
   }
-  return {
-    put: (key, value) => { batch._put(key, value) },
-    del: (key) => { batch._del(key) },
-    write: (sync) => batch._write(sync ? synced : buffered),
-    clear: () => { batch._clear() },
-    close: () => { batch.close().catch(() => {}) }
-  }
+  return new LevelBatch(batch)
 }
 
 /** Gives the space of entries that are gone from a range back to the file system, where the engine keeps any. */
@@ -84,6 +78,34 @@ export async function compact (engine: Engine, { gte, lt }: { gte: Buffer, lt: B
 export async function writeOut (engine: Engine): Promise<void> {
   const { compactRange } = engine as { compactRange?: (start: Buffer, end: Buffer, options: object) => Promise<void> }
   await compactRange?.call(engine, Buffer.of(0), Buffer.of(0), { keyEncoding: 'buffer' })
+}
+
+class LevelBatch implements EngineBatch {
+  readonly #batch: NativeBatch
+
+  constructor (batch: NativeBatch) {
+    this.#batch = batch
+  }
+
+  put (key: Buffer, value: Uint8Array | string): void {
+    this.#batch._put(key, value)
+  }
+
+  del (key: Buffer): void {
+    this.#batch._del(key)
+  }
+
+  write (sync: boolean): Promise<void> {
+    return this.#batch._write(sync ? synced : buffered)
+  }
+
+  clear (): void {
+    this.#batch._clear()
+  }
+
+  close (): void {
+    this.#batch.close().catch(() => {})
+  }
 }
 
 class ArrayBatch implements EngineBatch {

@@ -28,19 +28,8 @@ import { Merger, type MergeReport } from './merge.ts'
 import { mayResume } from './resumed-source.ts'
 import { chunkKey, decodeStageRecord, encodeStageRecord, replacementKey, StageReader, type ApplyingRecord, type StagingRecord } from './stage.ts'
 import type { ReplicaState } from './state.ts'
+import type { RemoteUnit } from './unit.ts'
 import type { Step, Writer } from './writer.ts'
-
-/** A live unit as it came, and the vector of the stream that it belongs to. */
-export interface RemoteUnit {
-  /** The sender's vector as of the last unit executed; the intake moves it on. */
-  readonly stream: VersionVector
-  readonly before: readonly Advance[]
-  readonly changes: readonly Advance[]
-  /** What the sender has collected in it. */
-  readonly collected: readonly Advance[]
-  readonly entries: Iterable<Entry>
-  readonly bytes: number
-}
 
 export interface IntakeOptions {
   readonly state: ReplicaState
@@ -116,48 +105,55 @@ export class Intake implements DeliveryTarget {
   apply (unit: RemoteUnit): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#units.push({ unit, resolve, reject })
-      if (!this.#unitsQueued) this.#queueUnits()
+      if (!this.#unitsQueued) this.#merging = this.#applyUnits()
     })
   }
 
   /** Several units that wait go into one inner batch. */
-  #queueUnits (): void {
+  async #applyUnits (): Promise<void> {
     this.#unitsQueued = true
     let taken: QueuedUnit[] = []
-    this.#merging = this.#prepareUnits().then(async () => await this.#run(async (merger, batch) => {
-      this.#unitsQueued = false
-      taken = this.#units.splice(0, this.#unitsAtOnce())
-      try {
-        for (const [index, { unit, reject }] of taken.entries()) {
-          const refusal = this.#refusalOf(batch, unit)
-          if (refusal === undefined) {
-            const merging = this.#mergeUnit(merger, batch, unit)
-            if (merging !== undefined) await merging
-            if (merger.needsRest) await merger.rest()
-          } else {
-            // That is between its sender and us: what came of others goes on.
-            this.#handOnNothingAfter(unit)
-            reject(refusal)
-            this.#units.unshift(...taken.splice(index).slice(1))
-          }
-        }
-        await merger.writeLog()
-      } catch (error) {
-        for (const { unit } of taken) this.#handOnNothingAfter(unit)
-        throw error
-      } finally {
-        if (this.#units.length > 0 && !this.#unitsQueued) this.#queueUnits()
-      }
-      return !batch.untouched
-    }, () => this.#units.reduce((bytes, { unit }) => bytes + unit.bytes, 0))).then(() => {
+    try {
+      await this.#prepareUnits()
+      await this.#run((merger, batch) => {
+        this.#unitsQueued = false
+        taken = this.#units.splice(0, this.#unitsAtOnce())
+        return this.#mergeUnits(merger, batch, taken)
+      }, () => this.#units.reduce((bytes, { unit }) => bytes + unit.bytes, 0))
       for (const { resolve } of taken) resolve()
-    }, (error) => {
+    } catch (error) {
       if (taken.length === 0) {
         this.#unitsQueued = false
         taken = this.#units.splice(0)
       }
       for (const { reject } of taken) reject(error)
-    })
+    }
+  }
+
+  /** What is taken, up to one that is refused: what follows that waits again. Returns whether there is anything to be written. */
+  async #mergeUnits (merger: Merger, batch: InnerBatch, taken: QueuedUnit[]): Promise<boolean> {
+    try {
+      for (const [index, { unit, reject }] of taken.entries()) {
+        const refusal = this.#refusalOf(batch, unit)
+        if (refusal === undefined) {
+          const merging = this.#mergeUnit(merger, batch, unit)
+          if (merging !== undefined) await merging
+          if (merger.needsRest) await merger.rest()
+        } else {
+          // That is between its sender and us: what came of others goes on.
+          this.#handOnNothingAfter(unit)
+          reject(refusal)
+          this.#units.unshift(...taken.splice(index).slice(1))
+        }
+      }
+      await merger.writeLog()
+    } catch (error) {
+      for (const { unit } of taken) this.#handOnNothingAfter(unit)
+      throw error
+    } finally {
+      if (this.#units.length > 0 && !this.#unitsQueued) this.#merging = this.#applyUnits()
+    }
+    return !batch.untouched
   }
 
   /** How many of the units that wait fit one batch. What was collected goes alone: its drops are read from disk; and so does what is long. */
@@ -234,10 +230,10 @@ export class Intake implements DeliveryTarget {
     let merger: Merger | undefined
     let saved = (): void => {}
     return {
-      fill: async (batch) => {
+      fill: (batch) => {
         if (members.hasNew) saved = members.save(batch)
         merger = new Merger(state, batch, derivation, this.#options.yield, report)
-        return await fill(merger, batch)
+        return fill(merger, batch)
       },
       committed: () => {
         saved()

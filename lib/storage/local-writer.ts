@@ -199,12 +199,12 @@ export class LocalWriter {
     return new LocalBatch({ inner: this.#committer.newBatch(true, redo, memtable), memtable, isLocal: false, isRecorded: true })
   }
 
-  /** Hands in such a batch when it has been filled: it counts from now on. Returns false if it has to be written otherwise. */
-  addRemote (batch: LocalBatch): boolean {
+  /** Hands in such a batch when it has been filled: it counts from now on, as `counted` hears before links do. Returns false if it has to be written otherwise. */
+  addRemote (batch: LocalBatch, counted: () => void): boolean {
     if (!batch.inner.isPlain || !batch.inner.hasNews || !this.#append(batch)) return false // what advances nothing would never get to the engine
     batch.inner.reveal()
     this.#count(batch)
-    this.#takeOff(batch)
+    this.#takeOff(batch, counted)
     process.nextTick(() => { void this.#write(batch) }) // once all have heard of it: this takes longer
     return true
   }
@@ -326,13 +326,14 @@ export class LocalWriter {
   }
 
   /** A batch is to be written now; {@link #write} is to follow. */
-  #takeOff (batch: LocalBatch): void {
+  #takeOff (batch: LocalBatch, counted?: () => void): void {
     this.#options.system.clearTimer(this.#timer)
     this.#timer = undefined
     this.#open = undefined
     this.#flying = batch
     this.#afterFlying = this.#afterOpen
     this.#afterOpen = []
+    counted?.()
     if (!batch.inner.hasNews) this.#tell(batch)
     this.#options.onRoom()
   }

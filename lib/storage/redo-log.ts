@@ -40,7 +40,7 @@ export class AreaFull extends Error {}
 /** Of a record: length and checksum of what follows. */
 const headBytes = 8
 
-export class RedoLog {
+export class RedoLog implements Changes {
   readonly #file: RedoFile
   /** The record in the making: the changes. */
   readonly #changes = new ByteWriter(4096)
@@ -66,16 +66,7 @@ export class RedoLog {
   /** Takes changes to the batch and to the record in the making, which begins: of what another batch has left of one, nothing counts. */
   recording (batch: Changes): Changes {
     this.#changes.reset()
-    return {
-      put: (key, value) => {
-        batch.put(key, value)
-        this.put(key, value)
-      },
-      del: (key) => {
-        batch.del(key)
-        this.#changes.varint(key.length * 2).raw(key)
-      }
-    }
+    return new Recording(batch, this)
   }
 
   /** Adds a change to the record in the making only. */
@@ -83,6 +74,11 @@ export class RedoLog {
     this.#changes.varint(key.length * 2 + 1).raw(key)
     if (typeof value === 'string') this.#changes.text(value)
     else this.#changes.bytes(value)
+  }
+
+  /** The same, of a key that goes. */
+  del (key: Buffer): void {
+    this.#changes.varint(key.length * 2).raw(key)
   }
 
   /** Whether a batch can take so many bytes more, about. */
@@ -130,6 +126,27 @@ export class RedoLog {
   /** The directory may be in another place now. */
   close (): void {
     this.#file.close()
+  }
+}
+
+/** Changes on their way to two places. */
+class Recording implements Changes {
+  readonly #batch: Changes
+  readonly #redo: Changes
+
+  constructor (batch: Changes, redo: Changes) {
+    this.#batch = batch
+    this.#redo = redo
+  }
+
+  put (key: Buffer, value: Uint8Array | string): void {
+    this.#batch.put(key, value)
+    this.#redo.put(key, value)
+  }
+
+  del (key: Buffer): void {
+    this.#batch.del(key)
+    this.#redo.del(key)
   }
 }
 

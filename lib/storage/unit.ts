@@ -5,7 +5,8 @@
  */
 import { ByteWriter } from '../codec/bytes.ts'
 import { writeAdvances } from '../codec/advances.ts'
-import type { Advance } from '../core/version-vector.ts'
+import type { Entry } from '../codec/entry.ts'
+import type { Advance, VersionVector } from '../core/version-vector.ts'
 
 export interface Unit {
   readonly changes: readonly Advance[]
@@ -13,6 +14,18 @@ export interface Unit {
   readonly collected: readonly Advance[]
   /** Encoded changes, what was collected, and entries; undefined if nobody was there to be sent it, or it is no unit. */
   readonly body: Buffer | undefined
+}
+
+/** A live unit as it came, and the vector of the stream that it belongs to. */
+export interface RemoteUnit {
+  /** The sender's vector as of the last unit executed; the intake moves it on. */
+  readonly stream: VersionVector
+  readonly before: readonly Advance[]
+  readonly changes: readonly Advance[]
+  /** What the sender has collected in it. */
+  readonly collected: readonly Advance[]
+  readonly entries: Iterable<Entry>
+  readonly bytes: number
 }
 
 /** Collects the entries of a unit. */

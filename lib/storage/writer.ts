@@ -163,7 +163,7 @@ export class Writer {
 
   async #drain (): Promise<void> {
     while (this.#othersWait) {
-      await this.#committer.reopening
+      if (this.#committer.reopening !== undefined) await this.#committer.reopening
       if (this.#state.journal.full) await this.#takeCheckpoint()
       // What a failed batch was to say of who this replica is comes before anything that is written as such.
       if (this.#state.unsaved !== undefined) await this.#runJob({ job: () => this.#state.unsaved !== undefined, resolve: () => {}, reject: () => {} })
@@ -232,7 +232,7 @@ export class Writer {
   }
 
   async #runJob ({ job, remote = false, recordedBytes, committed = () => {}, resolve, reject }: QueuedJob): Promise<void> {
-    await this.#local.settled()
+    if (!this.#local.isIdle) await this.#local.settled()
     if (this.#state.journal.full) await this.#takeCheckpoint()
     let batch: InnerBatch | undefined
     let writing = false
@@ -242,15 +242,15 @@ export class Writer {
       const filled = job(batch)
       if (filled === true || (filled !== false && await filled)) {
         this.#committer.assertWritable() // It may have been closed while the job was at work.
-        if (recorded !== undefined && this.#local.addRemote(recorded)) {
+        if (recorded !== undefined && this.#local.addRemote(recorded, committed)) {
           batch = undefined // which is in other hands
         } else {
           writing = true
           await batch.write()
           writing = false
           this.#committer.tell(batch.committed(), false)
+          committed()
         }
-        committed()
       }
     } catch (error) {
       reject(writing ? this.#committer.failed(batch!, error, committed) : error)

@@ -12,7 +12,7 @@ import { feedUnitBytes, logRecordOperationsMax, operationBytes, transactionBytes
 import { keyspace, readSequence, wholeKeyspace } from '../../lib/storage/keyspaces.ts'
 import { Feed } from '../../lib/storage/feed.ts'
 import type { Unit } from '../../lib/storage/unit.ts'
-import type { RemoteUnit } from '../../lib/storage/intake.ts'
+import type { RemoteUnit } from '../../lib/storage/unit.ts'
 import { eventually } from '../support/eventually.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
