@@ -46,7 +46,7 @@ onNetwork('a firewall that refuses multicast: told once, peers work, and so does
   a.unblock()
   replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: 9002 }, b))
   await replicas[0]!.do('put', { key: 'key', value: 'value' })
-  await converged(replicas, 30_000)
+  await converged(replicas)
   assert.is(new Set(await replicas[0]!.do('errors')).size, (await replicas[0]!.do('errors')).length)
 })
 
@@ -59,7 +59,7 @@ onNetwork('the port held by somebody else: told, and used once it is free', asyn
   assert.equal(await replicas[0]!.do('peers'), [])
   holder.kill()
   await replicas[0]!.do('put', { key: 'key', value: 'value' })
-  await converged(replicas, 30_000)
+  await converged(replicas)
 })
 
 onNetwork('a socket that is deaf, since its interface was made again and looks the same, is replaced', async () => {
@@ -72,7 +72,7 @@ onNetwork('a socket that is deaf, since its interface was made again and looks t
   a.unplug('eth0')
   plug()
   replicas.push(await ReplicaProcess.open(newDirectory(), { ...options, port: false }, b))
-  await converged(replicas, 30_000)
+  await converged(replicas)
 })
 
 onNetwork('a network without a default route, and a host without any network, find each other once there is a cable', async () => {
@@ -82,7 +82,7 @@ onNetwork('a network without a default route, and a host without any network, fi
   await replicas[0]!.do('put', { key: 'key', value: 'value' })
   b.plug('eth0', 'br0', '10.7.0.2')
   b.run('ip', 'route', 'del', 'default')
-  await converged(replicas, 10_000)
+  await converged(replicas)
   assert.equal([...await replicas[0]!.do('errors'), ...await replicas[1]!.do('errors')], [])
 })
 

@@ -18,7 +18,7 @@ const childFile = fileURLToPath(new URL('attack-child.ts', import.meta.url))
 const MiB = 2 ** 20
 
 /** What an attack may add to latency beside doubling it: the processors are shared with the attacker. */
-const allowanceMs = 1
+export const allowanceMs = 1
 const heldMaxMs = 50
 
 /** The middle one of some numbers. */
@@ -79,7 +79,7 @@ export function attackSuite ({ rounds, pings }: { rounds: number, pings: number 
         const [beforeMs, duringMs] = [median(quiet), median(attacked)]
         console.log(`  ${count} ${name}: latency ${duringMs.toFixed(2)} ms, ${beforeMs.toFixed(2)} ms without; event loop held for ${Math.min(...heldMs).toFixed(0)} to ${Math.max(...heldMs).toFixed(0)} ms; ${((bytes - bytesBefore) / MiB).toFixed(1)} MiB more`)
         // Another process may have had the processor: what is slow by itself is slow each time.
-        if (again > 0 && duringMs > 2 * beforeMs + allowanceMs) continue
+        if (again > 0 && (duringMs > 2 * beforeMs + allowanceMs || Math.max(...heldMs) > heldMaxMs)) continue
         assert.ok(count >= rounds)
         assert.ok(duringMs <= 2 * beforeMs + allowanceMs, `${duringMs} ms, ${beforeMs} ms without`)
         assert.ok(Math.max(...heldMs) <= heldMaxMs, `held for ${heldMs.join()} ms`)

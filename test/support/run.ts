@@ -23,12 +23,12 @@ const { values: options, positionals: filters } = parseArgs({
     directory: { type: 'string', default: 'test' },
     long: { type: 'boolean', default: false },
     'time-limit': { type: 'string' },
-    'exit-limit': { type: 'string', default: '10' }
+    'exit-limit': { type: 'string', default: '60' }
   }
 })
 
 /** How long one file may take, and how long its process may live on after its last test. */
-const timeLimitSeconds = Number(options['time-limit'] ?? (options.long ? 3600 : 300))
+const timeLimitSeconds = Number(options['time-limit'] ?? (options.long ? 3600 : 600))
 const exitLimitSeconds = Number(options['exit-limit'])
 
 interface Result {
