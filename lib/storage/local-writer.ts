@@ -331,6 +331,7 @@ export class LocalWriter {
     this.#timer = undefined
     this.#open = undefined
     this.#flying = batch
+    if (batch.counts) batch.memtable.acknowledge() // What counts is not read without the rest, which the engine has with it, before that is known.
     this.#afterFlying = this.#afterOpen
     this.#afterOpen = []
     counted?.()

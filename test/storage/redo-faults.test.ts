@@ -284,4 +284,32 @@ test('what counts and is not in the redo log any more, when the engine is to get
   assert.is((await rejection(replica.put('next', '1'))).code, 'REPLICATION_CORRUPT')
 })
 
+test('of a transaction that did not get into the redo log nothing is read alone, not where the engine has all of it and nobody knows yet', async () => {
+  const replica = await openWithRedo()
+  const { memory } = replica
+  await replica.put('k', '1')
+  const { _batch } = memory
+  let goOn = (): void => {}
+  memory._batch = async (operations, options) => {
+    await new Promise<void>((resolve) => { goOn = resolve })
+    await _batch.call(memory, operations, options)
+    await new Promise<void>((resolve) => { goOn = resolve })
+  }
+  replica.redoFile.failNext()
+  const written = replica.store.commit([put('k', '2'), put('j', '2')], false)
+  const seen = async (): Promise<object> => {
+    const data = await replica.data()
+    for (const [key, { value }] of replica.store.pending() ?? []) data[key] = String(value)
+    return data
+  }
+  for (let stage = 0; stage < 2; stage++) {
+    await rest()
+    const found = await seen() as { k: string, j?: string }
+    assert.is(found.j, found.k === '2' ? '2' : undefined, `stage ${stage}`)
+    goOn()
+  }
+  await written
+  assert.equal(await seen(), { j: '2', k: '2' })
+})
+
 test.run()
