@@ -153,7 +153,7 @@ export class LocalWriter {
   /** Whether a transaction can be added now, of so many bytes about. */
   takes (bytes: number): boolean {
     const open = this.#open
-    if (open === undefined) return !this.#committer.broken && !this.#state.journal.full && this.#state.unsaved === undefined
+    if (open === undefined) return !this.#state.journal.full
     if (open.isClosed) return false
     return open.isRecorded ? this.#options.redo!.takes(this.#number, bytes * redoFactor) : open.inner.bytes + bytes <= innerBatchBytesMax
   }

@@ -204,11 +204,10 @@ export function * missingChanges (file: Buffer, seed: number, last: number, upTo
 
 /** The records of a batch, from its first one, as far as they are whole. */
 function * readArea (file: Buffer, seed: number, number: number): Generator<RedoRecord> {
-  const end = Math.min(file.length, areaOf(number) + redoAreaBytes)
-  for (let position = areaOf(number); position + headBytes <= end;) {
+  for (let position = areaOf(number); position + headBytes < file.length;) {
     const length = file.readUInt32BE(position)
     const bytes = file.subarray(position + headBytes, position + headBytes + length)
-    if (length === 0 || bytes.length < length || crc32(bytes, seed) !== file.readUInt32BE(position + 4)) return
+    if (length === 0 || crc32(bytes, seed) !== file.readUInt32BE(position + 4)) return
     const record = decodeRecord(bytes)
     if (record.number !== number) return
     yield record

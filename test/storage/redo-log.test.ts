@@ -93,6 +93,10 @@ test('a record that is torn, at whichever byte, ends what is redone; nothing beh
   }
 })
 
+test('where nothing was written there is no record, whatever checksums begin with', () => {
+  assert.equal([...missingChanges(Buffer.alloc(100), 0, 1)], [])
+})
+
 test('a record that could not be written ends what is redone, until the engine has that batch', () => {
   const { file, redo, append } = open()
   append(1, 'a')

@@ -319,6 +319,18 @@ test('text of three bytes a unit that turns out to be too long for it', async ()
   await checkInvariants(replica.engine, { vector: replica.store.vector as never })
 })
 
+test('text that might not fit behind what is there already gets into another batch, and so into the redo log', async () => {
+  const { replica, file } = await openRedoing()
+  const release = holdBatches(replica)
+  await replica.put('flying', 'x'.repeat(groupBytes))
+  await replica.put('a', 'x'.repeat(redoAreaBytes / 2 - 1000))
+  const { written } = file
+  const text = replica.store.commit([{ type: 'put', key: 'b', value: '€'.repeat(redoAreaBytes / 3.5) }], false)
+  release()
+  await text
+  assert.is(file.written, written + 1)
+})
+
 test('of a transaction that fails half encoded nothing is there, and all that counted before it is', async () => {
   const { replica } = await openRedoing()
   let release = (): void => {}
