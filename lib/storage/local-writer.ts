@@ -5,36 +5,19 @@
  * With a redo log, all that has been added in one turn of the event loop is written there together, and counts from then
  * on: it is a part of the replica's state, its callers go on, links are told, and the engine gets it behind that, when it is
  * enough, when somebody waits for that, or after a while. Without one, and what is too long for it, counts when the
- * engine has it. What is to be synced waits for the disk besides.
- *
- * A batch is *recorded* if its changes get into the redo log. It is *whole* as long as every record of it could be written:
- * then what follows it may count before the engine has it. It *counts* from its first record on. It is *closed* when
- * nothing is added any more, and *spoiled* when a part of a transaction is in it that has failed: then the engine gets what
- * counts of it from the redo log. What the engine does not take, it gets from there, too, when it is open again.
+ * engine has it. What is to be synced waits for the disk besides. What the engine does not take, it gets from the redo log
+ * when it is open again.
  */
-import type { Advance } from '../core/version-vector.ts'
 import { backgroundError } from '../errors.ts'
 import { changesPace, groupBytes, innerBatchBytesMax, recordedUnitsBytesMax, redoAreaBytes, redoPace } from '../limits.ts'
 import type { ErrorListener, System, Timer } from '../types.ts'
 import { corrupt, indeterminate, type Committer } from './committer.ts'
-import type { InnerBatch } from './inner-batch.ts'
-import { addTransaction, copyOf, copyOperation, nextTime, type LocalGroup, type Operation } from './local.ts'
+import { addTransaction, nextTime } from './local.ts'
+import { LocalBatch, type Transaction } from './local-batch.ts'
 import { Memtable, type MemtableEntry, type Pending } from './memtable.ts'
 import { within, type RangeOptions } from './range.ts'
 import { AreaFull, type RedoLog } from './redo-log.ts'
 import type { ReplicaState } from './state.ts'
-
-interface Waiting {
-  readonly resolve: () => void
-  readonly reject: (error: unknown) => void
-}
-
-export interface Transaction extends Waiting {
-  readonly operations: readonly Operation[]
-  readonly sync: boolean
-  /** A rough count. */
-  readonly bytes: number
-}
 
 /** A call to be made when the engine has what counted when it was handed in. */
 interface Moment {
@@ -46,72 +29,6 @@ interface Moment {
 const redoFactor = 2
 
 const lacking = 'The disk takes no writes, and LevelDB lacks what has resolved just before: make room, then try again'
-
-export class LocalBatch implements LocalGroup {
-  readonly inner: InnerBatch
-  readonly memtable: Memtable
-  readonly isLocal: boolean
-  readonly settled: string[] = []
-  readonly isRecorded: boolean
-  isWhole: boolean
-  /** Something of it counts already. */
-  counts = false
-  isClosed = false
-  isSpoiled = false
-  /** Somebody waits for the engine to have it. */
-  isWanted = false
-  /** What waits for it to count, and, though it may count already, for the disk. */
-  waiting: Waiting[] = []
-  waitingForSync: Waiting[] = []
-  /** How many of the latter count. */
-  syncCounted = 0
-  readonly #before: Memtable | undefined
-
-  constructor ({ inner, memtable = new Memtable(), isLocal, isRecorded, before }: { inner: InnerBatch, memtable?: Memtable, isLocal: boolean, isRecorded: boolean, before?: Memtable | undefined }) {
-    this.inner = inner
-    this.memtable = memtable
-    this.isLocal = isLocal
-    this.isRecorded = this.isWhole = isRecorded
-    this.#before = before
-  }
-
-  /** Whether what does not count may stand in the redo log all the same, from which the next open would take it. */
-  get isDoubtful (): boolean {
-    return this.isRecorded && !this.isWhole
-  }
-
-  latest (key: string): Operation['type'] | undefined {
-    return this.memtable.latest(key) ?? this.#before?.latest(key)
-  }
-
-  begin (first: Advance): void {
-    this.memtable.begin(first)
-  }
-
-  note (operation: Operation): void {
-    this.memtable.add(this.isRecorded ? copyOperation(operation) : { type: operation.type, key: copyOf(operation.key) })
-  }
-
-  resolve (): void {
-    const { waiting } = this
-    this.waiting = []
-    for (const { resolve } of waiting) resolve()
-  }
-
-  /** What does not count never will. */
-  rejectUncounted (error: unknown): void {
-    const rejected = [...this.waiting, ...this.waitingForSync.splice(this.syncCounted)]
-    this.waiting = []
-    for (const { reject } of rejected) reject(error)
-  }
-
-  /** What counts may never be on disk. */
-  rejectCounted (error: unknown): void {
-    const rejected = this.waitingForSync.splice(0, this.syncCounted)
-    this.syncCounted = 0
-    for (const { reject } of rejected) reject(error)
-  }
-}
 
 export interface LocalWriterOptions {
   readonly redo: RedoLog | undefined

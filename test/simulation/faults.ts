@@ -113,7 +113,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/local-writer.ts', 'if (!batch.inner.isPlain || !batch.inner.hasNews || !this.#append(batch)) return false', 'if (!batch.inner.isPlain || !batch.inner.hasNews) return false\n    this.#append(batch)']
   ],
   'a delete does not see what is on its way to LevelDB': [
-    ['storage/local-writer.ts', 'return this.memtable.latest(key) ?? this.#before?.latest(key)', 'return this.memtable.latest(key)']
+    ['storage/local-batch.ts', 'return this.memtable.latest(key) ?? this.#before?.latest(key)', 'return this.memtable.latest(key)']
   ],
   'sequences are given in another order than transactions came in': [
     ['storage/writer.ts', 'if (!this.#running && this.#local.takes(bytes))', 'if (this.#local.takes(bytes))']
@@ -184,7 +184,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/committer.ts', 'this.tell(batch.committed(), false)\n      committed()', 'this.tell(batch.committed(), false)\n      void committed']
   ],
   'of writes that are committed together one is answered': [
-    ['storage/local-writer.ts', 'for (const { resolve } of waiting) resolve()', 'waiting[0]?.resolve()']
+    ['storage/local-batch.ts', 'for (const { resolve } of waiting) resolve()', 'waiting[0]?.resolve()']
   ],
   'what others have written is not passed on as it comes': [
     ['sync/sending.ts', 'this.#peerDirects.has(log))', 'log !== this.#conversation.local.log)']
