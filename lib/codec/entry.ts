@@ -55,14 +55,14 @@ export function readEntry (reader: ByteReader): Entry {
 
 /** Entries that are decoded as they are asked for: too many for one turn of the event loop. */
 export class EncodedEntries implements Iterable<Entry> {
-  readonly #bytes: Buffer
+  readonly bytes: Buffer
 
   constructor (bytes: Buffer) {
-    this.#bytes = bytes
+    this.bytes = bytes
   }
 
   * [Symbol.iterator] (): Generator<Entry> {
-    const reader = new ByteReader(this.#bytes)
+    const reader = new ByteReader(this.bytes)
     while (reader.remaining > 0) yield readEntry(reader)
   }
 }

@@ -162,13 +162,7 @@ function checkChunk (chunk: Buffer, context: Context, known: Context, lastKey: B
     if (scan.start >= chunkBytes) throw malformed(`An entry at ${scan.start} of a chunk, which is full from ${chunkBytes} on`)
     if ((entries > 0 || lastKey !== undefined) && scan.compareKey(lastBytes, lastStart, lastEnd) <= 0) throw malformed('A key that is not after the one before it')
     if (entries++ === 0) first = scan.key
-    if (scan.entry !== undefined) {
-      assertMergeable(scan.entry, context, known)
-    } else {
-      const { log, sequence } = scan
-      if (!context.covers(log, sequence)) throw notKnown()
-      if (scan.put && scan.valueStart === -1 && !known.covers(log, sequence)) throw notThere()
-    }
+    assertMergeable(scan, context, known)
     lastBytes = chunk
     lastStart = scan.keyStart
     lastEnd = scan.keyEnd
@@ -181,12 +175,21 @@ function checkChunk (chunk: Buffer, context: Context, known: Context, lastKey: B
  * Refuses what cannot be merged before any of it is in the state, since an apply phase must not fail half-way: a
  * version that its sender's own vector does not cover, or one without the value that this replica lacks.
  */
-export function assertMergeable ({ siblings, values }: Entry, context: Context, known: Context): void {
+export function assertMergeable (entry: Entry | EntryScan, context: Context, known: Context): void {
+  if (entry instanceof EntryScan) return assertScanned(entry, context, known)
+  const { siblings, values } = entry
   for (let index = 0; index < siblings.length; index++) {
     const { type, log, sequence } = siblings[index]!
     if (!context.covers(log, sequence)) throw notKnown()
     if (type === 'put' && values[index] === undefined && !known.covers(log, sequence)) throw notThere()
   }
+}
+
+function assertScanned (scan: EntryScan, context: Context, known: Context): void {
+  if (scan.entry !== undefined) return assertMergeable(scan.entry, context, known)
+  const { log, sequence } = scan
+  if (!context.covers(log, sequence)) throw notKnown()
+  if (scan.put && scan.valueStart === -1 && !known.covers(log, sequence)) throw notThere()
 }
 
 function notKnown (): ReplicationError {

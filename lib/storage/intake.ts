@@ -211,13 +211,16 @@ export class Intake implements DeliveryTarget {
 
   async #mergeLongUnit (merger: Merger, batch: InnerBatch, unit: RemoteUnit): Promise<void> {
     const { stream, changes, collected, entries } = unit
-    const entriesMax = this.#options.unitEntriesMax
     const isChecked = decoded(unit) !== undefined
     let count = 0
-    await merger.merge(entries, stream, (entry) => {
-      if (++count > entriesMax) throw new ReplicationError(`A unit of more than ${entriesMax} keys`, { code: 'REPLICATION_FRAME_TOO_LARGE' })
+    const check = (entry: Entry | EntryScan): void => {
+      if (++count > this.#options.unitEntriesMax) throw new ReplicationError(`A unit of more than ${this.#options.unitEntriesMax} keys`, { code: 'REPLICATION_FRAME_TOO_LARGE' })
       if (!isChecked) assertMergeable(entry, stream, batch)
-    })
+    }
+    // What is not decoded has the batch to itself.
+    const scan = entries instanceof EncodedEntries && collected.length === 0 && merger.coversAll(stream) ? new EntryScan(entries.bytes) : undefined
+    if (scan === undefined) await merger.merge(entries, stream, check)
+    else if (scan.next()) await merger.mergeChunk(scan, stream, check)
     this.#learn(batch, changes)
     if (collected.length > 0) await this.#options.collector.adopt(batch, merger, collected)
     this.#handedOn.set(stream, changes)

@@ -127,11 +127,14 @@ export class Merger {
   /**
    * Merges what a scan has before it from the entry on that it stands at: keys that this batch has not changed yet, each
    * once, taken at one moment of their sender.
+   *
+   * @param check as for {@link merge}
    */
-  async mergeChunk (scan: EntryScan, context: ReadonlyVersionVector): Promise<void> {
+  async mergeChunk (scan: EntryScan, context: ReadonlyVersionVector, check: (scan: EntryScan) => void = () => {}): Promise<void> {
     for (let more = true; more;) {
       const records = this.coversAll(context) ? undefined : await this.#readAhead(scan)
       for (let count = 0; more && count < entriesAtOnce; count++) {
+        check(scan)
         if (records === undefined) this.#mergeUnread(scan, context)
         else this.mergeScanned(scan, context, records[count])
         more = scan.next()

@@ -212,12 +212,13 @@ test('a long unit is taken apart as it is merged: as a whole, or, if there is so
   const unit = a.store.feed.at(0)
   assert.ok(unit !== undefined && unit !== 'lost')
   const body = unit.body!
-  const apply = async (body: Buffer): Promise<void> => {
-    const { changes, collected, entries } = decodeData(encodeUnit([], body).subarray(1)) as Extract<ReturnType<typeof decodeData>, { type: 'unit' }>
+  const apply = async (body: Buffer, changes = unit.changes): Promise<void> => {
+    const { collected, entries } = decodeData(encodeUnit([], body).subarray(1)) as Extract<ReturnType<typeof decodeData>, { type: 'unit' }>
     assert.instance(entries, EncodedEntries)
     await b.store.intake.apply({ stream: new VersionVector(), before: [], changes, collected, entries, bytes: body.length })
   }
   assert.is((await rejection(apply(body.subarray(0, -1)))).code, 'REPLICATION_PROTOCOL')
+  assert.is((await rejection(apply(body, unit.changes.map((change) => ({ ...change, sequence: change.sequence - 1 }))))).code, 'REPLICATION_PROTOCOL')
   const entry = [...new EncodedEntries(body.subarray(body.indexOf(Buffer.from('\x02k0'))))][0]!
   const tooMany = (function * () { for (let number = 0; number <= transactionBytesDefault / operationBytes; number++) yield { ...entry, key: Buffer.from(String(number)) } })()
   assert.is((await rejection(b.store.intake.apply({ stream: new VersionVector(), before: [], changes: unit.changes, collected: [], entries: tooMany, bytes: 10 }))).code, 'REPLICATION_FRAME_TOO_LARGE')

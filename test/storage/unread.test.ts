@@ -7,7 +7,7 @@ import { ByteWriter } from '../../lib/codec/bytes.ts'
 import { writeEntry } from '../../lib/codec/entry.ts'
 import { decodeData, type DataMessage } from '../../lib/codec/message.ts'
 import type { Advance } from '../../lib/core/version-vector.ts'
-import { chunkBytes } from '../../lib/limits.ts'
+import { chunkBytes, entriesDecodedBytesMax } from '../../lib/limits.ts'
 import { keyspace } from '../../lib/storage/keyspaces.ts'
 import type { Operation } from '../../lib/storage/local.ts'
 import type { Unit } from '../../lib/storage/unit.ts'
@@ -67,6 +67,21 @@ const ways = {
     await pull(to, from)
   }
 } as const
+
+test('what a long unit changes is as if it had come in short ones, also at a key in conflict', async () => {
+  const [a, b] = [await openReplica(), await openReplica()]
+  for (const key of ['kept', 'overwritten', 'deleted', 'both', 'long']) await a.put(key, '1')
+  await b.put('both', '2')
+  await exchange(a, b)
+  await exchange(a, b)
+  const live = await LiveStream.open(a, b)
+  await a.store.commit([put('overwritten', '3'), put('new', '3'), del('deleted'), put('both', '3'), put('long', 'x'.repeat(entriesDecodedBytesMax))], false)
+  await live.send()
+  live.close()
+  assert.equal(await b.values('both'), await a.values('both'))
+  await checkInvariants(b.engine, { vector: b.store.vector as never })
+  await checkEqual([a.engine, b.engine])
+})
 
 for (const [way, bring] of Object.entries(ways)) {
   for (const reports of [true, false]) {
