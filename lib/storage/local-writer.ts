@@ -138,7 +138,6 @@ export class LocalWriter {
     }
     this.#open = undefined
     this.#committer.recycle(batch.inner)
-    this.#rest()
   }
 
   /**
@@ -146,7 +145,6 @@ export class LocalWriter {
    * added meanwhile goes together, and nobody who writes again and again keeps the event loop.
    */
   #proceedSoon (): void {
-    if (this.#isDue) return
     this.#isDue = true
     if (this.#turn === undefined) process.nextTick(() => { this.#proceedIfDue() })
     this.#turn ??= this.#options.system.yield().then(() => {

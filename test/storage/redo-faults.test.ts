@@ -312,4 +312,32 @@ test('of a transaction that did not get into the redo log nothing is read alone,
   assert.equal(await seen(), { j: '2', k: '2' })
 })
 
+test('of transactions that fail with another one nothing is read, nor does it count for a del', async () => {
+  const replica = await openWithRedo()
+  await replica.put('k', '1')
+  const mend = failReads(replica)
+  const failed = [replica.put('l', '1'), replica.store.commit([del('k'), del('absent')], false)].map(rejection)
+  mend()
+  await Promise.all(failed)
+  assert.is(replica.store.find('l'), undefined)
+  assert.is(replica.store.find('k')?.type, 'put')
+  await replica.del('k')
+  await replica.store.flush()
+  assert.equal(await replica.data(), {})
+  await checkInvariants(replica.engine, { vector: replica.store.vector as never })
+})
+
+test('links are told of what counts of a batch, though a transaction in it has failed', async () => {
+  const told: number[] = []
+  const replica = await openWithRedo({ onCommit: ({ changes }) => { told.push(...changes.map(({ sequence }) => sequence)) } })
+  await replica.put('alone', '1')
+  await replica.put('fast', '1')
+  const mend = failReads(replica)
+  const failed = [replica.put('uncounted', '1'), replica.del('absent')].map(rejection)
+  mend()
+  await Promise.all(failed)
+  await rest()
+  assert.equal(told, [1, 2])
+})
+
 test.run()

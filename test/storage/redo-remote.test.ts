@@ -5,7 +5,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { recordedUnitsBytesMax } from '../../lib/limits.ts'
+import { recordedUnitsBytesMax, redoPace } from '../../lib/limits.ts'
 import { buffers } from '../../lib/storage/engine.ts'
 import { meta } from '../../lib/storage/keyspaces.ts'
 import type { MergeReport } from '../../lib/storage/merge.ts'
@@ -125,6 +125,19 @@ test('where the redo log cannot be written, a unit counts when the engine has it
   await sent
   assert.equal(await reader.data(), { before: '1', k: '1' })
   await checkInvariants(reader.engine, { vector: reader.store.vector as never })
+})
+
+test('units are not recorded either for a while after the redo log could not be written', async () => {
+  const { writer, reader, stream, file } = await openPair()
+  for (const [key, records] of [['failed', 0], ['soon', 0], ['later', 1]] as const) {
+    if (key === 'failed') file.failNext()
+    if (key === 'later') await reader.system.advance(redoPace.restMs)
+    const { written } = file
+    await writer.put(key, '1')
+    await stream.send()
+    assert.is(file.written, written + records, key)
+  }
+  assert.equal(await reader.data(), { before: '1', failed: '1', soon: '1' })
 })
 
 test('much that waits goes to the engine alone, and so does what makes or ends a conflict', async () => {
