@@ -12,7 +12,7 @@ export const system: System = {
     return isWaitedFor ? timer : timer.unref()
   },
   clearTimer: (timer) => { clearTimeout(timer as NodeJS.Timeout) },
-  yield: async () => await new Promise((resolve) => { setImmediate(resolve) }),
+  yield: () => new Promise((resolve) => { setImmediate(resolve) }),
   randomBytes: (size) => randomBytes(size),
   random: () => Math.random()
 }

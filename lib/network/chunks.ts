@@ -3,20 +3,19 @@
  * promise a chunk.
  */
 import { Fifo } from '../storage/fifo.ts'
-import type { Bytes } from './transport.ts'
 
-type Result<Chunk> = IteratorResult<Chunk, undefined>
+type Result = IteratorResult<Uint8Array, undefined>
 
-interface Reader<Chunk> {
-  readonly resolve: (result: Result<Chunk>) => void
+interface Reader {
+  readonly resolve: (result: Result) => void
   readonly reject: (error: Error) => void
 }
 
-export class Chunks<Chunk extends Bytes = Uint8Array> implements AsyncIterableIterator<Chunk, undefined> {
+export class Chunks implements AsyncIterableIterator<Uint8Array, undefined> {
   /** Of those that wait for a reader. */
   bytes = 0
-  #chunks = new Fifo<Chunk>()
-  readonly #readers = new Fifo<Reader<Chunk>>()
+  #chunks = new Fifo<Uint8Array>()
+  readonly #readers = new Fifo<Reader>()
   #ended = false
   #failure: Error | undefined
 
@@ -29,7 +28,7 @@ export class Chunks<Chunk extends Bytes = Uint8Array> implements AsyncIterableIt
     return this
   }
 
-  next (): Promise<Result<Chunk>> {
+  next (): Promise<Result> {
     const value = this.#chunks.shift()
     if (value !== undefined) {
       this.bytes -= value.byteLength
@@ -41,12 +40,12 @@ export class Chunks<Chunk extends Bytes = Uint8Array> implements AsyncIterableIt
   }
 
   /** The reader leaves. */
-  return (): Promise<Result<Chunk>> {
+  return (): Promise<Result> {
     this.drop()
     return Promise.resolve({ done: true, value: undefined })
   }
 
-  push (value: Chunk): void {
+  push (value: Uint8Array): void {
     if (this.#ended) return
     const reader = this.#readers.shift()
     if (reader !== undefined) return reader.resolve({ done: false, value })

@@ -4,7 +4,6 @@
  * Nothing that goes wrong here leaves it but as the one error that the link ends with. A peer that has much to say
  * does not keep others from being heard: every few milliseconds pending I/O gets its turn.
  */
-import { Uint8ArrayList } from 'uint8arraylist'
 import { encodeFrames, FrameReader } from '../codec/frames.ts'
 import { decodeFrame, type Hello, type Peer } from '../codec/message.ts'
 import { formatLogId } from '../core/ids.ts'
@@ -20,7 +19,7 @@ import type { Store } from '../storage/store.ts'
 import type { Address, System } from '../types.ts'
 import { formatAddress } from './addresses.ts'
 import { Chunks } from './chunks.ts'
-import type { Bytes, Connection } from './transport.ts'
+import type { Connection } from './transport.ts'
 
 /** How long the last bytes may take to leave. */
 const farewellMs = 500
@@ -60,7 +59,7 @@ export class Link {
   readonly session: Session
   readonly #owner: LinkOwner
   readonly #connection: Connection
-  readonly #output = new Chunks<Bytes>()
+  readonly #output = new Chunks()
   #source: Source | undefined
   #delivery: Delivery | undefined
   /** Deliveries, one after another. */
@@ -231,8 +230,7 @@ export class Link {
 
   #sendFrames (): void {
     if (this.#frames.length === 0) return
-    const chunks = encodeFrames(this.#frames)
-    this.#output.push(chunks.length === 1 ? chunks[0]! : new Uint8ArrayList(...chunks))
+    for (const bytes of encodeFrames(this.#frames)) this.#output.push(bytes)
     this.#frames = []
     const unsent = this.#unsentBytes
     if (unsent > outputBytesMax) this.#close(new ReplicationError(`The peer does not read: ${unsent} bytes wait for it`, { code: 'REPLICATION_PEER_STALLED' }))

@@ -8,8 +8,8 @@
  * What must always hold:
  * - a socket has an error listener from its first moment to its last;
  * - a reader that does not pull stops the socket; at most `readAheadBytes` and one chunk wait in memory;
- * - what the source has ready in one tick leaves in that tick: its first chunk at once, in one system call, and all
- *   that follows it in another one (`process.nextTick` runs when the microtasks are done, and before any I/O);
+ * - what the source has ready in one tick leaves in that tick, in one system call (`process.nextTick` runs when
+ *   the microtasks are done, and before any I/O);
  * - a source that is never out of bytes cannot starve the event loop.
  */
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
@@ -238,7 +238,9 @@ export class SocketConnection implements Connection {
       const { done, value } = await iterator.next()
       if (this.#closed) return
       if (done === true) break
-      this.#send(value)
+      this.#cork()
+      if (value instanceof Uint8Array) socket.write(value)
+      else for (const part of value) socket.write(part)
       this.#bytesWritten += value.byteLength
       burst += value.byteLength
       if (socket.writableLength >= writeAheadBytes) {
@@ -256,21 +258,8 @@ export class SocketConnection implements Connection {
     socket.end()
   }
 
-  /** The first of a tick leaves at once, what follows it together at the end of the tick. */
-  #send (value: Bytes): void {
-    const socket = this.#socket
-    const isFirst = !this.#corked
-    if (value instanceof Uint8Array) {
-      socket.write(value)
-    } else {
-      socket.cork()
-      for (const part of value) socket.write(part)
-      socket.uncork()
-    }
-    if (isFirst) this.#cork()
-  }
-
   #cork (): void {
+    if (this.#corked) return
     this.#corked = true
     this.#socket.cork()
     process.nextTick(() => { this.#uncork() })
