@@ -340,4 +340,20 @@ test('links are told of what counts of a batch, though a transaction in it has f
   assert.equal(told, [1, 2])
 })
 
+test('behind a batch of which the redo log lacks the end nothing counts before the engine has that', async () => {
+  const replica = await openWithRedo()
+  await replica.put('first', '1')
+  const release = holdBatches(replica)
+  replica.redoFile.failNext()
+  const unrecorded = replica.put('unrecorded', '1')
+  await rest()
+  await replica.system.advance(redoPace.restMs)
+  let counts = false
+  const next = replica.put('next', '1').then(() => { counts = true })
+  await rest()
+  assert.not(counts)
+  release()
+  await Promise.all([unrecorded, next])
+})
+
 test.run()
