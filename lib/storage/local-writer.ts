@@ -169,7 +169,10 @@ export class LocalWriter {
       this.#takeOff(batch)
       void this.#write(batch)
     } else {
-      this.#timer ??= this.#options.system.setTimer(() => { this.hurry() }, redoPace.keptMs)
+      this.#timer ??= this.#options.system.setTimer(() => {
+        this.#timer = undefined
+        this.hurry()
+      }, redoPace.keptMs)
     }
   }
 

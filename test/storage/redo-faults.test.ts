@@ -356,4 +356,17 @@ test('behind a batch of which the redo log lacks the end nothing counts before t
   await Promise.all([unrecorded, next])
 })
 
+test('after a batch that was given up what counts is given to the engine after a while, as ever', async () => {
+  const replica = await openWithRedo()
+  await replica.del('absent')
+  const mend = failReads(replica)
+  assert.ok(await rejection(replica.del('k')))
+  mend()
+  await replica.system.advance(redoPace.keptMs)
+  await replica.put('a', '1')
+  await replica.system.advance(redoPace.keptMs)
+  await rest()
+  assert.equal(await replica.data(), { a: '1' })
+})
+
 test.run()
