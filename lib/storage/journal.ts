@@ -22,6 +22,8 @@ import { meta } from './keyspaces.ts'
 const scratch = new ByteWriter(64)
 const scratchKey = meta.journal(0)
 const none: readonly Buffer[] = []
+/** So much of it is read at a time. */
+const journalReadBytes = 64 * 1024
 
 interface Checkpoint {
   readonly number: number
@@ -243,15 +245,14 @@ export async function loadJournal (engine: Engine): Promise<LoadedJournal> {
 
 async function readVector (engine: Engine): Promise<VersionVector> {
   const vector = new VersionVector()
-  for await (const [key, value] of engine.iterator({ ...meta.all('V'), ...buffers })) vector.advance(readStoredAdvance(key, value))
+  for (const [key, value] of await engine.iterator<Buffer, Buffer>({ ...meta.all('V'), ...buffers }).all()) vector.advance(readStoredAdvance(key, value))
   return vector
 }
 
 /** All there are, in the order of their slots. */
 async function readRecords (engine: Engine): Promise<JournalRecord[]> {
-  const records: JournalRecord[] = []
-  for await (const value of engine.values<Buffer, Buffer>({ ...meta.all('J'), ...buffers })) records.push(readRecord(value))
-  return records
+  const values = await engine.values<Buffer, Buffer>({ ...meta.all('J'), ...buffers, highWaterMarkBytes: journalReadBytes } as object).all()
+  return values.map(readRecord)
 }
 
 interface JournalRecord {

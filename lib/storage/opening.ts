@@ -156,7 +156,7 @@ async function assertEmpty (engine: Engine): Promise<void> {
 /** What is known to have been forgotten. After a hole that is less: no replica has forgotten what it does not know. */
 async function loadCollected (engine: Engine, vector: VersionVector): Promise<VersionVector> {
   const collected = new VersionVector()
-  for await (const [key, value] of engine.iterator({ ...meta.all('C'), ...buffers })) {
+  for (const [key, value] of await engine.iterator<Buffer, Buffer>({ ...meta.all('C'), ...buffers }).all()) {
     const stored = readStoredAdvance(key, value)
     const known = vector.get(stored.log)
     if (known !== undefined) collected.advance(known.sequence < stored.sequence ? known : stored)
