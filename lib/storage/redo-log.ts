@@ -130,7 +130,7 @@ export class RedoLog implements Changes {
 }
 
 /** Changes on their way to two places. */
-class Recording implements Changes {
+export class Recording implements Changes {
   readonly #batch: Changes
   readonly #redo: Changes
 

@@ -14,6 +14,7 @@ import { InnerBatch } from './inner-batch.ts'
 import { LocalBatch } from './local-batch.ts'
 import { Memtable } from './memtable.ts'
 import { Merger } from './merge.ts'
+import { Recording } from './redo-log.ts'
 import { UnitEntries } from './unit.ts'
 
 const bytes = Buffer.of(0)
@@ -31,6 +32,7 @@ export const shapes: readonly object[] = [
   new Memtable(),
   new UnitEntries(),
   inner,
+  new Recording(undefined as never, undefined as never),
   new LocalBatch({ inner, isLocal: true, isRecorded: true }),
   new Merger(undefined as never, inner, undefined as never, async () => {})
 ]

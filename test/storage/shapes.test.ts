@@ -16,9 +16,10 @@ import { LocalBatch } from '../../lib/storage/local-batch.ts'
 import { Memtable } from '../../lib/storage/memtable.ts'
 import { Merger } from '../../lib/storage/merge.ts'
 import { openState } from '../../lib/storage/opening.ts'
+import { RedoLog } from '../../lib/storage/redo-log.ts'
 import { shapes } from '../../lib/storage/shapes.ts'
 import { UnitEntries } from '../../lib/storage/unit.ts'
-import { openReplica } from '../support/store.ts'
+import { MemoryRedoFile, openReplica } from '../support/store.ts'
 
 setFlagsFromString('--allow-natives-syntax')
 const haveSameMap = new Function('a', 'b', 'return %HaveSameMap(a, b)') as (a: object, b: object) => boolean // eslint-disable-line no-new-func
@@ -50,7 +51,10 @@ test('what notes the keys of a batch', () => {
 test('a batch, and what fills it', async () => {
   const { options } = await openReplica()
   const { state } = await openState(options)
-  const batch = new InnerBatch(state, openBatch(state.engine), true)
+  const engineBatch = openBatch(state.engine)
+  expectKept(new RedoLog(new MemoryRedoFile()).recording(engineBatch), (recording) => { recording.put(Buffer.of(0), 'v') })
+  engineBatch.clear()
+  const batch = new InnerBatch(state, engineBatch, true)
   expectKept(batch, () => {
     const sequence = ++state.ownSequence
     batch.setKey('k')
