@@ -26,7 +26,7 @@ export function beginLeaving (state: ReplicaState, kept: Advance): void {
   state.saveWithNext((batch) => { batch.putRaw(meta.leaving, encodeLeaving(kept)) })
   state.replaceReplica()
   if (!state.collected.covers(kept.log, kept.sequence + 1)) return
-  const fence = { log: state.ownLog, sequence: ++state.ownSequence, hlc: state.hlc }
+  const fence = { log: state.ownLog, sequence: ++state.ownSequence, hlc: kept.hlc } // before what is written again behind it
   state.saveWithNext((batch) => {
     batch.advance(fence)
     batch.collect(fence)

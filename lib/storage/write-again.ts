@@ -1,5 +1,8 @@
 /**
  * Writes of another log, written again in our own with their old times, in place of the old dots, whose log records go.
+ *
+ * Times in a log do not go back: a replica knows by its last one what it has seen. So our own is another one from then on, if it
+ * holds later ones already.
  */
 import { compareSiblings, indexOfDot, type Sibling, type SiblingSet } from '../core/siblings.ts'
 import type { Derivation } from './derive.ts'
@@ -25,6 +28,7 @@ export async function writeAgain (state: ReplicaState, derivation: Derivation, b
   await writeOut(state.engine)
   for (const { record } of operations) batch.delRaw(record)
   operations.sort((a, b) => a.hlc - b.hlc || (a.log === b.log ? a.sequence - b.sequence : a.log < b.log ? -1 : 1))
+  if (operations.length > 0 && operations[0]!.hlc < (state.vector.get(state.ownLog)?.hlc ?? 0)) state.replaceLog()
   const sets = await readSets(state, operations)
   let transaction: Survivor | undefined
   let first = 0

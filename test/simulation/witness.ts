@@ -178,6 +178,8 @@ export class Witness {
     const touched = new Set<string>()
     const own: OwnDot[] = []
     const advances: VersionVector = new VersionVector()
+    // What is written again may begin a log, which its batch says at the end.
+    for (const { key, value } of operations) if (wasLeaving !== undefined && key.equals(meta.ownLog)) this.#meta(key, value)
     for (const { type, key, value } of operations) {
       switch (key[0]) {
         case keyspace.version: touched.add(key.toString('latin1', 1)); break

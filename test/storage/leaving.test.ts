@@ -168,6 +168,28 @@ test('what is written before it is tried again is written as the new one, also o
   assert.is((await made.peer.data()).g, 'between')
 })
 
+test('what is written again behind what was written before it is tried again has a log of its own, since times in a log do not go back', async () => {
+  const made = await fork()
+  const { b, log, told } = made
+  b.memory.dieAfter(1)
+  await rejection(b.store.leaveLog())
+  b.memory.revive()
+  await b.system.advance(1000)
+  await b.put('g', 'between')
+  const { ownLog } = b.store
+  await b.store.leaveLog()
+  assert.is(b.store.vector.sequenceOf(log), told)
+  assert.is.not(b.store.ownLog, ownLog)
+  await checkInvariants(b.engine, { vector: b.store.vector as never })
+  const again = await b.reopened()
+  assert.is(again.store.ownLog, b.store.ownLog)
+  await again.put('g', 'after')
+  await checkInvariants(again.engine, { vector: again.store.vector as never })
+  await exchange(made.peer, again)
+  await checkEqual([made.peer.engine, again.engine])
+  assert.is((await made.peer.data()).g, 'after')
+})
+
 test('a delete of its own that is forgotten already reaches others all the same', async () => {
   const a = await openReplica()
   const peer = await openReplica()

@@ -2,8 +2,8 @@
  * The invariants of what stands on disk, read from the raw keyspaces of an engine at one moment.
  *
  * Named as in the design: I2 data is the fold of the siblings; I3 every dot of a sibling set is in a log record of
- * that key, with its time and type; I6 no tombstone that was collected is there; I4 every dot is covered by the vector, which is the checkpoint and the journal after it; and the sibling
- * keyspace holds the values of the puts of keys with two or more siblings, and nothing else.
+ * that key, with its time and type; I6 no tombstone that was collected is there; I4 every dot is covered by the vector, which is the checkpoint and the journal after it; no
+ * log holds a later time than the vector says of it, from which an open takes what has been seen; and the sibling keyspace holds the values of the puts of keys with two or more siblings, and nothing else.
  */
 import { ByteReader } from '../../lib/codec/bytes.ts'
 import { readAdvances } from '../../lib/codec/advances.ts'
@@ -12,7 +12,7 @@ import { decodeSiblings } from '../../lib/codec/sibling-set.ts'
 import { formatLogId, logIdFrom, type LogId } from '../../lib/core/ids.ts'
 import { fold, lastWriterWins } from '../../lib/core/resolve.ts'
 import type { SiblingSet } from '../../lib/core/siblings.ts'
-import { VersionVector } from '../../lib/core/version-vector.ts'
+import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
 import { journalSlots, stampedValueMax } from '../../lib/limits.ts'
 import { isStamped, valueOf } from '../../lib/storage/data-record.ts'
 import type { Engine } from '../../lib/storage/engine.ts'
@@ -59,6 +59,7 @@ export async function checkInvariants (engine: Engine, { resolver = lastWriterWi
   const siblings = new Map<string, Buffer>()
   const logged = new Set<string>()
   const logHlc = new Map<string, number>()
+  const logTimes: Advance[] = []
   const logType = new Map<string, string>()
   const metas = new Map<string, Buffer>()
   let staged = 0
@@ -85,6 +86,7 @@ export async function checkInvariants (engine: Engine, { resolver = lastWriterWi
         const first = readSequence(rest, 8)
         const { hlc, operations } = decodeLogRecord(first, value)
         if (operations.length === 0 || operations[0]!.sequence !== first) fail('I3', `log record ${dotText(log, first)} does not begin with its own operation`)
+        logTimes.push({ log, sequence: operations.at(-1)!.sequence, hlc })
         for (const { sequence, type, key } of operations) {
           logType.set(dotText(log, sequence), type)
           logged.add(`${key.toString('latin1')} ${dotText(log, sequence)}`)
@@ -98,6 +100,10 @@ export async function checkInvariants (engine: Engine, { resolver = lastWriterWi
 
   const vector = vectorOf(metas)
   if (inMemory !== undefined && !inMemory.equals(vector)) fail('I4', 'the vector on disk is not the one in memory')
+
+  for (const { log, sequence, hlc } of logTimes) {
+    if (vector.covers(log, sequence) && hlc > vector.get(log)!.hlc) fail('the clock', `${dotText(log, sequence)} was written at ${hlc}, after ${vector.get(log)!.hlc}, where the log ends`)
+  }
 
   for (const [key, set] of versions) {
     if (set.length === 0) fail('I3', `an empty sibling set of ${key}`)
