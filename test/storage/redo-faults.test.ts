@@ -5,7 +5,7 @@ import { redoPace } from '../../lib/limits.ts'
 import { checkInvariants } from '../support/invariants.ts'
 import { LossyMemory } from '../support/lossy-memory.ts'
 import { rejection } from '../support/rejection.ts'
-import { del, holdBatches, MemoryRedoFile, openReplica, pull, put, type ReplicaOptions, type TestReplica } from '../support/store.ts'
+import { del, failReads, holdBatches, MemoryRedoFile, openReplica, pull, put, type ReplicaOptions, type TestReplica } from '../support/store.ts'
 
 async function openWithRedo (options: ReplicaOptions = {}): Promise<TestReplica & { readonly redoFile: MemoryRedoFile }> {
   const redoFile = options.redoFile as MemoryRedoFile ?? new MemoryRedoFile()
@@ -179,10 +179,9 @@ test('a del that fails does not hide the value from the next one', async () => {
   await rest()
   await replica.put('other', '1')
   const release = holdBatches(replica)
-  const { getSync } = replica.memory
-  replica.memory.getSync = (): never => { throw new Error('cannot be read') }
+  const mend = failReads(replica)
   assert.ok(await rejection(replica.del('k')))
-  replica.memory.getSync = getSync
+  mend()
   const deleted = replica.del('k')
   await rest()
   release()
@@ -216,13 +215,6 @@ test('a synced write that counts already is not refused when the batch before it
   await rest()
   assert.equal(await replica.data(), { first: '1', synced: '1' })
 })
-
-/** Lets the engine not be read until the function is called that this returns: a del that has to look fails. */
-function failReads ({ memory }: TestReplica): () => void {
-  const { getSync } = memory
-  memory.getSync = (): never => { throw new Error('cannot be read') }
-  return () => { memory.getSync = getSync }
-}
 
 test('while the engine gets from the redo log what counts of a batch, it gets nothing of the next one, of which more comes', async () => {
   const replica = await openWithRedo()

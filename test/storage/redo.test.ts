@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert'
 import { changesPace, groupBytes, redoAreaBytes, redoPace, takenAtOnceBytes } from '../../lib/limits.ts'
 import { checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
-import { del, exchange, holdBatches, MemoryRedoFile, openReplica, put, type TestReplica } from '../support/store.ts'
+import { del, exchange, failReads, holdBatches, MemoryRedoFile, openReplica, put, type TestReplica } from '../support/store.ts'
 
 /** A replica whose writes count once they are in a file in memory, at rest. */
 async function openRedoing (options: Parameters<typeof openReplica>[0] = {}): Promise<{ replica: TestReplica, file: MemoryRedoFile }> {
@@ -340,10 +340,9 @@ test('of a transaction that fails half encoded nothing is there, and all that co
   await replica.put('a', '1')
   const synced = replica.store.commit([put('synced', '1')], true)
   await replica.put('b', '1')
-  const { getSync } = replica.memory
-  replica.memory.getSync = (): never => { throw new Error('cannot be read') }
+  const mend = failReads(replica)
   await rejection(replica.store.commit([put('half', '1'), del('c')], false))
-  replica.memory.getSync = getSync
+  mend()
   release()
   await synced
   assert.ok(replica.memory.written.at(-1)!.sync)

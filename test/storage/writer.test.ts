@@ -12,7 +12,7 @@ import { Writer, type Step } from '../../lib/storage/writer.ts'
 import { newDirectory } from '../support/directory.ts'
 import { checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
-import { del, exchange, openReplica, put, type FaultyMemory, type TestReplica } from '../support/store.ts'
+import { del, exchange, failReads, openReplica, put, type FaultyMemory, type TestReplica } from '../support/store.ts'
 
 const buffers = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 
@@ -155,10 +155,9 @@ test('of a transaction that fails half encoded nothing is written, nor of those 
   const replica = await openReplica()
   await replica.put('busy', '0')
   await setImmediate() // until it is known that no key has siblings
-  const { getSync } = replica.memory
-  replica.memory.getSync = (): never => { throw new Error('cannot be read') }
+  const mend = failReads(replica)
   const results = await Promise.allSettled([replica.put('busy', '1'), replica.put('a', '1'), replica.store.commit([put('b', '1'), del('c')], false)])
-  replica.memory.getSync = getSync
+  mend()
   assert.equal(results.map(({ status }) => status), ['fulfilled', 'rejected', 'rejected'])
   await replica.put('after', '1')
   assert.equal(await replica.data(), { busy: '1', after: '1' })

@@ -215,6 +215,13 @@ export class TestReplica {
   }
 }
 
+/** Lets the engine not be read until the function is called that this returns: a del that has to look fails. */
+export function failReads ({ memory }: TestReplica): () => void {
+  const { getSync } = memory
+  memory.getSync = (): never => { throw new Error('cannot be read') }
+  return () => { memory.getSync = getSync }
+}
+
 /** From now on no batch gets into the engine until the function is called that this returns; those held till then fail if it is given a failure. */
 export function holdBatches ({ memory }: TestReplica): (failure?: Error) => void {
   let release = (_failure?: Error): void => {}
