@@ -9,13 +9,13 @@ export const MiB = 1024 * 1024
 /** Largest frame on the wire: a data fragment, or a whole control frame (a hello with two vectors of `logsMax` fits). */
 export const frameBytesMax = 4 * MiB
 
-/** Payload of one data frame when there is much to send. */
-export const fragmentBytes = 128 * 1024
+/** Payload of one data frame when there is much to send: a chunk of a delivery, or a unit of a thousand writes, is mostly one, which nobody has to cut or put together. */
+export const fragmentBytes = 320 * 1024
 
 /** A fragment with more to follow carries at least so much, so that a message is not a million pieces. */
 export const fragmentBytesMin = 16 * 1024
 
-/** Entries up to so many bytes are decoded at once; of more, and in all that is merged, other work has its turn between so many. */
+/** Entries up to so many bytes may be decoded at once; of more, and in all that is merged, other work has its turn between so many. */
 export const entriesDecodedBytesMax = 64 * 1024
 export const entriesAtOnce = 512
 
@@ -79,7 +79,7 @@ export const takenAtOnceBytes = 256 * 1024
 /** What of one inner batch the redo log takes: transactions that are longer count when LevelDB has them. */
 export const redoAreaBytes = MiB
 
-/** What peers send gets there, too, if no more than so many bytes are waiting: it counts sooner then. Of more, one write to LevelDB is as quick. */
+/** What peers send gets there, too, if no more than so many bytes are waiting: it counts sooner then. Of more, one write to LevelDB is as quick; and a longer unit is mostly merged without being decoded. */
 export const recordedUnitsBytesMax = 4096
 
 /**
@@ -148,9 +148,11 @@ export const stampedValueMax = 1024
 export const versionKeysMax = 65_536
 export const versionKeyBytesMax = 256
 
-/** What is known of the keys that were written here lately: places, a power of two; bytes of a key that count; and bytes of units that wait to be looked at. */
+/** Of a longer key so many bytes at its end make its hash. */
+export const hashedBytesMax = 256
+
+/** What is known of the keys that were written here lately: places, a power of two; and bytes of units that wait to be looked at. */
 export const recentKeySlots = 65_536
-export const recentKeyBytesMax = 256
 export const recentUnitsBytesMax = MiB
 
 export const keyBytesMax = 64 * MiB

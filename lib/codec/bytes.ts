@@ -30,6 +30,11 @@ export class ByteWriter {
     return this.#length
   }
 
+  /** Bytes of the memory that it holds. */
+  get capacity (): number {
+    return this.#buffer.length
+  }
+
   /** Forgets what was written; the memory is used again. */
   reset (): this {
     this.#length = 0

@@ -9,6 +9,8 @@ import { ReplicationError } from '../errors.ts'
 import { malformed } from './bytes.ts'
 
 const firstCapacity = 4096
+/** Memory for a frame is at most so many times what has come of it. */
+const capacityFactor = 4
 const copiedBytesMax = 4096
 
 /** How a TLS record begins: an alert, or a handshake, of any version. No first frame of a replica begins so. */
@@ -116,7 +118,7 @@ export class FrameReader {
     if (this.#first && this.#filled === 0) refuseTls(length, chunk[offset]!)
     const taken = Math.min(chunk.length - offset, length - this.#filled)
     if (this.#filled + taken > this.#frame.length) {
-      const grown = Buffer.allocUnsafeSlow(Math.min(length, Math.max(firstCapacity, 2 * (this.#filled + taken))))
+      const grown = Buffer.allocUnsafeSlow(Math.min(length, Math.max(firstCapacity, capacityFactor * (this.#filled + taken))))
       this.#frame.copy(grown, 0, 0, this.#filled)
       this.#frame = grown
     }

@@ -8,7 +8,7 @@
 import { replicaIdBytes, replicaIdFrom, type LogId, type ReplicaId } from '../core/ids.ts'
 import type { Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
-import { deliveredPartsMax, entriesDecodedBytesMax, groupBytesMax, hostBytesMax, linksMax, logsMax, membersPerMessageMax, messageTextBytesMax, peersPerMessageMax, resumeKeyBytesMax } from '../limits.ts'
+import { deliveredPartsMax, groupBytesMax, hostBytesMax, linksMax, logsMax, membersPerMessageMax, messageTextBytesMax, peersPerMessageMax, recordedUnitsBytesMax, resumeKeyBytesMax } from '../limits.ts'
 import { readAdvances, writeAdvances } from './advances.ts'
 import { ByteReader, ByteWriter, malformed } from './bytes.ts'
 import { decodeEntries, EncodedEntries, type Entry } from './entry.ts'
@@ -331,7 +331,7 @@ export function decodeData (bytes: Buffer): DataMessage {
       const changes = readAdvances(reader)
       const collected = readAdvances(reader)
       const entries = reader.raw(reader.remaining)
-      return { type: 'unit', before, changes, collected, entries: entries.length > entriesDecodedBytesMax ? new EncodedEntries(entries) : decodeEntries(entries) }
+      return { type: 'unit', before, changes, collected, entries: entries.length > recordedUnitsBytesMax ? new EncodedEntries(entries) : decodeEntries(entries) }
     }
     case dataTypes.advance: {
       const acknowledge = reader.byte() === 1

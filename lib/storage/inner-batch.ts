@@ -371,16 +371,16 @@ export class InnerBatch implements Context {
 
   /** Adds the key to the unit that live streams will get: its whole set, and the values that are new. */
   addToUnit (siblings: SiblingSet, values: ReadonlyArray<Uint8Array | undefined>): void {
-    const entry = this.#entries?.begin(this.keyText, this.#keyView, 1, 1 + this.#keyLength)
+    const entry = this.#entries?.begin(this.#keyView, 1, 1 + this.#keyLength)
     if (entry !== undefined) writeEntryBody(entry, siblings, values)
   }
 
   /** The same, of what {@link putSingle} wrote last. */
   addSingleToUnit (value: Bytes | undefined): void {
-    const entry = this.#entries?.begin(this.keyText, this.#keyView, 1, 1 + this.#keyLength)
+    const entry = this.#entries?.begin(this.#keyView, 1, 1 + this.#keyLength)
     if (entry === undefined) return
     entry.raw(this.#single)
-    if (this.#stampedLength >= 0) entry.varint(this.#stampedLength + 1).part(scratch.data.bytes, 0, this.#stampedLength)
+    if (this.#stampedLength >= 0) entry.varint(this.#stampedLength + 1).raw(scratch.data.view(this.#stampedLength))
     else if (value !== undefined) writeValue(entry, value)
   }
 

@@ -28,7 +28,7 @@ import { Merger, type MergeReport } from './merge.ts'
 import { mayResume } from './resumed-source.ts'
 import { chunkKey, decodeStageRecord, encodeStageRecord, replacementKey, StageReader, type ApplyingRecord, type StagingRecord } from './stage.ts'
 import type { ReplicaState } from './state.ts'
-import type { RemoteUnit } from './unit.ts'
+import { entriesOf, withEntries, type RemoteUnit } from './unit.ts'
 import type { Step, Writer } from './writer.ts'
 
 export interface IntakeOptions {
@@ -51,7 +51,7 @@ export interface IntakeOptions {
 const stagedAtOnce = 1000
 
 interface QueuedUnit {
-  readonly unit: RemoteUnit
+  unit: RemoteUnit
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
 }
@@ -156,12 +156,13 @@ export class Intake implements DeliveryTarget {
     return !batch.untouched
   }
 
-  /** How many of the units that wait fit one batch. What was collected goes alone: its drops are read from disk; and so does what is long. */
+  /** How many of the units that wait fit one batch. What was collected goes alone: its drops are read from disk; and so does what is long, or comes alone. */
   #unitsAtOnce (): number {
     let count = 0
     for (let bytes = 0; count < this.#units.length && (count === 0 || bytes < innerBatchBytesMax); count++) {
-      const { unit } = this.#units[count]!
-      const entries = decoded(unit)
+      const queued = this.#units[count]!
+      const unit = queued.unit = this.#units.length > 1 ? withEntries(queued.unit) : queued.unit
+      const entries = entriesOf(unit)
       if (unit.collected.length > 0 || entries === undefined) return Math.max(1, count)
       bytes += unit.bytes + entries.length * operationBytes
     }
@@ -187,7 +188,7 @@ export class Intake implements DeliveryTarget {
       }
       stream.join(before)
       stream.join(changes)
-      for (const entry of decoded(unit) ?? []) assertMergeable(entry, stream, batch)
+      for (const entry of entriesOf(unit) ?? []) assertMergeable(entry, stream, batch)
       return undefined
     } catch (error) {
       return error
@@ -201,7 +202,7 @@ export class Intake implements DeliveryTarget {
   /** Merges a unit: at once, without a promise, if it is one of the many that are short. */
   #mergeUnit (merger: Merger, batch: InnerBatch, unit: RemoteUnit): Promise<void> | undefined {
     const { stream, changes, collected } = unit
-    const entries = decoded(unit)
+    const entries = entriesOf(unit)
     if (entries === undefined || entries.length > fewEntriesMax || collected.length > 0) return this.#mergeLongUnit(merger, batch, unit)
     merger.mergeFew(entries, stream)
     this.#learn(batch, changes)
@@ -211,7 +212,7 @@ export class Intake implements DeliveryTarget {
 
   async #mergeLongUnit (merger: Merger, batch: InnerBatch, unit: RemoteUnit): Promise<void> {
     const { stream, changes, collected, entries } = unit
-    const isChecked = decoded(unit) !== undefined
+    const isChecked = entriesOf(unit) !== undefined
     let count = 0
     const check = (entry: Entry | EntryScan): void => {
       if (++count > this.#options.unitEntriesMax) throw new ReplicationError(`A unit of more than ${this.#options.unitEntriesMax} keys`, { code: 'REPLICATION_FRAME_TOO_LARGE' })
@@ -482,11 +483,6 @@ export class Intake implements DeliveryTarget {
     else if (this.resumePoint === undefined) void this.dropStage()
     return { done: this.#swept }
   }
-}
-
-/** The entries of a unit that was short enough to be decoded at once. */
-function decoded ({ entries }: RemoteUnit): readonly Entry[] | undefined {
-  return Array.isArray(entries) ? entries : undefined
 }
 
 function joined (some: readonly Advance[] = [], others: readonly Advance[]): Advance[] {

@@ -153,7 +153,7 @@ export class Merger {
 
   /** Merges the entry that a scan stands at, whose key is looked up if need be. */
   #mergeUnread (scan: EntryScan, context: ReadonlyVersionVector): void {
-    if (this.#isPlain(scan) && !this.#batch.covers(scan.log, scan.sequence) && this.coversAll(context) && !this.#mayHoldSiblings(scan.key)) this.#putAlone(scan)
+    if (this.#isPlain(scan) && !this.#batch.covers(scan.log, scan.sequence) && this.coversAll(context) && (this.#state.siblingKeys.none || !this.#mayHoldSiblings(scan.key))) this.#putAlone(scan)
     else this.#mergeEntry(scan.decoded(), context, undefined)
   }
 

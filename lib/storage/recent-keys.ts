@@ -10,8 +10,9 @@ import { readAdvances } from '../codec/advances.ts'
 import { ByteReader } from '../codec/bytes.ts'
 import { EntryScan } from '../codec/entry-scan.ts'
 import type { LogId } from '../core/ids.ts'
-import { feedUnitBytes, recentKeyBytesMax, recentKeySlots, recentUnitsBytesMax } from '../limits.ts'
+import { feedUnitBytes, recentKeySlots, recentUnitsBytesMax } from '../limits.ts'
 import { Fifo } from './fifo.ts'
+import { hashOf } from './key-hash.ts'
 import type { Unit } from './unit.ts'
 
 interface OwnUnit {
@@ -69,9 +70,6 @@ function enter (lastOfSlot: Float64Array, { sequence, body }: OwnUnit): void {
   for (const scan = new EntryScan(body, reader.offset); scan.next();) lastOfSlot[slotOf(body, scan.keyStart, scan.keyEnd)] = sequence
 }
 
-/** The hash FNV-1a of a key, or of the end of a long one. */
 function slotOf (bytes: Uint8Array, start: number, end: number): number {
-  let hash = 0x811c9dc5
-  for (let index = Math.max(start, end - recentKeyBytesMax); index < end; index++) hash = Math.imul(hash ^ bytes[index]!, 0x01000193)
-  return (hash ^ (hash >>> 15)) & (recentKeySlots - 1)
+  return hashOf(bytes, start, end) & (recentKeySlots - 1)
 }

@@ -5,8 +5,10 @@
  */
 import { ByteWriter } from '../codec/bytes.ts'
 import { writeAdvances } from '../codec/advances.ts'
-import type { Entry } from '../codec/entry.ts'
+import { decodeEntries, EncodedEntries, type Entry } from '../codec/entry.ts'
 import type { Advance, VersionVector } from '../core/version-vector.ts'
+import { entriesDecodedBytesMax, innerBatchBytesMax } from '../limits.ts'
+import { lastsOfKeys } from './lasts-of-keys.ts'
 
 export interface Unit {
   readonly changes: readonly Advance[]
@@ -28,32 +30,62 @@ export interface RemoteUnit {
   readonly bytes: number
 }
 
+/** The entries of a unit if they have been decoded. */
+export function entriesOf ({ entries }: RemoteUnit): readonly Entry[] | undefined {
+  return Array.isArray(entries) ? entries : undefined
+}
+
+/** Decodes what is not long. What makes no sense is left as it is, and found out when it is merged. */
+export function withEntries (unit: RemoteUnit): RemoteUnit {
+  const { entries } = unit
+  if (!(entries instanceof EncodedEntries) || entries.bytes.length > entriesDecodedBytesMax) return unit
+  try {
+    return { ...unit, entries: decodeEntries(entries.bytes) }
+  } catch {
+    return unit
+  }
+}
+
+/** Of a unit that has been encoded, for the next one: units of a busy replica are about as long as each other. */
+let spare: ByteWriter | undefined
+const spareBytesMax = innerBatchBytesMax
+
 /** Collects the entries of a unit. */
 export class UnitEntries {
-  readonly #writer = new ByteWriter(256)
-  /** Where each entry begins, and the last one of each key. */
+  #writer: ByteWriter | undefined
+  /** Where each entry begins, by its key, and where that ends. */
   readonly #starts: number[] = []
-  readonly #lastOfKey = new Map<string, number>()
+  readonly #keyEnds: number[] = []
 
   /**
    * Begins the entry of a key, which takes the place of an earlier one; its body is to be written to what is returned.
    *
-   * @param keyText the key as a binary string
    * @param bytes where the key stands, from `start` to `end`
    */
-  begin (keyText: string, bytes: Buffer, start: number, end: number): ByteWriter {
-    this.#lastOfKey.set(keyText, this.#starts.length)
+  begin (bytes: Buffer, start: number, end: number): ByteWriter {
+    if (this.#writer === undefined) {
+      this.#writer = spare ?? new ByteWriter(256)
+      spare = undefined
+    }
     this.#starts.push(this.#writer.length)
-    return this.#writer.varint(end - start).part(bytes, start, end)
+    this.#writer.varint(end - start).part(bytes, start, end)
+    this.#keyEnds.push(this.#writer.length)
+    return this.#writer
   }
 
+  /** To be called once. */
   encode (changes: readonly Advance[], collected: readonly Advance[]): Buffer {
-    const entries = this.#writer.view()
-    const head = new ByteWriter(32 * (changes.length + collected.length) + 16)
-    writeAdvances(head, changes)
-    writeAdvances(head, collected)
-    if (this.#lastOfKey.size === this.#starts.length) return Buffer.concat([head.view(), entries])
-    for (const index of this.#lastOfKey.values()) head.part(entries, this.#starts[index]!, this.#starts[index + 1] ?? entries.length)
-    return head.take()
+    const writer = this.#writer
+    const body = new ByteWriter(32 * (changes.length + collected.length) + 16 + (writer?.length ?? 0))
+    writeAdvances(body, changes)
+    writeAdvances(body, collected)
+    if (writer === undefined) return body.view()
+    const entries = writer.view()
+    const starts = this.#starts
+    const isLast = lastsOfKeys(entries, starts, this.#keyEnds)
+    if (isLast === undefined) body.raw(entries)
+    else for (let index = 0; index < starts.length; index++) if (isLast[index] === 1) body.part(entries, starts[index]!, starts[index + 1] ?? entries.length)
+    if (writer.capacity <= spareBytesMax) spare = writer.reset()
+    return body.view()
   }
 }

@@ -5,7 +5,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { writeEntryBody } from '../../lib/codec/entry.ts'
 import { newLogId } from '../../lib/core/ids.ts'
-import { recentKeyBytesMax, recentUnitsBytesMax } from '../../lib/limits.ts'
+import { hashedBytesMax, recentUnitsBytesMax } from '../../lib/limits.ts'
 import { RecentKeys } from '../../lib/storage/recent-keys.ts'
 import { UnitEntries, type Unit } from '../../lib/storage/unit.ts'
 
@@ -18,7 +18,7 @@ function unitOf (sequence: number, keys: readonly string[], { log = ours, value 
   const entries = new UnitEntries()
   for (const key of keys) {
     const siblings = [{ ...changes[0]!, type: 'put' as const }, ...(key === 'conflict' ? [{ log: theirs, sequence: 1, hlc: sequence + 1, type: 'del' as const }] : [])]
-    writeEntryBody(entries.begin(key, bytesOf(key), 0, bytesOf(key).length), siblings, [Buffer.from(value), undefined])
+    writeEntryBody(entries.begin(bytesOf(key), 0, bytesOf(key).length), siblings, [Buffer.from(value), undefined])
   }
   return { changes, collected: [], body: entries.encode(changes, []) }
 }
@@ -72,7 +72,7 @@ test('what waits until somebody asks is bounded', () => {
 })
 
 test('of a long key the end counts', () => {
-  const long = 'x'.repeat(recentKeyBytesMax)
+  const long = 'x'.repeat(hashedBytesMax)
   const recent = open(unitOf(2, [long + 'a', 'b' + long]))
   assert.equal([long + 'a', long + 'b', 'c' + long].map((key) => recent.mayHold(bytesOf(key), ours, 1)), [true, false, true])
 })

@@ -43,7 +43,7 @@ test('what notes the keys of a batch', () => {
     memtable.acknowledge()
   })
   expectKept(new UnitEntries(), (entries) => {
-    entries.begin('k', Buffer.from('k'), 0, 1)
+    entries.begin(Buffer.from('k'), 0, 1)
     entries.encode([{ log, sequence: 1, hlc }], [])
   })
 })
