@@ -20,21 +20,21 @@ export class DotSet implements Context {
     return this.#ranges.size === 0
   }
 
-  /** Adds the writes of a log from one sequence to another. */
-  add (log: LogId, first: number, last = first): void {
+  /** Adds a write. */
+  add (log: LogId, sequence: number): void {
     const ranges = this.#ranges.get(log)
     if (ranges === undefined) {
-      this.#ranges.set(log, [[first, last]])
+      this.#ranges.set(log, [[sequence, sequence]])
       return
     }
     const end = ranges.at(-1)!
-    if (first === end[1] + 1) {
-      end[1] = last
+    if (sequence === end[1] + 1) {
+      end[1] = sequence
       return
     }
-    const apart = ranges.filter((range) => range[1] < first - 1 || range[0] > last + 1)
+    const apart = ranges.filter((range) => range[1] < sequence - 1 || range[0] > sequence + 1)
     const touching = ranges.filter((range) => !apart.includes(range))
-    apart.push([Math.min(first, ...touching.map((range) => range[0])), Math.max(last, ...touching.map((range) => range[1]))])
+    apart.push([Math.min(sequence, ...touching.map((range) => range[0])), Math.max(sequence, ...touching.map((range) => range[1]))])
     this.#ranges.set(log, apart.sort((a, b) => a[0] - b[0]))
   }
 
