@@ -78,10 +78,15 @@ export class Committer {
     else engineBatch.close()
   }
 
-  /** Tells of what is committed. It is, whatever those do who hear of it. */
-  tell (unit: Unit, local: boolean): void {
+  /** Tells of what is committed, `committed` before links. It is, whatever those do who hear of it. */
+  tell (unit: Unit, local: boolean, committed?: () => void): void {
+    if (committed !== undefined) this.#call(committed)
+    this.#call(() => { this.#options.onCommit(unit, local) })
+  }
+
+  #call (listener: () => void): void {
     try {
-      this.#options.onCommit(unit, local)
+      listener()
     } catch (error) {
       this.#options.onError(toReplicationError(error))
     }
@@ -92,12 +97,10 @@ export class Committer {
    *
    * @param committed is called if the batch is there all the same, after it has become a part of the state
    */
-  failed (batch: InnerBatch, cause: unknown, committed = (): void => {}): unknown {
+  failed (batch: InnerBatch, cause: unknown, committed?: () => void): unknown {
     let isThere: boolean
     return this.mend(cause, async () => { isThere = await this.holdsNext() }, () => {
-      if (!isThere) return
-      this.tell(batch.committed(), false)
-      committed()
+      if (isThere) this.tell(batch.committed(), false, committed)
     })
   }
 

@@ -117,7 +117,7 @@ export class LocalWriter {
   }
 
   /** Hands in such a batch when it has been filled: it counts from now on, as `counted` hears before links do. Returns false if it has to be written otherwise. */
-  addRemote (batch: LocalBatch, counted: () => void): boolean {
+  addRemote (batch: LocalBatch, counted?: () => void): boolean {
     if (!batch.inner.isPlain || !batch.inner.hasNews || !this.#append(batch)) return false // what advances nothing would never get to the engine
     batch.inner.reveal()
     this.#count(batch)
@@ -208,13 +208,13 @@ export class LocalWriter {
     }, changesPace.pauseMs)
   }
 
-  #tell ({ inner, isLocal, isSpoiled }: LocalBatch): void {
+  #tell ({ inner, isLocal, isSpoiled }: LocalBatch, counted?: () => void): void {
     if (inner.isTold) return
     const { system } = this.#options
     system.clearTimer(this.#tellTimer)
     this.#tellTimer = undefined
     this.#toldMs = system.monotonicMs()
-    this.#committer.tell(inner.hasNews || isSpoiled ? inner.unitWithoutBody() : inner.unit(), isLocal)
+    this.#committer.tell(inner.hasNews || isSpoiled ? inner.unitWithoutBody() : inner.unit(), isLocal, counted)
   }
 
   #append ({ inner }: LocalBatch): boolean {
@@ -252,8 +252,7 @@ export class LocalWriter {
     if (batch.counts) batch.memtable.acknowledge() // What counts is not read without the rest, which the engine has with it, before that is known.
     this.#afterFlying = this.#afterOpen
     this.#afterOpen = []
-    counted?.()
-    if (!batch.inner.hasNews) this.#tell(batch)
+    if (!batch.inner.hasNews) this.#tell(batch, counted)
     this.#options.onRoom()
   }
 

@@ -232,7 +232,7 @@ export class Writer {
     for (const resolve of idle) resolve()
   }
 
-  async #runJob ({ job, remote = false, recordedBytes, committed = () => {}, resolve, reject }: QueuedJob): Promise<void> {
+  async #runJob ({ job, remote = false, recordedBytes, committed, resolve, reject }: QueuedJob): Promise<void> {
     if (!this.#local.isIdle) await this.#local.settled()
     if (this.#state.journal.full) await this.#takeCheckpoint()
     let batch: InnerBatch | undefined
@@ -249,8 +249,7 @@ export class Writer {
           writing = true
           await batch.write()
           writing = false
-          this.#committer.tell(batch.committed(), false)
-          committed()
+          this.#committer.tell(batch.committed(), false, committed)
         }
       }
     } catch (error) {
@@ -287,8 +286,7 @@ export class Writer {
         }
         await written
         writing = false
-        this.#committer.tell(batch.committed(), false)
-        step.committed()
+        this.#committer.tell(batch.committed(), false, step.committed)
         if (next === undefined) {
           this.#jobs.push(series)
           return

@@ -113,6 +113,23 @@ test('what the engine fails to take is given to it when it is open again, and to
   }
 })
 
+test('whoever hears of a unit may fail: it is there all the same, peers hear of it, and what follows gets to the engine', async () => {
+  for (const redoFile of [new MemoryRedoFile(), undefined]) {
+    const writer = await openReplica()
+    const commits: boolean[] = []
+    const reader = await openReplica({ redoFile, onReport: () => { throw new Error('a fault of who hears of it') }, onCommit: (_unit, local) => { commits.push(local) } })
+    const stream = await LiveStream.open(writer, reader)
+    await writer.put('k', '1')
+    commits.length = 0
+    await stream.send()
+    await reader.put('l', '1')
+    await reader.store.flush()
+    assert.equal(await reader.data(), { k: '1', l: '1' })
+    assert.equal(commits, [false, true])
+    assert.ok(reader.errors.length > 0)
+  }
+})
+
 test('where the redo log cannot be written, a unit counts when the engine has it', async () => {
   const { writer, reader, stream, file } = await openPair()
   const release = holdBatches(reader)
