@@ -465,6 +465,7 @@ export class InnerBatch implements Context {
   reveal (): void {
     if (this.#saves === this.#state.unsaved) this.#state.unsaved = undefined
     this.#state.vector.join(this.#news)
+    this.#state.collected.join(this.#collected)
     this.#revealed = [...this.#changes]
   }
 
@@ -487,7 +488,6 @@ export class InnerBatch implements Context {
       this.#state.vector.rewind(this.#rewound)
       this.#state.collected.rewind(this.#rewound)
     }
-    this.#state.collected.join(this.#collected)
     this.#state.tally.collected(this.dropped)
     this.#state.versionKeys.removed(this.dropped)
     return unit

@@ -166,8 +166,6 @@ export class Writer {
     while (this.#othersWait) {
       if (this.#committer.reopening !== undefined) await this.#committer.reopening
       if (this.#state.journal.full) await this.#takeCheckpoint()
-      // What a failed batch was to say of who this replica is comes before anything that is written as such.
-      if (this.#state.unsaved !== undefined) await this.#runJob({ job: () => this.#state.unsaved !== undefined, resolve: () => {}, reject: () => {} })
       this.#addTransactions()
       const head = this.#ordered.first
       if (head !== undefined && 'job' in head) {

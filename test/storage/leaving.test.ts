@@ -8,7 +8,7 @@ import type { LogId } from '../../lib/core/ids.ts'
 import { chunkBytes } from '../../lib/limits.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
-import { del, exchange, openReplica, pull, pullSome, put, type TestReplica } from '../support/store.ts'
+import { del, exchange, holdBatches, MemoryRedoFile, openReplica, pull, pullSome, put, type TestReplica } from '../support/store.ts'
 import { snapshotOf } from '../support/snapshot.ts'
 
 interface Fork {
@@ -211,6 +211,24 @@ test('a delete of its own that is forgotten already reaches others all the same'
   await exchange(peer, b)
   await checkEqual([a, b, peer].map(({ engine }) => engine))
   assert.equal(await peer.data(), { b: 'of a' })
+})
+
+test('what is to count as forgotten from then on does so with the first write that is made as the new one, also if the redo log has it first', async () => {
+  const a = await openReplica()
+  await a.put('a', 'first')
+  const b = await (await snapshotOf(a)).reopened({ redoFile: new MemoryRedoFile() })
+  await b.del('a')
+  await b.store.flush()
+  await b.store.housekeeping.collect()
+  b.memory.failNext(1)
+  await rejection(b.store.leaveLog())
+  const { ownLog } = b.store
+  const release = holdBatches(b)
+  for (let isPut = false; !isPut;) isPut = await b.put('b', 'as soon as that may be').then(() => true, () => false)
+  assert.is(b.store.collected.sequenceOf(ownLog), 1)
+  release()
+  await b.store.flush()
+  assert.is(b.store.collected.sequenceOf(ownLog), 1)
 })
 
 test('where nothing is forgotten but what others know, nobody has to be sent the whole state', async () => {
