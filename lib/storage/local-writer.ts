@@ -56,6 +56,8 @@ export class LocalWriter {
   #timer: Timer | undefined
   /** The redo log is not used before that. */
   #restsUntilMs = -Infinity
+  /** When all slow writes to it will have been made up for by time without any. */
+  #evenMs = -Infinity
   /** What waits for the batch that is being written, for the next one, and for both. */
   #afterFlying: Moment[] = []
   #afterOpen: Moment[] = []
@@ -231,7 +233,10 @@ export class LocalWriter {
     const endedMs = system.monotonicMs()
     const tookMs = endedMs - begunMs
     if (!isThere && !isFull) this.#restsUntilMs = endedMs + redoPace.restMs
-    else if (tookMs > redoPace.slowMs) this.#restsUntilMs = endedMs + tookMs * redoPace.restFactor
+    else if (tookMs > redoPace.slowMs) {
+      this.#evenMs = Math.max(this.#evenMs, endedMs) + tookMs * redoPace.restFactor
+      this.#restsUntilMs = this.#evenMs - redoPace.burstMs * redoPace.restFactor
+    }
     return isThere
   }
 

@@ -216,6 +216,25 @@ test('a synced write that counts already is not refused when the batch before it
   assert.equal(await replica.data(), { first: '1', synced: '1' })
 })
 
+test('what is added in the moment in which the batch before it fails is refused, and then is not there', async () => {
+  const replica = await openWithRedo({ reopen: async (look) => { await rest(); await look() } })
+  const { memory } = replica
+  await replica.put('first', '1')
+  let refused: Promise<Error & { code: string }> | undefined
+  memory.beforeBatch = () => {
+    memory.revive()
+    refused = rejection(replica.put('second', '1')) as typeof refused
+    throw new Error('disk full')
+  }
+  await replica.system.advance(redoPace.keptMs)
+  assert.is((await refused)?.code, 'LEVEL_IO_ERROR')
+  await rest()
+  await replica.put('third', '1')
+  await replica.store.flush()
+  assert.equal(await replica.data(), { first: '1', third: '1' })
+  assert.equal(await (await afterKill(replica)).data(), { first: '1', third: '1' })
+})
+
 test('while the engine gets from the redo log what counts of a batch, it gets nothing of the next one, of which more comes', async () => {
   const replica = await openWithRedo()
   const { redoFile } = replica
