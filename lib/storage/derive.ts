@@ -36,13 +36,13 @@ export class Derivation {
     return { key, value, type, timestamp: toMs(hlc), origin: formatLogId(log), keyBytes, valueBytes } as Version
   }
 
-  versions (key: Uint8Array, siblings: SiblingSet, values: SiblingValues): Version[] {
+  #versions (key: Uint8Array, siblings: SiblingSet, values: SiblingValues): Version[] {
     return siblings.map((sibling, index) => this.version(key, sibling, values[index]))
   }
 
-  /** The same, the one that is visible first, then the later before the earlier. */
+  /** All versions of a key: the one that is visible first, then the later before the earlier. */
   visibleFirst (key: Uint8Array, siblings: SiblingSet, values: SiblingValues): Version[] {
-    const versions = this.versions(key, siblings, values)
+    const versions = this.#versions(key, siblings, values)
     if (versions.length < 2) return versions
     const outcome = this.outcome(key, siblings, values)
     const visible = outcome.type === 'put'
@@ -53,7 +53,7 @@ export class Derivation {
 
   /** What a key with these versions reads as; the version that is visible, if one of them is. */
   outcome (key: Uint8Array, siblings: SiblingSet, values: SiblingValues): Outcome {
-    const versions = this.versions(key, siblings, values)
+    const versions = this.#versions(key, siblings, values)
     return fold(versions, this.#resolver, (challenger, resolution) => this.#merged(key, siblings[versions.indexOf(challenger)]!, resolution), (cause) => {
       this.#onError(new ReplicationError('The resolver failed; the later version was taken', { code: 'REPLICATION_RESOLVER', cause }))
     })

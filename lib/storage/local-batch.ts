@@ -83,8 +83,6 @@ export class LocalBatch implements LocalGroup {
 
   /** What counts may never be on disk. */
   rejectCounted (error: unknown): void {
-    const rejected = this.waitingForSync.splice(0, this.syncCounted)
-    this.syncCounted = 0
-    for (const { reject } of rejected) reject(error)
+    for (const { reject } of this.waitingForSync.splice(0, this.syncCounted)) reject(error)
   }
 }

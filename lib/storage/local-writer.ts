@@ -46,9 +46,8 @@ export class LocalWriter {
   #open: LocalBatch | undefined
   /** Is being written. */
   #flying: LocalBatch | undefined
-  #isDue = false
-  /** Until others have had their turn, since {@link #proceedSoon} was last called without one. */
-  #turn: Promise<void> | undefined
+  /** Whether others are to have their turn before what is added counts. */
+  #waitsForTurn = false
   /** When something last came to count, when links were told last, and when they will be. */
   #countedMs = -Infinity
   #toldMs = -Infinity
@@ -147,18 +146,13 @@ export class LocalWriter {
    * added meanwhile goes together, and nobody who writes again and again keeps the event loop.
    */
   #proceedSoon (): void {
-    this.#isDue = true
-    if (this.#turn === undefined) process.nextTick(() => { this.#proceedIfDue() })
-    this.#turn ??= this.#options.system.yield().then(() => {
-      this.#turn = undefined
-      this.#proceedIfDue()
+    if (this.#waitsForTurn) return
+    this.#waitsForTurn = true
+    process.nextTick(() => { this.#proceed() })
+    void this.#options.system.yield().then(() => {
+      this.#waitsForTurn = false
+      this.#proceed()
     })
-  }
-
-  #proceedIfDue (): void {
-    if (!this.#isDue) return
-    this.#isDue = false
-    this.#proceed()
   }
 
   #proceed (): void {
@@ -254,7 +248,7 @@ export class LocalWriter {
     this.#timer = undefined
     this.#open = undefined
     this.#flying = batch
-    if (batch.counts) batch.memtable.acknowledge() // What counts is not read without the rest, which the engine has with it, before that is known.
+    batch.memtable.acknowledge() // If some of it counts, that is not read without the rest, which the engine has with it, before that is known.
     this.#afterFlying = this.#afterOpen
     this.#afterOpen = []
     if (!batch.inner.hasNews) this.#tell(batch, counted)
@@ -285,8 +279,7 @@ export class LocalWriter {
     const moments = this.#afterFlying
     this.#afterFlying = []
     for (const { take } of moments) take()
-    if (this.#idle.length > 0) this.hurry()
-    else this.#proceed()
+    this.#proceed()
     this.#rest()
   }
 
@@ -350,7 +343,6 @@ export class LocalWriter {
     }
     next?.rejectUncounted(next.isDoubtful ? error : this.#committer.refusal())
     next?.rejectCounted(error)
-    if (next !== undefined) next.isClosed = true
     if (batch.counts) this.#options.onError(backgroundError('What was written is kept in the redo log until the disk takes it', cause))
     for (const { reject } of [...this.#afterFlying, ...this.#afterOpen]) reject(this.#committer.refusal(lacking))
     this.#afterFlying = []
