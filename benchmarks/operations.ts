@@ -1,6 +1,7 @@
 /**
  * What is timed within one process. Data is made before the clock starts, and results are checked after it stops.
  */
+import type { ClassicLevel } from 'classic-level'
 import type { Database } from './databases.ts'
 import { putsOf, windowsOf, type Datum, type Encoding, type Put } from './data.ts'
 import { assertCount, assertSame } from './verification.ts'
@@ -11,7 +12,9 @@ export const windowSize = 1000
 export const writeNames = ['sequential put', 'concurrent put', 'batch'] as const
 export const readNames = ['get', 'getSync', 'getMany', 'iterator.all', 'for await'] as const
 export type WriteName = typeof writeNames[number]
-export type OperationName = WriteName | typeof readNames[number]
+/** Between writes and reads: what LevelDB still has to do of what was written is a figure of its own, and falls into no read's turn. */
+export const settleName = 'compactRange'
+export type OperationName = WriteName | typeof settleName | typeof readNames[number]
 
 /** What writes are made to. */
 export interface Writable {
@@ -85,6 +88,10 @@ const writes: Record<WriteName, (database: Writable, puts: Put[]) => Run> = {
 
 const operations: Record<OperationName, (database: Database, puts: Put[]) => Run> = {
   ...writes,
+  compactRange: (database) => async () => {
+    await (database as unknown as ClassicLevel).compactRange(Buffer.alloc(0), Buffer.of(0xff), { keyEncoding: 'buffer' })
+    return undefined
+  },
   get: (database, puts) => async () => {
     const results: Results = []
     for (const { key } of puts) results.push(await database.get(key))

@@ -5,14 +5,14 @@
  * and is left out.
  */
 import type { Measurement } from './figures.ts'
-import { readNames, writeNames, windowSize, type OperationName } from './operations.ts'
+import { readNames, settleName, writeNames, windowSize, type OperationName, type Task } from './operations.ts'
 import type { Options } from './options.ts'
 import { Directories, withWorkers } from './processes.ts'
 import { putSizes, ratesOf, slicesPerRound, type TimedTask } from './rates.ts'
 import { slicesOf, takeTurns } from './turns.ts'
 
 const writes: ReadonlySet<string> = new Set(writeNames)
-const iterations: ReadonlySet<string> = new Set(['iterator.all', 'for await'])
+const wholes: ReadonlySet<string> = new Set([settleName, 'iterator.all', 'for await'])
 
 export async function single ({ rounds, entries, encoding, directory }: Options): Promise<Measurement[]> {
   const directories = new Directories(directory)
@@ -20,7 +20,7 @@ export async function single ({ rounds, entries, encoding, directory }: Options)
     const sizes = putSizes(entries)
     const total = writeNames.reduce((sum, name) => sum + sizes[name], 0)
     const sizeOf = (operation: OperationName): number => {
-      if (iterations.has(operation)) return total
+      if (wholes.has(operation)) return total
       return operation === 'get' ? sizes['sequential put'] : sizes[operation as 'batch'] ?? sizes.batch
     }
     const timed: TimedTask[] = []
@@ -29,11 +29,10 @@ export async function single ({ rounds, entries, encoding, directory }: Options)
       await replica!.call('open', { engine: 'replicated', directory: directories.next(), encoding })
       await classic!.call('open', { engine: 'classic', directory: directories.next(), encoding })
       let written = 0
-      for (const operation of [...writeNames, ...readNames]) {
+      for (const operation of [...writeNames, settleName, ...readNames] as const) {
         const task = { operation, from: writes.has(operation) ? written : 0, count: sizeOf(operation) }
         if (writes.has(operation)) written += task.count
-        // All entries at a time, or none.
-        const tasks = iterations.has(operation) ? [task, task] : slicesOf(task, slicesPerRound, windowSize)
+        const tasks = slicesFor(operation, task)
         const result = await takeTurns(tasks, (task) => replica!.call('time', task), (task) => classic!.call('time', task))
         checked.samples += result.ours.compared + result.theirs.compared
         if (round > 0) timed.push({ operation, count: tasks.reduce((sum, { count }) => sum + count, 0), ...result })
@@ -48,4 +47,10 @@ export async function single ({ rounds, entries, encoding, directory }: Options)
     }
     return ratesOf(timed, 'classic-level', checked)
   })
+}
+
+/** Iterators take all entries at a time, or none. */
+function slicesFor (operation: OperationName, task: Task): Task[] {
+  if (operation === settleName) return [task]
+  return wholes.has(operation) ? [task, task] : slicesOf(task, slicesPerRound, windowSize)
 }

@@ -44,7 +44,7 @@ test('a run gives all figures, each with its samples and what was checked', () =
   assert.is(status, 0, output)
   const figures = figuresIn(file)
   assert.equal(namesOf(figures), [
-    ...['sequential put', 'concurrent put', 'batch', 'get', 'getSync', 'getMany', 'iterator.all', 'for await'].map((name) => `single process: ${name}`),
+    ...['sequential put', 'concurrent put', 'batch', 'compactRange', 'get', 'getSync', 'getMany', 'iterator.all', 'for await'].map((name) => `single process: ${name}`),
     ...['sequential put', 'concurrent put', 'batch'].map((name) => `live peer: ${name}`),
     ...['rate', 'rate once warm', 'wire', 'peak memory of sender', 'peak memory of sender, mapped files aside', 'peak memory of receiver', 'peak memory of receiver, mapped files aside'].filter((name) => process.platform === 'linux' || !name.includes('aside')).map((name) => `first sync: ${name}`),
     'latency: p50', 'latency: p99',
