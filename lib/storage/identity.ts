@@ -75,8 +75,8 @@ export interface IdentityStore {
   told (): Promise<Advance | undefined>
   /** Remembers that peers are told of a log up to here, before they are. */
   tell (told: Advance): void
-  /** The directory may be in another place now, or another one in its place. */
-  reopened (): void
+  /** Lets go of what is written in place: the directory may be in another place now, or another one in its place. */
+  letGo (): void
   /** Makes what was told durable, and lets go of it. */
   close (): void
 }
@@ -176,7 +176,7 @@ export class IdentityFile implements IdentityStore {
     this.#toldFile.write(bytes, 0)
   }
 
-  reopened (): void {
+  letGo (): void {
     this.#toldFile.close()
   }
 

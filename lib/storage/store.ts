@@ -158,6 +158,7 @@ export class Store {
       store.#closing = true
       await store.housekeeping.stop()
       await Promise.allSettled(store.#background)
+      options.identity.letGo()
       throw error
     }
     return store

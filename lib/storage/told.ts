@@ -47,7 +47,7 @@ export class Told {
 
   /** LevelDB has been opened again after a failed write: what is remembered has to be there, too. */
   reopened (): void {
-    this.#identity.reopened()
+    this.#identity.letGo()
     try { this.note(this.#last) } catch {} // nothing more is told before it can be
   }
 

@@ -274,7 +274,7 @@ export class DiskIdentity implements IdentityStore {
     this.#disk.told = told
   }
 
-  reopened (): void {}
+  letGo (): void {}
 
   close (): void {
     this.#disk.settleTold()

@@ -1,14 +1,19 @@
 /**
  * What abstract-level's own suite does not catch in a database that wraps another (see the head of each test).
  */
+import { readdirSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ClassicLevel } from 'classic-level'
 import { ReplicatedLevel } from '../../lib/index.ts'
+import { buffers } from '../../lib/storage/engine.ts'
+import { meta } from '../../lib/storage/keyspaces.ts'
 import { newDirectory } from '../support/directory.ts'
 import { eventually } from '../support/eventually.ts'
 import { rejection } from '../support/rejection.ts'
+
+const onLinux = process.platform === 'linux' ? test : test.skip
 
 type Options = ConstructorParameters<typeof ReplicatedLevel<string, string>>[1]
 
@@ -29,6 +34,22 @@ async function assertUnlocked (location: string): Promise<void> {
   await inner.open()
   await inner.close()
 }
+
+onLinux('an open that fails late holds no file, nor a lock', async () => {
+  const location = newDirectory()
+  const db = create(location)
+  await db.put('a', '1')
+  await db.close()
+  const inner = new ClassicLevel<Buffer, Buffer>(location, buffers)
+  await inner.put(meta.stage, Buffer.of(0))
+  await inner.close()
+  const open = (): number => readdirSync('/proc/self/fd').length
+  await rejection(db.open())
+  const before = open()
+  for (let round = 0; round < 3; round++) await rejection(db.open())
+  assert.is(open(), before)
+  await assertUnlocked(location)
+})
 
 test('a database that is closed at once holds no lock', async () => {
   const location = newDirectory()

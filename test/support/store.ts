@@ -57,7 +57,7 @@ export class MemoryIdentity implements IdentityStore {
     this.#told = told
   }
 
-  reopened (): void {}
+  letGo (): void {}
 
   close (): void {}
 
