@@ -104,7 +104,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
   ],
   'a remote batch does not wait for what counts before it': [
     ['storage/writer.ts', 'async #runSeries (series: QueuedSeries): Promise<void> {\n    await this.#local.settled()\n', 'async #runSeries (series: QueuedSeries): Promise<void> {\n'],
-    ['storage/writer.ts', 'committed = () => {}, resolve, reject }: QueuedJob): Promise<void> {\n    if (!this.#local.isIdle) await this.#local.settled()\n', 'committed = () => {}, resolve, reject }: QueuedJob): Promise<void> {\n']
+    ['storage/writer.ts', 'committed, resolve, reject }: QueuedJob): Promise<void> {\n    if (!this.#local.isIdle) await this.#local.settled()\n', 'committed, resolve, reject }: QueuedJob): Promise<void> {\n']
   ],
   'a unit that makes or ends a conflict counts before LevelDB has it': [
     ['storage/local-writer.ts', 'if (!batch.inner.isPlain || !batch.inner.hasNews || !this.#append(batch)) return false', 'if (!batch.inner.hasNews || !this.#append(batch)) return false']
@@ -181,7 +181,7 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
     ['storage/merge.ts', 'this.#report?.changed.push(this.#derivation.version(this.#keyCopy(), merged[0]!, value))', 'if (value !== undefined) this.#report?.changed.push(this.#derivation.version(this.#keyCopy(), merged[0]!, value))']
   ],
   'what came with a write that failed, and is there all the same, is not told': [
-    ['storage/committer.ts', 'this.tell(batch.committed(), false)\n      committed()', 'this.tell(batch.committed(), false)\n      void committed']
+    ['storage/committer.ts', 'this.tell(batch.committed(), false, committed)', 'this.tell(batch.committed(), false)']
   ],
   'of writes that are committed together one is answered': [
     ['storage/local-batch.ts', 'for (const { resolve } of waiting) resolve()', 'waiting[0]?.resolve()']
