@@ -59,8 +59,6 @@ export interface ProbeOptions {
 export interface Probes {
   /** Each key, and the moment at which its put began. */
   readonly started: Array<[string, number]>
-  /** How long each put took until it resolved. */
-  readonly putMs: number[]
   /** How long each bare round trip with a bare put took. */
   readonly bareMs: number[]
 }
@@ -72,13 +70,11 @@ export async function probe ({ database, encoding, from, count, echoPort, direct
   await once(socket, 'connect')
   const message = Buffer.alloc(messageBytes, 1)
   const started: Array<[string, number]> = []
-  const putMs: number[] = []
   const bareMs: number[] = []
   try {
     for (const { key, value } of putsOf(from, count, encoding)) {
       const startMs = nowMs()
       await database.put(key, value)
-      putMs.push(nowMs() - startMs)
       started.push([key.toString('latin1' as never), startMs])
       await sleep(pauseMs)
 
@@ -93,5 +89,5 @@ export async function probe ({ database, encoding, from, count, echoPort, direct
     socket.destroy()
     await bare.close()
   }
-  return { started, putMs, bareMs }
+  return { started, bareMs }
 }
