@@ -19,7 +19,7 @@ export class Fifo<Item> {
 
   /** The head, which stays. */
   get first (): Item | undefined {
-    if (this.#reversed.length === 0) {
+    if (this.#reversed.length === 0 && this.#pushed.length > 0) {
       this.#reversed = this.#pushed.reverse()
       this.#pushed = []
     }

@@ -35,6 +35,9 @@ const followsFileName = 'REPLICA.follows'
 export const adoptingSuffix = '.adopting'
 /** A dot, and its time. */
 const toldBytes = dotBytes + 7
+/** Bytes on their way there. */
+const dot = Buffer.alloc(dotBytes)
+const told = new ByteWriter(toldBytes)
 const bootIdFile = '/proc/sys/kernel/random/boot_id'
 /** What a boot id begins with that is the second in which the machine was started. */
 const startedAt = '@'
@@ -170,10 +173,8 @@ export class IdentityFile implements IdentityStore {
   }
 
   tell ({ log, sequence, hlc }: Advance): void {
-    const bytes = Buffer.allocUnsafe(toldBytes)
-    writeDot(bytes, 0, log, sequence)
-    bytes.set(new ByteWriter().hlc(hlc).view(), dotBytes)
-    this.#toldFile.write(bytes, 0)
+    writeDot(dot, 0, log, sequence)
+    this.#toldFile.write(told.reset().raw(dot).hlc(hlc).view(), 0)
   }
 
   letGo (): void {

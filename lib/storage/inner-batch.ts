@@ -448,23 +448,18 @@ export class InnerBatch implements Context {
 
   /** Whether live streams have been told of all that is revealed. */
   get isTold (): boolean {
-    return without(this.#revealed, this.#told).length === 0
+    return isAmong(this.#revealed, this.#told)
   }
 
   /** Whether it advances something beyond what is revealed. */
   get hasNews (): boolean {
-    return this.#news.length > 0
-  }
-
-  /** What it advances beyond what is revealed. */
-  get #news (): readonly Advance[] {
-    return without(this.#changes, this.#revealed)
+    return !isAmong(this.#changes, this.#revealed)
   }
 
   /** Lets the replica's state follow what has been added since the last time: all of it survives the end of the process. */
   reveal (): void {
     if (this.#saves === this.#state.unsaved) this.#state.unsaved = undefined
-    this.#state.vector.join(this.#news)
+    this.#state.vector.join(without(this.#changes, this.#revealed))
     this.#state.collected.join(this.#collected)
     this.#revealed = [...this.#changes]
   }
@@ -492,6 +487,11 @@ export class InnerBatch implements Context {
     this.#state.versionKeys.removed(this.dropped)
     return unit
   }
+}
+
+/** Whether all of some advances are among others. */
+function isAmong (some: readonly Advance[], others: readonly Advance[]): boolean {
+  return some.every((advance) => others.includes(advance))
 }
 
 /** Those of some advances that are not among others, in an array of their own. */
