@@ -8,6 +8,7 @@
 import { ReplicationError } from '../errors.ts'
 import { malformed } from './bytes.ts'
 
+const nothing = Buffer.alloc(0)
 const firstCapacity = 4096
 /** Memory for a frame is at most so many times what has come of it. */
 const capacityFactor = 4
@@ -60,7 +61,7 @@ export class FrameReader {
   #prefixBytes = 0
   /** Length of the frame that is being read; undefined while its prefix is. */
   #length: number | undefined
-  #frame: Buffer = Buffer.alloc(0)
+  #frame = nothing
   #filled = 0
 
   constructor (bytesMax: number) {
@@ -134,7 +135,7 @@ export class FrameReader {
     }
     this.#length = undefined
     this.#filled = 0
-    this.#frame = Buffer.alloc(0)
+    this.#frame = nothing
   }
 }
 

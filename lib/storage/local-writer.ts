@@ -236,7 +236,7 @@ export class LocalWriter {
 
   #count (batch: LocalBatch): void {
     for (const key of batch.settled) this.#state.siblingKeys.delete(key)
-    batch.settled.length = 0
+    if (batch.settled.length > 0) batch.settled.length = 0 // which V8 does slowly
     batch.memtable.acknowledge()
     batch.counts = true
     batch.syncCounted = batch.waitingForSync.length

