@@ -55,7 +55,7 @@ test('when the database has been opened again, what is remembered is there too, 
   const calls: unknown[] = []
   let fails = false
   const identity = {
-    reopened: () => { calls.push('reopened') },
+    letGo: () => { calls.push('letGo') },
     tell: (told: Advance) => {
       calls.push(told)
       if (fails) throw new Error('no space left')
@@ -65,7 +65,7 @@ test('when the database has been opened again, what is remembered is there too, 
   told.reopened()
   fails = true
   told.reopened()
-  assert.equal(calls, ['reopened', last, 'reopened', last])
+  assert.equal(calls, ['letGo', last, 'letGo', last])
   assert.equal(told.last, last)
 })
 
