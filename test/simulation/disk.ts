@@ -270,7 +270,7 @@ export class DiskIdentity implements IdentityStore {
   }
 
   tell (told: Advance): void {
-    if (this.#disk.failures > 0) throw new Error('simulated: the file cannot be written')
+    if (this.#disk.failures > 0) throw ioError('the file cannot be written')
     this.#disk.told = told
   }
 
@@ -306,7 +306,7 @@ export class DiskRedoFile implements RedoFile {
     const piece = { position, bytes: Buffer.from(bytes) }
     if (this.#disk.failures > 0 && this.#dice.chance(0.5)) {
       this.#disk.addRedo({ position, bytes: piece.bytes.subarray(0, this.#dice.below(bytes.length)) })
-      throw new Error('simulated: no space left on device')
+      throw ioError('no space left on device')
     }
     const { number, changes } = decodeRecord(piece.bytes.subarray(8))
     const before = this.#disk.writeRedo(piece, number, changes)
@@ -409,7 +409,7 @@ export class SimulatedLevel extends MemoryLevel<Buffer, Buffer> {
       this.#disk.failures--
       // What a failed write has written is there all the same, sometimes.
       if (this.#dice.chance(0.3)) this.#write(operations, sync)
-      throw new Error('simulated: no space left on device')
+      throw ioError('no space left on device')
     }
     this.#write(operations, sync)
     if (this.#dice.chance(0.3)) await this.#alive(this.#pause())
@@ -430,4 +430,9 @@ export class SimulatedLevel extends MemoryLevel<Buffer, Buffer> {
     if (this.dead) await new Promise(() => {})
     return value
   }
+}
+
+/** What an operating system throws, and LevelDB's binding. */
+function ioError (what: string): Error {
+  return Object.assign(new Error(`simulated: ${what}`), { code: 'ENOSPC' })
 }

@@ -18,7 +18,7 @@ import { Violation } from './violation.ts'
 const expected = new Set(['REPLICATION_CLOCK_AHEAD', 'REPLICATION_CLOCK_BEHIND', 'REPLICATION_ID_TAKEN', 'REPLICATION_LOG_FORKED', 'REPLICATION_LOG_REPLACED', 'REPLICATION_PEER_SILENT', 'REPLICATION_PEER_STALLED', 'REPLICATION_RESOLVER', 'REPLICATION_RESOLVER_MISMATCH'])
 /** What is said of a state that may last. */
 const opinions = new Set(['REPLICATION_CLOCK_AHEAD', 'REPLICATION_CLOCK_BEHIND', 'REPLICATION_RESOLVER'])
-const expectedOfDisks = new Set(['LEVEL_IO_ERROR', 'REPLICATION_WRITE_INDETERMINATE', 'REPLICATION_INTERNAL'])
+const expectedOfDisks = new Set(['LEVEL_IO_ERROR', 'REPLICATION_WRITE_INDETERMINATE'])
 
 /** What the application is that opens a database: with its resolver, and that one's version. */
 export interface Release {
