@@ -178,8 +178,9 @@ export class Witness {
     const touched = new Set<string>()
     const own: OwnDot[] = []
     const advances: VersionVector = new VersionVector()
-    // What is written again may begin a log, which its batch says at the end.
-    for (const { key, value } of operations) if (wasLeaving !== undefined && key.equals(meta.ownLog)) this.#meta(key, value)
+    // A batch says at the end what log it begins, and what is left for that.
+    for (const { type, key, value } of operations) if (type === 'put' && key.equals(meta.leaving)) this.#meta(key, value)
+    for (const { key, value } of operations) if (key.equals(meta.ownLog)) this.#meta(key, value)
     for (const { type, key, value } of operations) {
       switch (key[0]) {
         case keyspace.version: touched.add(key.toString('latin1', 1)); break
@@ -190,7 +191,7 @@ export class Witness {
           break
         case keyspace.meta:
           if (type === 'put' && key[1] === journalLetter) advances.join(journalAdvances(value!))
-          else this.#meta(key, value)
+          else if (!key.equals(meta.ownLog) && !(type === 'put' && key.equals(meta.leaving))) this.#meta(key, value)
       }
     }
     if (wasLeaving === undefined && this.#leaving !== undefined) {
