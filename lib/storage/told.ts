@@ -4,7 +4,7 @@
  * Up to where data of our log has been sent is remembered before it leaves. What a peer has beyond that is not from us: a
  * snapshot of this disk has been put back, or goes on beside it. The same shows where a write at the same place in a log
  * has another time, or a transaction another end, of our log or of any other, as far as log records still tell; what is
- * superseded leaves them.
+ * superseded leaves them, and what LevelDB has not got yet, a few milliseconds of writes, is not in them.
  */
 import { ByteReader } from '../codec/bytes.ts'
 import { endOfLogRecord } from '../codec/log-record.ts'

@@ -79,4 +79,23 @@ test('keys alone, values alone, text', async () => {
   assert.equal(await read({ keys: false }), [[undefined, 'text'], [undefined, '€'], [undefined, 'text']])
 })
 
+test('so many bytes are given at once, and one entry at least; the end is asked for once', async () => {
+  const pending = new Map(['b', 'c', 'd', 'e', 'f'].map((key): [string, MemtableEntry] => [key, entryOf('put', Buffer.from(key), Buffer.alloc(9))]))
+  for (const [highWaterMarkBytes, counts] of [[25, [3, 3]], [29, [3, 3]], [30, [4, 2]], [1, [1, 1, 1, 1, 1, 1]], [-1, [1, 1, 1, 1, 1, 1]], [undefined, [6]]] as const) {
+    const pages: Item[][] = [[['a', Buffer.alloc(9)]]]
+    let asked = 0
+    const items = {
+      nextv: async (): Promise<Item[]> => {
+        asked++
+        return pages.shift() ?? []
+      }
+    }
+    const merged = new Merged(items, pending, { keyEncoding: 'utf8', valueEncoding: 'buffer', ...(highWaterMarkBytes === undefined ? {} : { highWaterMarkBytes }) })
+    const found: number[] = []
+    for (let read = await merged.nextv(99, {}); read.length > 0; read = await merged.nextv(99, {})) found.push(read.length)
+    assert.equal(found, counts)
+    assert.is(asked, 2)
+  }
+})
+
 test.run()
