@@ -126,7 +126,6 @@ export class Mesh implements LinkOwner {
     }
     const link = new Link(this, connection, direction, address)
     this.store.feed.open()
-    this.store.atMoment(() => {}).catch(() => {}) // What the peer may lack is read from LevelDB, which has it when hellos have been exchanged.
     this.#links.add(link)
     if (direction !== 'outbound') this.#lobby.enter(link, direction === 'stream' ? undefined : address.host, () => { link.end(tooMany('Too many others have come in and not greeted')) })
     // A hello has no room for the point from which a delivery can go on.
