@@ -4,11 +4,11 @@
  * What a log record says of a key is not looked at, since the write may have been superseded: the versions decide. The
  * keys are sorted in memory; if they turn out to be too many for that, a scan takes over.
  */
-import { endOfLogRecord, keysOfLogRecord } from '../codec/log-record.ts'
+import { keysOfLogRecord } from '../codec/log-record.ts'
 import { chunkBytes, entriesAtOnce, logKeysBytesMax } from '../limits.ts'
 import { stampStart } from '../codec/stamp.ts'
 import { isStamped, valueOf } from './data-record.ts'
-import { keyspace, logKey, readSequence, textInKeyspace } from './keyspaces.ts'
+import { keyspace, logKey, textInKeyspace } from './keyspaces.ts'
 import { ScanSource } from './scan-source.ts'
 import { sortInSlices } from './sort.ts'
 import { SnapshotSource, type Chunk, type SourceOptions } from './source.ts'
@@ -58,7 +58,7 @@ export class LogSource extends SnapshotSource {
     for (const { log, sequence } of this.vector.beyond(this.since)) {
       const records = this.iterate({ gte: logKey(log, this.since.sequenceOf(log) + 1), lte: logKey(log, sequence) })
       for (await records.fill(); records.head !== undefined; await records.fill()) {
-        const [key, record] = records.head
+        const [, record] = records.head
         records.shift()
         for (const key of keysOfLogRecord(record)) {
           if (++unpaused % entriesAtOnce === 0) await this.#options.yield()
@@ -67,9 +67,8 @@ export class LogSource extends SnapshotSource {
           bytes += key.length + keyOverheadBytes
         }
         if (bytes > logKeysBytesMax) return undefined
-        if (records.drained && endOfLogRecord(readSequence(key, 9), record).sequence === sequence) break // Nothing more can come: that is not waited for.
       }
-      records.close().catch(() => {}) // awaited by `close`
+      await records.close()
     }
     return await sortInSlices([...keys], this.#options.yield)
   }
