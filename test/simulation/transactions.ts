@@ -120,7 +120,8 @@ export class Transactions {
   #acknowledged (transaction: Transaction): void {
     const { world, name, disk } = this.#options
     if (transaction.batch === undefined) {
-      // It wrote nothing, or nothing of it is on the disk.
+      // It wrote nothing, or nothing of it is on the disk. One that is synced may be answered after one that came later, which has passed over it.
+      if (!this.#waiting.includes(transaction)) return
       const overlay = new Map<string, 'put' | 'del'>()
       while (this.#waiting.length > 0) {
         const first = this.#waiting[0]!
