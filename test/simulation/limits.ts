@@ -33,7 +33,7 @@ export function chooseLimits (dice: Dice): Limits {
     stampedValueMax: dice.between(2, 6),
     logRecordOperationsMax: dice.between(1, 4),
     entriesAtOnce: dice.between(1, 4),
-    entriesDecodedBytesMax: dice.between(20, most),
+    ...unitLimits(dice.between(20, most)),
     sweepOperationsMin: dice.between(3, 40),
     sampledOperationsMax: 16,
     housekeepingDelayMs: dice.between(100, 2000),
@@ -41,4 +41,9 @@ export function chooseLimits (dice: Dice): Limits {
     housekeepingPauseMs: dice.between(500, 5000),
     transferStallMs: dice.between(1000, 10_000)
   }
+}
+
+/** From when on a unit is long, and from when on it is no short one. */
+function unitLimits (entriesDecodedBytesMax: number): Limits {
+  return { entriesDecodedBytesMax, recordedUnitsBytesMax: Math.floor(entriesDecodedBytesMax / 4) }
 }
