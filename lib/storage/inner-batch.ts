@@ -70,7 +70,7 @@ export class InnerBatch implements Context {
   #indexOfLog: Map<LogId, number> | undefined
   readonly #collected: Advance[] = []
   #rewound: Advance | undefined
-  #entries: UnitEntries | undefined
+  readonly #entries: UnitEntries | undefined
   #keyLength = 0
   #keyView: Buffer = scratch.key.bytes
   /** The version record of what {@link putSingle} wrote last, and how long its value is if that stands in `scratch.data`; else -1. */
@@ -427,7 +427,8 @@ export class InnerBatch implements Context {
 
   #encode (): Unit {
     const changes = without(this.#changes, this.#told)
-    return { changes, collected: this.#collected, body: this.gap ? undefined : this.#entries?.encode(changes, this.#collected) }
+    const body = this.#entries?.encode(changes, this.#collected)
+    return { changes, collected: this.#collected, body: this.gap ? undefined : body }
   }
 
   /** What live streams have not been told, if all of it is revealed. */
@@ -435,7 +436,6 @@ export class InnerBatch implements Context {
     const unit = this.#unit ?? this.#encode()
     this.#unit = undefined
     this.#told = [...this.#changes]
-    if (this.#entries !== undefined) this.#entries = new UnitEntries()
     return unit
   }
 

@@ -73,7 +73,7 @@ export class UnitEntries {
     return this.#writer
   }
 
-  /** To be called once. */
+  /** All that has been collected; it is empty afterwards. */
   encode (changes: readonly Advance[], collected: readonly Advance[]): Buffer {
     const writer = this.#writer
     const body = new ByteWriter(32 * (changes.length + collected.length) + 16 + (writer?.length ?? 0))
@@ -86,6 +86,8 @@ export class UnitEntries {
     if (isLast === undefined) body.raw(entries)
     else for (let index = 0; index < starts.length; index++) if (isLast[index] === 1) body.part(entries, starts[index]!, starts[index + 1] ?? entries.length)
     if (writer.capacity <= spareBytesMax) spare = writer.reset()
-    return body.view()
+    this.#writer = undefined
+    starts.length = this.#keyEnds.length = 0
+    return isLast === undefined ? body.view() : body.take() // the feed counts what it is long, not what else its memory holds
   }
 }
