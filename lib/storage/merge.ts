@@ -157,9 +157,9 @@ export class Merger {
     else this.#mergeEntry(scan.decoded(), context, undefined)
   }
 
-  /** Whether it is a set of one, and nobody wants to know more of it than its bytes say. */
+  /** Whether it is a set of one, and no link needs more of it than its bytes. */
   #isPlain (scan: EntryScan): boolean {
-    return scan.entry === undefined && this.#report === undefined && !this.#batch.recordsUnit
+    return scan.entry === undefined && !this.#batch.recordsUnit
   }
 
   /** A version that is to stand alone: what came is what is written. */
@@ -172,7 +172,9 @@ export class Merger {
     // Also where nothing is held, lest LevelDB should lose the batch that removed what was: a value counts as the later one.
     else batch.putEncodedDelete(bytes.subarray(scan.keyEnd, scan.setEnd), this.#state.vector.size > 0)
     this.#state.hlc = observe(this.#state.hlc, hlc)
-    this.#added.add(log, hlc, { sequence, type: scan.put ? 'put' : 'del', bytes, start: scan.keyStart, end: scan.keyEnd })
+    const type = scan.put ? 'put' : 'del'
+    this.#added.add(log, hlc, { sequence, type, bytes, start: scan.keyStart, end: scan.keyEnd })
+    this.#report?.changed.push(this.#derivation.version(Buffer.from(scan.key), { type, log, sequence, hlc }, scan.put ? bytes.subarray(scan.valueStart, scan.end) : undefined))
   }
 
   /** Writes the log records of what was merged. */
