@@ -19,7 +19,7 @@ const ages = [{ suffix: '', warmUpRounds: 1 }, { suffix: ' once warm', warmUpRou
 export async function latency ({ rounds, entries, encoding, directory }: Options): Promise<Measurement[]> {
   const directories = new Directories(directory)
   const count = Math.min(500, Math.ceil(entries / 100))
-  const figures = ages.flatMap(({ suffix }) => percentiles.map(([name, part]) => ({ name: name + suffix, part, suffix, propagation: [] as number[], bare: [] as number[] })))
+  const measured = ages.map(({ suffix, warmUpRounds }) => ({ warmUpRounds, figures: percentiles.map(([name, part]) => ({ name: name + suffix, part, propagation: [] as number[], bare: [] as number[] })) }))
   let checked = { entries: 0, samples: 0 }
   await withWorkers(2, async (writer, reader) => {
     const address = await writer!.call('open', { engine: 'replicated', directory: directories.next(), encoding, port: 0 })
@@ -27,7 +27,7 @@ export async function latency ({ rounds, entries, encoding, directory }: Options
     await Promise.all([writer!.call('caughtUp'), reader!.call('caughtUp')])
     const echoPort = await reader!.call('watch')
     let written = 0
-    for (const { suffix, warmUpRounds } of ages) {
+    for (const { warmUpRounds, figures } of measured) {
       for (let round = -warmUpRounds; round < rounds; round++) {
         const { started, bareMs } = await writer!.call('probe', { from: written, count, echoPort, directory: directories.next() })
         const seen = new Map(await reader!.call('arrivals', count))
@@ -40,7 +40,6 @@ export async function latency ({ rounds, entries, encoding, directory }: Options
         })
         if (round < 0) continue
         for (const figure of figures) {
-          if (figure.suffix !== suffix) continue
           figure.propagation.push(percentile(propagationMs, figure.part))
           figure.bare.push(percentile(bareMs, figure.part))
         }
@@ -49,5 +48,5 @@ export async function latency ({ rounds, entries, encoding, directory }: Options
     checked = await reader!.call('verify', written)
   })
   directories.clear()
-  return figures.map(({ name, propagation, bare }) => ({ name, unit: 'ms', samples: propagation, against: { name: 'bare round trip + put', samples: bare }, checked }))
+  return measured.flatMap(({ figures }) => figures).map(({ name, propagation, bare }) => ({ name, unit: 'ms', samples: propagation, against: { name: 'bare round trip + put', samples: bare }, checked }))
 }

@@ -179,9 +179,11 @@ export class Witness {
     const own: OwnDot[] = []
     const advances: VersionVector = new VersionVector()
     // A batch says at the end what log it begins, and what is left for that.
-    for (const { type, key, value } of operations) if (type === 'put' && key.equals(meta.leaving)) this.#meta(key, value)
-    for (const { key, value } of operations) if (key.equals(meta.ownLog)) this.#meta(key, value)
-    for (const { type, key, value } of operations) {
+    const leaving = operations.find(({ type, key }) => type === 'put' && key.equals(meta.leaving))
+    const ownLog = operations.find(({ key }) => key.equals(meta.ownLog))
+    for (const first of [leaving, ownLog]) if (first !== undefined) this.#meta(first.key, first.value)
+    for (const operation of operations) {
+      const { type, key, value } = operation
       switch (key[0]) {
         case keyspace.version: touched.add(key.toString('latin1', 1)); break
         case keyspace.data: touched.add(key.toString('latin1', 1)); break
@@ -191,7 +193,7 @@ export class Witness {
           break
         case keyspace.meta:
           if (type === 'put' && key[1] === journalLetter) advances.join(journalAdvances(value!))
-          else if (!key.equals(meta.ownLog) && !(type === 'put' && key.equals(meta.leaving))) this.#meta(key, value)
+          else if (operation !== leaving && operation !== ownLog) this.#meta(key, value)
       }
     }
     if (wasLeaving === undefined && this.#leaving !== undefined) {

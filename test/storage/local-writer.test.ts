@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert'
 import { changesPace, redoAreaBytes, redoPace } from '../../lib/limits.ts'
 import { checkInvariants } from '../support/invariants.ts'
 import { rejection } from '../support/rejection.ts'
-import { del, exchange, failReads, holdBatches, LiveStream, MemoryRedoFile, openReplica, pull, put, type TestReplica } from '../support/store.ts'
+import { del, diskFull, exchange, failBatch, failReads, holdBatches, LiveStream, MemoryRedoFile, openReplica, pull, put, rest, type TestReplica } from '../support/store.ts'
 
 async function openRedoing (): Promise<{ replica: TestReplica, file: MemoryRedoFile, told: () => number }> {
   const file = new MemoryRedoFile()
@@ -16,25 +16,6 @@ async function openRedoing (): Promise<{ replica: TestReplica, file: MemoryRedoF
   const replica = await openReplica({ redoFile: file, onCommit: () => { told++ } })
   await setImmediate()
   return { replica, file, told: () => told }
-}
-
-const diskFull = Object.assign(new Error('disk full'), { code: 'ENOSPC' })
-
-async function rest (): Promise<void> {
-  for (let turn = 0; turn < 20; turn++) await setImmediate()
-}
-
-/** The next batch fails, and is there all the same. */
-function failWhenThere ({ memory }: TestReplica): { done: boolean } {
-  const write = memory._batch.bind(memory)
-  const fail = { done: false }
-  memory._batch = async (operations, options) => {
-    memory._batch = write
-    await write(operations, options)
-    fail.done = true
-    throw diskFull
-  }
-  return fail
 }
 
 async function flown ({ system }: TestReplica): Promise<void> {
@@ -216,7 +197,7 @@ test('what counts behind a batch that fails is told, and is no less there than a
 
 test('a batch that is there after all, of which the redo log lacks the end, stays as it is', async () => {
   const { replica, file } = await openRedoing()
-  const fail = failWhenThere(replica)
+  const fail = failBatch(replica, true)
   await replica.put('counts', '1')
   file.failNext()
   assert.is((await rejection(replica.put('does not', '1'))).code, 'REPLICATION_WRITE_INDETERMINATE')
@@ -230,7 +211,7 @@ test('a batch that is there after all, of which the redo log lacks the end, stay
 test('what is too long for the redo log, and fails, is there or not, and all goes on', async () => {
   for (const isThere of [true, false]) {
     const { replica } = await openRedoing()
-    if (isThere) failWhenThere(replica)
+    if (isThere) failBatch(replica, true)
     else replica.memory.failNext()
     const long = put('long', 'x'.repeat(redoAreaBytes))
     assert.is((await rejection(replica.store.commit([long], false))).code, 'REPLICATION_WRITE_INDETERMINATE')

@@ -1,21 +1,16 @@
-import { setImmediate } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { redoPace } from '../../lib/limits.ts'
 import { checkInvariants } from '../support/invariants.ts'
 import { LossyMemory } from '../support/lossy-memory.ts'
 import { rejection } from '../support/rejection.ts'
-import { del, failReads, holdBatches, MemoryRedoFile, openReplica, pull, put, type ReplicaOptions, type TestReplica } from '../support/store.ts'
+import { del, failReads, holdBatches, MemoryRedoFile, openReplica, pull, put, rest, type ReplicaOptions, type TestReplica } from '../support/store.ts'
 
 async function openWithRedo (options: ReplicaOptions = {}): Promise<TestReplica & { readonly redoFile: MemoryRedoFile }> {
   const redoFile = options.redoFile as MemoryRedoFile ?? new MemoryRedoFile()
   const replica = await openReplica({ ...options, redoFile })
   await rest()
   return Object.assign(replica, { redoFile })
-}
-
-async function rest (): Promise<void> {
-  for (let turn = 0; turn < 20; turn++) await setImmediate()
 }
 
 /** What the next process finds: the one before has ended, and batches that it had asked for have not come. */

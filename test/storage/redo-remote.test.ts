@@ -11,7 +11,7 @@ import { meta } from '../../lib/storage/keyspaces.ts'
 import type { MergeReport } from '../../lib/storage/merge.ts'
 import { keyText } from '../../lib/storage/memtable.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
-import { holdBatches, LiveStream, MemoryRedoFile, openReplica, pull, put, type TestReplica } from '../support/store.ts'
+import { failBatch, holdBatches, LiveStream, MemoryRedoFile, openReplica, pull, put, type TestReplica } from '../support/store.ts'
 
 interface Pair {
   readonly writer: TestReplica
@@ -94,13 +94,7 @@ test('keys and values of any bytes are found as they are', async () => {
 test('what the engine fails to take is given to it when it is open again, and told once', async () => {
   for (const isThere of [false, true]) {
     const { writer, reader, stream, reports } = await openPair()
-    const { memory } = reader
-    const write = memory._batch.bind(memory)
-    memory._batch = async (operations, options) => {
-      memory._batch = write
-      if (isThere) await write(operations, options)
-      throw Object.assign(new Error('disk full'), { code: 'ENOSPC' })
-    }
+    failBatch(reader, isThere)
     await writer.put('k', '1')
     await stream.send()
     await setImmediate()

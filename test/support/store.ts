@@ -2,6 +2,7 @@
  * Stores over memory-level, or over any engine, with an identity in memory, a clock that a test moves, and engines
  * that fail when they are told to; and the exchange of two stores without any network.
  */
+import { setImmediate } from 'node:timers/promises'
 import { MemoryLevel } from 'memory-level'
 import { decodeData, encodeData, type DataMessage, type ResumePoint } from '../../lib/codec/message.ts'
 import { encodeUnit } from './units.ts'
@@ -213,6 +214,26 @@ export class TestReplica {
   async reopened (options: ReplicaOptions = {}): Promise<TestReplica> {
     return await openReplica({ engine: this.engine, identity: this.identity, redoFile: this.options.redoFile, system: this.system, resolver: this.options.resolver, ...options })
   }
+}
+
+export const diskFull = Object.assign(new Error('disk full'), { code: 'ENOSPC' })
+
+/** What waits for nothing but its turn has had it. */
+export async function rest (): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await setImmediate()
+}
+
+/** The next batch fails, and is there all the same or is not. Returns whether that has been. */
+export function failBatch ({ memory }: TestReplica, isThere: boolean): { done: boolean } {
+  const write = memory._batch.bind(memory)
+  const fail = { done: false }
+  memory._batch = async (operations, options) => {
+    memory._batch = write
+    if (isThere) await write(operations, options)
+    fail.done = true
+    throw diskFull
+  }
+  return fail
 }
 
 /** Lets the engine not be read until the function is called that this returns: a del that has to look fails. */
