@@ -66,6 +66,8 @@ export async function growing ({ rounds, entries, encoding, directory }: Options
           atRest.push(atRestMs)
         }
         for (const operation of puts) {
+          // Else what LevelDB still has to do of what was written before would be charged to this.
+          for (const { worker } of [large, small]) await worker.call('settled')
           const tasks = slicesOf({ operation, from: 0, count: sizes[operation] }, slicesPerRound, windowSize)
           const result = await takeTurns(tasks, (task) => timeNext(large, task), (task) => timeNext(small, task))
           if (round > 0) timed.push({ operation, count: sizes[operation], ...result })

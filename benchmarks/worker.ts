@@ -18,6 +18,11 @@ import { resetWireBytes, wireBytes } from './wire.ts'
 /** How often it looks whether it has caught up. */
 const pollMs = 1
 
+/** A process rests that takes no more than this share of one processor for so long; so many times in a row, and it is settled. */
+const restingShare = 0.1
+const restMs = 20
+const restsToBeSettled = 3
+
 let database: Database | undefined
 let encoding: Encoding = 'utf8'
 let caughtUp: Promise<unknown> | undefined
@@ -84,6 +89,16 @@ export const commands = {
     const startMs = nowMs()
     await openDatabase(options)
     return nowMs() - startMs
+  },
+
+  /** Waits until the process rests, which is when LevelDB has compacted what it is going to. */
+  async settled (): Promise<void> {
+    for (let rests = 0; rests < restsToBeSettled;) {
+      const cpu = process.cpuUsage()
+      await sleep(restMs)
+      const { user, system } = process.cpuUsage(cpu)
+      rests = user + system < restMs * 1000 * restingShare ? rests + 1 : 0
+    }
   },
 
   async close (): Promise<void> {

@@ -9,10 +9,11 @@ import { ReplicationError } from '../errors.ts'
 import { isPossible, type Hlc } from '../core/hlc.ts'
 import { isLogId, logIdBytes, type LogId } from '../core/ids.ts'
 import type { Sibling } from '../core/siblings.ts'
+import { highOf, joinedOf, lowOf, readUint32, writeUint32 } from './integers.ts'
 import { readStampSequence, readStampTime, stampBytesMax, stampEnd, writeStamp } from './stamp.ts'
 
 const hlcBytes = 7
-const two32 = 0x1_0000_0000
+const varintBytesMax = 8
 
 /** Fewer bytes are copied sooner than the copying function of the engine is called. */
 const copiedByHandMax = 32
@@ -20,10 +21,12 @@ const copiedByHandMax = 32
 export class ByteWriter {
   #buffer: Buffer
   #view: Buffer
+  #capacity: number
   #length = 0
 
   constructor (capacity = 256) {
     this.#buffer = this.#view = Buffer.allocUnsafe(capacity)
+    this.#capacity = capacity
   }
 
   get length (): number {
@@ -32,7 +35,7 @@ export class ByteWriter {
 
   /** Bytes of the memory that it holds. */
   get capacity (): number {
-    return this.#buffer.length
+    return this.#capacity
   }
 
   /** Forgets what was written; the memory is used again. */
@@ -56,50 +59,53 @@ export class ByteWriter {
     return bytes
   }
 
-  #reserve (bytes: number): void {
-    const needed = this.#length + bytes
-    if (needed <= this.#buffer.length) return
-    const grown = Buffer.allocUnsafe(Math.max(needed, this.#buffer.length * 2))
+  /** Makes room for so many bytes, for which there is none: whoever writes looks first. */
+  #grow (bytes: number): void {
+    const grown = Buffer.allocUnsafe(Math.max(this.#length + bytes, this.#capacity * 2))
     this.#buffer.copy(grown, 0, 0, this.#length)
     this.#buffer = this.#view = grown
+    this.#capacity = grown.length
   }
 
   byte (value: number): this {
-    this.#reserve(1)
+    if (this.#length === this.#capacity) this.#grow(1)
     this.#buffer[this.#length++] = value
     return this
   }
 
   varint (value: number): this {
-    this.#reserve(8)
+    if (this.#length + varintBytesMax > this.#capacity) this.#grow(varintBytesMax)
+    const buffer = this.#buffer
+    let end = this.#length
     while (value >= 0x80) {
-      this.#buffer[this.#length++] = (value % 0x80) | 0x80
+      buffer[end++] = value | 0x80
       value = Math.floor(value / 0x80)
     }
-    this.#buffer[this.#length++] = value
+    buffer[end++] = value
+    this.#length = end
     return this
   }
 
   raw (bytes: Uint8Array): this {
-    this.#reserve(bytes.length)
-    if (bytes.length > copiedByHandMax) {
-      this.#buffer.set(bytes, this.#length)
-    } else {
-      for (let index = 0; index < bytes.length; index++) this.#buffer[this.#length + index] = bytes[index]!
-    }
-    this.#length += bytes.length
+    const { length } = bytes
+    const start = this.#length
+    if (start + length > this.#capacity) this.#grow(length)
+    const buffer = this.#buffer
+    if (length > copiedByHandMax) buffer.set(bytes, start)
+    else for (let index = 0; index < length; index++) buffer[start + index] = bytes[index]!
+    this.#length = start + length
     return this
   }
 
   /** A part of a Buffer, without a view of it being made. */
   part (source: Buffer, start: number, end: number): this {
-    this.#reserve(end - start)
-    if (end - start > copiedByHandMax) {
-      source.copy(this.#buffer, this.#length, start, end)
-    } else {
-      for (let index = start; index < end; index++) this.#buffer[this.#length + index - start] = source[index]!
-    }
-    this.#length += end - start
+    const length = end - start
+    const begin = this.#length
+    if (begin + length > this.#capacity) this.#grow(length)
+    const buffer = this.#buffer
+    if (length > copiedByHandMax) source.copy(buffer, begin, start, end)
+    else for (let index = 0; index < length; index++) buffer[begin + index] = source[start + index]!
+    this.#length = begin + length
     return this
   }
 
@@ -116,7 +122,7 @@ export class ByteWriter {
 
   /** Text of so many bytes in UTF-8, without its length. */
   utf8 (text: string, length: number): this {
-    this.#reserve(length)
+    if (this.#length + length > this.#capacity) this.#grow(length)
     this.#buffer.utf8Write(text, this.#length)
     this.#length += length
     return this
@@ -124,31 +130,33 @@ export class ByteWriter {
 
   /** What of a text of bytes stands from `start` on, without its length. */
   latin1 (text: string, start = 0): this {
-    this.#reserve(text.length - start)
+    if (this.#length + text.length - start > this.#capacity) this.#grow(text.length - start)
     for (let index = start; index < text.length; index++) this.#buffer[this.#length++] = text.charCodeAt(index)
     return this
   }
 
   logId (log: LogId): this {
-    this.#reserve(logIdBytes)
+    if (this.#length + logIdBytes > this.#capacity) this.#grow(logIdBytes)
     this.#buffer.latin1Write(log, this.#length)
     this.#length += logIdBytes
     return this
   }
 
   hlc (hlc: Hlc): this {
-    this.#reserve(hlcBytes)
-    const high = Math.floor(hlc / two32)
-    this.#buffer.writeUInt16BE(high >>> 8, this.#length)
-    this.#buffer[this.#length + 2] = high & 0xff
-    this.#buffer.writeUInt32BE(hlc % two32, this.#length + 3)
-    this.#length += hlcBytes
+    if (this.#length + hlcBytes > this.#capacity) this.#grow(hlcBytes)
+    const high = highOf(hlc)
+    const start = this.#length
+    this.#buffer[start] = high >>> 16
+    this.#buffer[start + 1] = high >>> 8
+    this.#buffer[start + 2] = high
+    writeUint32(this.#buffer, start + 3, lowOf(hlc))
+    this.#length = start + hlcBytes
     return this
   }
 
   /** Dot and time of a version, as `codec/stamp` has them. */
   stamp ({ log, hlc, sequence }: Omit<Sibling, 'type'>): this {
-    this.#reserve(stampBytesMax)
+    if (this.#length + stampBytesMax > this.#capacity) this.#grow(stampBytesMax)
     this.#length = writeStamp(this.#buffer, this.#length, log, hlc, sequence)
     return this
   }
@@ -156,11 +164,13 @@ export class ByteWriter {
 
 export class ByteReader {
   readonly #buffer: Buffer
-  #offset = 0
+  readonly #end: number
+  #offset: number
 
   /** @param offset where to begin. */
   constructor (bytes: Uint8Array, offset = 0) {
     this.#buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    this.#end = bytes.length
     this.#offset = offset
   }
 
@@ -169,29 +179,40 @@ export class ByteReader {
   }
 
   get remaining (): number {
-    return this.#buffer.length - this.#offset
+    return this.#end - this.#offset
   }
 
   #take (bytes: number): number {
     const offset = this.#offset
-    if (bytes > this.#buffer.length - offset) throw malformed(`${bytes} bytes expected at ${offset}, ${this.#buffer.length - offset} are there`)
+    if (bytes > this.#end - offset) this.#refuse(bytes)
     this.#offset = offset + bytes
     return offset
   }
 
+  #refuse (bytes: number): never {
+    throw malformed(`${bytes} bytes expected at ${this.#offset}, ${this.remaining} are there`)
+  }
+
   byte (): number {
-    return this.#buffer[this.#take(1)]!
+    if (this.#offset >= this.#end) this.#refuse(1)
+    return this.#buffer[this.#offset++]!
   }
 
   varint (): number {
-    let value = 0
-    let scale = 1
-    for (let index = 0; index < 8; index++) {
-      const byte = this.#buffer[this.#take(1)]!
+    if (this.#offset >= this.#end) this.#refuse(1)
+    const byte = this.#buffer[this.#offset++]!
+    return byte < 0x80 ? byte : this.#longVarint(byte)
+  }
+
+  #longVarint (first: number): number {
+    let value = first & 0x7f
+    let scale = 0x80
+    for (let index = 1; index < varintBytesMax; index++) {
+      const byte = this.byte()
       value += (byte & 0x7f) * scale
       if (byte < 0x80) {
         if (!Number.isSafeInteger(value)) throw malformed(`A number above 2^53 at ${this.#offset}`)
-        if (byte === 0 && index > 0) throw malformed(`A number that is not in its shortest form at ${this.#offset}`)
+        if (byte === 0) throw malformed(`A number that is not in its shortest form at ${this.#offset}`)
         return value
       }
       scale *= 0x80
@@ -246,8 +267,8 @@ export class ByteReader {
 
   hlc (): Hlc {
     const offset = this.#take(hlcBytes)
-    const high = this.#buffer.readUInt16BE(offset) * 0x100 + this.#buffer[offset + 2]!
-    return possible(high * two32 + this.#buffer.readUInt32BE(offset + 3))
+    const high = this.#buffer[offset]! << 16 | this.#buffer[offset + 1]! << 8 | this.#buffer[offset + 2]!
+    return possible(joinedOf(high, readUint32(this.#buffer, offset + 3)))
   }
 
   /** Dot and time of a version, as `codec/stamp` has them. */

@@ -9,6 +9,7 @@ import { hlcMax } from '../core/hlc.ts'
 import { logIdBytes, type LogId } from '../core/ids.ts'
 import { ByteReader } from './bytes.ts'
 import { readEntry, type Entry } from './entry.ts'
+import { readUint32 } from './integers.ts'
 import { readStampSequence, readStampTime, stampBytesMax, stampEnd } from './stamp.ts'
 
 /** What follows the key of a set of one: count, type, stamp, and a number of at most 8 bytes. */
@@ -31,11 +32,12 @@ export class EntryScan {
   entry: Entry | undefined
   // Of a set of one:
   put = false
+  /** The same text for entries that follow each other. */
+  log = '' as LogId
   hlc = 0
   sequence = 0
   /** Where its value begins, which ends with the entry; -1 if it is not here. */
   valueStart = -1
-  #log = '' as LogId
   #logHigh = -1
   #logLow = -1
 
@@ -43,11 +45,6 @@ export class EntryScan {
   constructor (bytes: Buffer, start = 0) {
     this.bytes = bytes
     this.end = start
-  }
-
-  /** The log of a set of one. The same text for entries that follow each other. */
-  get log (): LogId {
-    return this.#log
   }
 
   /** The bytes of the key, as a view. */
@@ -105,13 +102,13 @@ export class EntryScan {
 
   /** Whether it is the id of a log. */
   #readLog (offset: number): boolean {
-    const high = this.bytes.readUInt32BE(offset)
-    const low = this.bytes.readUInt32BE(offset + 4)
+    const high = readUint32(this.bytes, offset)
+    const low = readUint32(this.bytes, offset + 4)
     if (high === this.#logHigh && low === this.#logLow) return true
     if (((high | low) & 0x80808080) !== 0) return false
     this.#logHigh = high
     this.#logLow = low
-    this.#log = this.bytes.latin1Slice(offset, offset + logIdBytes) as LogId
+    this.log = this.bytes.latin1Slice(offset, offset + logIdBytes) as LogId
     return true
   }
 

@@ -10,6 +10,7 @@
  */
 import type { Hlc } from '../core/hlc.ts'
 import { logIdBytes, type LogId } from '../core/ids.ts'
+import { highOf, lowOf } from './integers.ts'
 
 const timeBytes = 8
 const sequenceBytesMax = 9
@@ -28,10 +29,10 @@ export function writeStamp (target: Buffer, offset: number, log: LogId, hlc: Hlc
 /** Returns where it ends. */
 export function writeStampSequence (target: Buffer, offset: number, sequence: number): number {
   let end = offset + 1
-  for (let rest = Math.floor(sequence / 0x40); rest > 0; rest = Math.floor(rest / 0x40)) end++
+  for (let rest = sequence; rest >= 0x40; rest = Math.floor(rest / 0x40)) end++
   let rest = sequence
   for (let index = end - 1; index > offset; index--) {
-    target[index] = (rest % 0x40) | more
+    target[index] = (rest & 0x3f) | more
     rest = Math.floor(rest / 0x40)
   }
   target[offset] = rest
@@ -40,12 +41,16 @@ export function writeStampSequence (target: Buffer, offset: number, sequence: nu
 
 /** Returns where it ends. */
 export function writeStampTime (target: Buffer, offset: number, hlc: Hlc): number {
-  target[offset + 7] = hlc % 0x40
-  let rest = Math.floor(hlc / 0x40)
-  for (let index = offset + 6; index >= offset; index--) {
-    target[index] = rest % 0x80
-    rest = Math.floor(rest / 0x80)
-  }
+  const high = highOf(hlc)
+  const low = lowOf(hlc)
+  target[offset] = high >>> 16
+  target[offset + 1] = (high >>> 9) & 0x7f
+  target[offset + 2] = (high >>> 2) & 0x7f
+  target[offset + 3] = ((high << 5) | (low >>> 27)) & 0x7f
+  target[offset + 4] = (low >>> 20) & 0x7f
+  target[offset + 5] = (low >>> 13) & 0x7f
+  target[offset + 6] = (low >>> 6) & 0x7f
+  target[offset + 7] = low & 0x3f
   return offset + timeBytes
 }
 

@@ -39,8 +39,7 @@ export class DotSet implements Context {
   }
 
   covers (log: LogId, sequence: number): boolean {
-    if (this.empty) return false
-    return this.#ranges.get(log)?.some(([first, last]) => first <= sequence && sequence <= last) === true
+    return this.#ranges.size > 0 && this.#ranges.get(log)?.some(([first, last]) => first <= sequence && sequence <= last) === true
   }
 
   /** Whether another context covers all of them. */

@@ -58,7 +58,7 @@ export class VersionVector implements ReadonlyVersionVector {
   }
 
   covers (log: LogId, sequence: number): boolean {
-    return this.sequenceOf(log) >= sequence
+    return (this.#entries.get(log)?.sequence ?? 0) >= sequence
   }
 
   /** Whether everything that `other` covers is covered here. */

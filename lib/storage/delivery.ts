@@ -162,7 +162,7 @@ function checkChunk (chunk: Buffer, context: Context, known: Context, lastKey: B
     if (scan.start >= chunkBytes) throw malformed(`An entry at ${scan.start} of a chunk, which is full from ${chunkBytes} on`)
     if ((entries > 0 || lastKey !== undefined) && scan.compareKey(lastBytes, lastStart, lastEnd) <= 0) throw malformed('A key that is not after the one before it')
     if (entries++ === 0) first = scan.key
-    assertMergeable(scan, context, known)
+    assertScanned(scan, context, known)
     lastBytes = chunk
     lastStart = scan.keyStart
     lastEnd = scan.keyEnd

@@ -5,6 +5,7 @@
  * straight through to native code. Data has the highest prefix, which lets a compaction of an open range work as
  * it does on a plain LevelDB.
  */
+import { highOf, joinedOf, lowOf, readUint32, writeUint32 } from '../codec/integers.ts'
 import type { LogId } from '../core/ids.ts'
 import { bytesOf, type Bytes } from './engine.ts'
 
@@ -28,7 +29,6 @@ export const dataPrefix = String.fromCharCode(keyspace.data)
 export const dataEnd = String.fromCharCode(keyspace.data + 1)
 
 export const dotBytes = 16
-const two32 = 0x1_0000_0000
 
 /** `key` in a keyspace. */
 export function inKeyspace (space: Keyspace, key: Uint8Array): Buffer {
@@ -58,12 +58,12 @@ export function wholeKeyspace (space: Keyspace): { gte: Buffer, lt: Buffer } {
 
 export function writeDot (target: Buffer, offset: number, log: LogId, sequence: number): void {
   target.latin1Write(log, offset)
-  target.writeUInt32BE(Math.floor(sequence / two32), offset + 8)
-  target.writeUInt32BE(sequence % two32, offset + 12)
+  writeUint32(target, offset + 8, highOf(sequence))
+  writeUint32(target, offset + 12, lowOf(sequence))
 }
 
 export function readSequence (source: Buffer, offset: number): number {
-  return source.readUInt32BE(offset) * two32 + source.readUInt32BE(offset + 4)
+  return joinedOf(readUint32(source, offset), readUint32(source, offset + 4))
 }
 
 /** The key of a log record; `sequence` is that of its first operation. */

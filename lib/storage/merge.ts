@@ -130,11 +130,11 @@ export class Merger {
    *
    * @param check as for {@link merge}
    */
-  async mergeChunk (scan: EntryScan, context: ReadonlyVersionVector, check: (scan: EntryScan) => void = () => {}): Promise<void> {
+  async mergeChunk (scan: EntryScan, context: ReadonlyVersionVector, check?: (scan: EntryScan) => void): Promise<void> {
     for (let more = true; more;) {
       const records = this.coversAll(context) ? undefined : await this.#readAhead(scan)
       for (let count = 0; more && count < entriesAtOnce; count++) {
-        check(scan)
+        check?.(scan)
         if (records === undefined) this.#mergeUnread(scan, context)
         else this.mergeScanned(scan, context, records[count])
         more = scan.next()
@@ -151,9 +151,9 @@ export class Merger {
     return await readRecords(this.#state, keys)
   }
 
-  /** Merges the entry that a scan stands at, whose key is looked up if need be. */
+  /** Merges the entry that a scan stands at, whose context covers all, and whose key is looked up if need be. */
   #mergeUnread (scan: EntryScan, context: ReadonlyVersionVector): void {
-    if (this.#isPlain(scan) && !this.#batch.covers(scan.log, scan.sequence) && this.coversAll(context) && (this.#state.siblingKeys.none || !this.#mayHoldSiblings(scan.key))) this.#putAlone(scan)
+    if (this.#isPlain(scan) && !this.#batch.covers(scan.log, scan.sequence) && (this.#state.siblingKeys.none || !this.#mayHoldSiblings(scan.key))) this.#putAlone(scan)
     else this.#mergeEntry(scan.decoded(), context, undefined)
   }
 

@@ -13,6 +13,7 @@ import { writeEntry, writeValue } from '../codec/entry.ts'
 import { stampOffset } from '../codec/entry-scan.ts'
 import type { DeliveryKind } from '../codec/message.ts'
 import { decodeSiblings } from '../codec/sibling-set.ts'
+import { readUint32 } from '../codec/integers.ts'
 import { readStampSequence, stampStartInText } from '../codec/stamp.ts'
 import { logIdBytes, type LogId } from '../core/ids.ts'
 import type { ReadonlyVersionVector } from '../core/version-vector.ts'
@@ -143,8 +144,8 @@ export abstract class SnapshotSource implements Source {
    * are of one version, and most of them of the same log as the one before.
    */
   protected isStampDue (bytes: Buffer, start: number): boolean {
-    const high = bytes.readUInt32BE(start)
-    const low = bytes.readUInt32BE(start + 4)
+    const high = readUint32(bytes, start)
+    const low = readUint32(bytes, start + 4)
     if (high !== this.#logHigh || low !== this.#logLow) {
       this.#logHigh = high
       this.#logLow = low
