@@ -13,8 +13,15 @@ export function bytesEncodings (keyEncoding: EncodingOption, valueEncoding: Enco
   return {
     decodeKey: (bytes) => decodeOrBytes(key, bytes),
     decodeValue: (bytes) => decodeOrBytes(value, bytes),
-    encodeValue: (decoded) => value.encode(decoded) as Buffer
+    encodeValue: (decoded) => bytesIn(value.encode(decoded))
   }
+}
+
+/** Text or any view, as what a put is given; what has no bytes is no empty value here. */
+function bytesIn (encoded: unknown): Buffer {
+  if (typeof encoded === 'string') return Buffer.from(encoded)
+  if (ArrayBuffer.isView(encoded)) return Buffer.from(encoded.buffer, encoded.byteOffset, encoded.byteLength)
+  throw new TypeError(`The value encoding has no bytes for it, but something of type ${typeof encoded}`)
 }
 
 function decodeOrBytes (encoding: { decode (bytes: Buffer): unknown }, bytes: Uint8Array): unknown {

@@ -94,6 +94,23 @@ test('a delete that meets a concurrent put: the later wins by default, and both 
   assert.is((await b.replication.versions('key')).filter(({ type }) => type === 'put').length, 0)
 })
 
+test('what a resolver merges is taken in whatever form the value encoding has its bytes, as that of a put is', async () => {
+  const resolver: Resolver<string, any> = (a, b) => ({ value: [...a.value, ...b.value] })
+  const numbers = { name: 'numbers', format: 'buffer', encode: (list: number[]) => Uint16Array.from(list), decode: (bytes: Buffer) => [...new Uint16Array(Uint8Array.from(bytes).buffer)] }
+  const text = { name: 'text', format: 'buffer', encode: (list: number[]) => list.join(), decode: (bytes: Buffer) => bytes.toString().split(',').map(Number) }
+  for (const valueEncoding of [numbers, text]) {
+    const a = await openDatabase<number[]>({ resolver, valueEncoding: valueEncoding as never })
+    const b = await openDatabase<number[]>({ resolver, valueEncoding: valueEncoding as never })
+    await a.put('key', [1, 2])
+    await b.put('key', [300])
+    a.replication.connect(addressOf(b))
+    await equal(a, b)
+    assert.equal((await a.get('key'))?.sort(), [1, 2, 300], valueEncoding.name)
+    assert.is((await a.replication.versions('key')).length, 2)
+    assert.equal([...a.errors, ...b.errors], [])
+  }
+})
+
 test('two concurrent deletes agree: nobody is asked', async () => {
   const never: Resolver<string, string> = () => { throw new Error('asked') }
   const a = await openDatabase({ resolver: never })
