@@ -134,7 +134,7 @@ export class Replication<K = string, V = string> {
    * @throws `REPLICATION_TIMEOUT`, `REPLICATION_INVALID_OPTION`
    */
   async synced ({ timeoutMs = 30_000 }: { timeoutMs?: number | undefined } = {}): Promise<void> {
-    if (!(timeoutMs >= 0)) throw new ReplicationError(`The option timeoutMs has to be a number of milliseconds, 0 or more; received ${String(timeoutMs)}`, { code: 'REPLICATION_INVALID_OPTION' })
+    if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) throw new ReplicationError(`The option timeoutMs has to be a number of milliseconds, 0 or more; received ${String(timeoutMs)}`, { code: 'REPLICATION_INVALID_OPTION' })
     await this.#replica.replicator.mesh.synced(timeoutMs)
   }
 

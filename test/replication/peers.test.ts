@@ -144,7 +144,7 @@ test('synced() waits until both have it on disk; without a peer it says so in ti
   } catch (error) {
     assert.is((error as { code: string }).code, 'REPLICATION_TIMEOUT')
   }
-  for (const timeoutMs of [NaN, -1, 'soon' as never]) assert.is((await rejection(a.replication.synced({ timeoutMs }))).code, 'REPLICATION_INVALID_OPTION')
+  for (const timeoutMs of [NaN, -1, 'soon' as never, '30000' as never, null as never]) assert.is((await rejection(a.replication.synced({ timeoutMs }))).code, 'REPLICATION_INVALID_OPTION')
   const b = await openDatabase({ peers: [addressOf(a)] })
   await Promise.all(Array.from({ length: 500 }, async (_, index) => { await (index % 2 === 0 ? a : b).put(`key-${index}`, 'value') }))
   await a.replication.synced()
