@@ -88,7 +88,7 @@ export class Writer {
   constructor (state: ReplicaState, options: WriterOptions) {
     this.#state = state
     this.#options = options
-    this.#committer = new Committer(state, options, () => { this.#rejectTransactions() })
+    this.#committer = new Committer(state, options, () => { this.#rejectOrdered() })
     this.#local = new LocalWriter(state, this.#committer, {
       redo: options.redo,
       system: options.system,
@@ -127,8 +127,9 @@ export class Writer {
     })
   }
 
-  /** The same as {@link run}, after the transactions handed in before it, and before those that come later. */
+  /** The same as {@link run}, after the transactions handed in before it, and before those that come later; like these it is refused while the disk takes no writes. */
   runInOrder (job: Job): Promise<void> {
+    if (this.#committer.broken) return Promise.reject(this.#committer.refusal())
     return this.#enqueue(this.#ordered, job, {})
   }
 
@@ -211,13 +212,8 @@ export class Writer {
   }
 
   /** The disk takes no more writes. */
-  #rejectTransactions (): void {
-    const jobs: QueuedJob[] = []
-    for (let queued = this.#ordered.shift(); queued !== undefined; queued = this.#ordered.shift()) {
-      if ('job' in queued) jobs.push(queued)
-      else queued.reject(this.#committer.refusal())
-    }
-    for (const job of jobs) this.#ordered.push(job)
+  #rejectOrdered (): void {
+    for (let queued = this.#ordered.shift(); queued !== undefined; queued = this.#ordered.shift()) queued.reject(this.#committer.refusal())
   }
 
   async #takeCheckpoint (): Promise<void> {

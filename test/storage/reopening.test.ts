@@ -108,6 +108,22 @@ for (const written of [true, false]) {
   })
 }
 
+test('a clear() is refused as any write is, also one that waited for its turn when the disk took no more', async () => {
+  const { replica, mend, failNext } = await openDoubtful()
+  await replica.put('a', '1')
+  failNext(false)
+  const failed = rejection(replica.store.flush())
+  const waiting = rejection(replica.store.clear({}))
+  assert.is((await failed).code, 'REPLICATION_WRITE_INDETERMINATE')
+  assert.is((await waiting).code, 'LEVEL_IO_ERROR')
+  assert.is((await rejection(replica.store.clear({}))).code, 'LEVEL_IO_ERROR')
+  mend()
+  await replica.store.flush()
+  assert.equal(await replica.data(), { a: '1' })
+  await replica.store.clear({})
+  assert.equal(await replica.data(), {})
+})
+
 test('a database that cannot be read when it is open again is opened once more', async () => {
   const { replica, mend, failNext } = await openDoubtful()
   await replica.put('a', '1')
