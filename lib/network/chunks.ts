@@ -2,7 +2,7 @@
  * Chunks of bytes on their way from whoever pushes them to one reader, who pulls them: an async iterator that costs one
  * promise a chunk.
  */
-import { Fifo } from '../storage/fifo.ts'
+import { Fifo } from '../core/fifo.ts'
 
 type Result = IteratorResult<Uint8Array, undefined>
 

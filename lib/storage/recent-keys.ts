@@ -9,9 +9,9 @@
 import { readAdvances } from '../codec/advances.ts'
 import { ByteReader } from '../codec/bytes.ts'
 import { EntryScan } from '../codec/entry-scan.ts'
+import { Fifo } from '../core/fifo.ts'
 import type { LogId } from '../core/ids.ts'
 import { feedUnitBytes, recentKeySlots, recentUnitsBytesMax } from '../limits.ts'
-import { Fifo } from './fifo.ts'
 import { hashOf } from './key-hash.ts'
 import type { Unit } from './unit.ts'
 

@@ -9,11 +9,11 @@
  * Source: group commit, as in DeWitt et al., "Implementation Techniques for Main Memory Database Systems",
  * SIGMOD 1984.
  */
+import { Fifo } from '../core/fifo.ts'
 import { ReplicationError } from '../errors.ts'
 import { keyBytesMax, operationBytes, takenAtOnceBytes } from '../limits.ts'
 import type { System } from '../types.ts'
 import { Committer, type CommitterOptions } from './committer.ts'
-import { Fifo } from './fifo.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { copyOperation, type Operation } from './local.ts'
 import type { Transaction } from './local-batch.ts'

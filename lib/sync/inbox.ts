@@ -6,6 +6,7 @@
  * message.
  */
 import { decodeData, isAdvance, isBegin, isOfDelivery, type DataMessage } from '../codec/message.ts'
+import { Fifo } from '../core/fifo.ts'
 import { ReplicationError } from '../errors.ts'
 import { copiedTogetherBytes, waitingMessagesMax } from '../limits.ts'
 
@@ -24,7 +25,7 @@ interface Queued {
 }
 
 export class Inbox {
-  readonly #queue: Queued[] = []
+  #queue = new Fifo<Queued>()
   /** The message that is coming, put together in memory that grows with it. */
   #message: Buffer = nothing
   /** Room for copies of messages that wait. */
@@ -34,7 +35,7 @@ export class Inbox {
   /** The message that is coming is of what was given up. */
   #dropsAssembled = false
   /** Messages that were taken out and are not consumed yet. */
-  readonly #taken: Array<{ readonly bytes: number, readonly granted: number }> = []
+  readonly #taken = new Fifo<{ readonly bytes: number, readonly granted: number }>()
   #begins = 0
   #due = 0
   /** What the peer may still send. */
@@ -52,7 +53,7 @@ export class Inbox {
    * @throws what decoding throws
    */
   get head (): DataMessage | undefined {
-    const head = this.#queue[0]
+    const head = this.#queue.first
     if (head !== undefined) head.message ??= decodeData(head.encoded)
     return head?.message
   }
@@ -127,7 +128,9 @@ export class Inbox {
   /** Drops what waits of a delivery, and of all that builds on it; requests stay. Here they are as good as consumed. */
   dropDelivery (): void {
     let isGivenUp = false
-    for (const queued of this.#queue.splice(0)) {
+    const queue = this.#queue
+    this.#queue = new Fifo()
+    for (let queued = queue.shift(); queued !== undefined; queued = queue.shift()) {
       isGivenUp ||= isOfDelivery(queued.encoded)
       if (!isGivenUp || isAdvance(queued.encoded, 0)) this.#queue.push(queued)
       else this.#due += queued.encoded.length - queued.granted

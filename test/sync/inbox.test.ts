@@ -47,6 +47,22 @@ test('of messages that wait there are so many at most, however small', () => {
   assert.is(codeOf(() => { inbox.receive(chunk(2), true) }), 'REPLICATION_PROTOCOL')
 })
 
+test('a message that has waited takes no longer for all that wait behind it', () => {
+  const nsEach = (count: number): number => {
+    const inbox = new Inbox(MiB, MiB)
+    for (let index = 0; index < count; index++) inbox.receive(chunk(2), true)
+    const start = process.hrtime.bigint()
+    for (let index = 0; index < count; index++) {
+      inbox.take()
+      inbox.consumed()
+    }
+    return Number(process.hrtime.bigint() - start) / count
+  }
+  const few = Array.from({ length: 21 }, () => nsEach(1000)).sort((a, b) => a - b)[10]!
+  const many = Math.min(...Array.from({ length: 3 }, () => nsEach(waitingMessagesMax)))
+  assert.ok(many < 10 * few, `${many} ns each of ${waitingMessagesMax}, ${few} of 1000`)
+})
+
 test('the rest of a message that comes behind a delivery that is given up has room', () => {
   const inbox = new Inbox(1000, 10_000)
   inbox.receive(begin, true)
