@@ -133,7 +133,7 @@ export class Sending {
       this.#sourceEntries += chunk.entries
       this.progress!.sent += chunk.entries
       operations.sent += chunk.entries
-      this.#assertTaken(chunk.bytes.length, 'Values in conflict at one key')
+      this.#assertTaken(1 + chunk.bytes.length, 'Values in conflict at one key')
       this.#push({ type: 'chunk', bytes: chunk.bytes })
       return
     }
@@ -173,12 +173,13 @@ export class Sending {
   /** What the peer would refuse when most of it has come, again and again, is not sent. */
   #assertTaken (bytes: number, what: string): void {
     const bytesMax = messageBytesMax(this.#conversation.peer!.transactionBytesMax)
-    if (bytes >= bytesMax) throw new ReplicationError(`${what} make a message of ${bytes} bytes, and replica ${this.#conversation.peer!.replica} takes ${bytesMax}`, { code: 'REPLICATION_FRAME_TOO_LARGE' })
+    if (bytes > bytesMax) throw new ReplicationError(`${what} make a message of ${bytes} bytes, and replica ${this.#conversation.peer!.replica} takes ${bytesMax}`, { code: 'REPLICATION_FRAME_TOO_LARGE' })
   }
 
   #pushUnit (changes: readonly Advance[], collected: readonly Advance[], body: Buffer): void {
-    this.#assertTaken(body.length, 'Writes that belong together')
-    this.#outbox.push(encodeUnitHead([...this.#passed]), body)
+    const head = encodeUnitHead([...this.#passed])
+    this.#assertTaken(head.length - 1 + body.length, 'Writes that belong together')
+    this.#outbox.push(head, body)
     this.#named()
     this.#told.join(changes)
     this.#conversation.peerCollected.join(collected)

@@ -33,6 +33,9 @@ export class FakeReplica implements LocalReplica {
   repairing = false
   toldLess: number | undefined
   readonly acknowledged = new Map<ReplicaId, ReadonlyVersionVector>()
+  unseenMs = 0
+  /** Members that are not waited for. */
+  readonly uncounted = new Set<ReplicaId>()
   directLogs: ReadonlySet<LogId> = new Set()
   readonly memberRefreshMs = memberRefreshMs
   readonly #units: LocalUnit[] = []
@@ -47,7 +50,7 @@ export class FakeReplica implements LocalReplica {
   }
 
   get members (): LocalMember[] {
-    return [...this.acknowledged].map(([replica, acknowledged]) => ({ replica, acknowledged, unseenMs: 0, counted: true }))
+    return [...this.acknowledged].map(([replica, acknowledged]) => ({ replica, acknowledged, unseenMs: this.unseenMs, counted: !this.uncounted.has(replica) }))
   }
 
   get feedEnd (): number {

@@ -110,6 +110,16 @@ test('fragments behind a message that waits are not granted until it is consumed
   assert.is(inbox.grant(1), 700)
 })
 
+test('nor those that come while it has been taken and is not consumed', () => {
+  const inbox = new Inbox(1000, 10_000)
+  inbox.receive(chunk(100), true)
+  inbox.take()
+  inbox.receive(Buffer.alloc(600), false)
+  assert.is(inbox.grant(1), 0)
+  inbox.consumed()
+  assert.is(inbox.grant(1), 700)
+})
+
 test('over any sequence of messages nothing of the window is lost or won', () => {
   const inbox = new Inbox(1000, 10_000)
   let credit = 1000
@@ -142,6 +152,10 @@ test('over any sequence of messages nothing of the window is lost or won', () =>
 test('more than the window, or than any message, is refused', () => {
   assert.is(codeOf(() => { new Inbox(1000, 9999).receive(Buffer.alloc(1001), false) }), 'REPLICATION_PROTOCOL')
   assert.is(codeOf(() => { new Inbox(9999, 1000).receive(Buffer.alloc(1001), false) }), 'REPLICATION_FRAME_TOO_LARGE')
+  const full = new Inbox(9999, 1000)
+  full.receive(chunk(1000).subarray(0, 900), false)
+  full.receive(chunk(100), true)
+  assert.is(full.take().bytes, 1000, 'the longest message')
   for (const nonsense of [Buffer.of(0x77), Buffer.alloc(0)]) {
     const inbox = new Inbox(1000, 1000)
     inbox.receive(nonsense, true)
@@ -178,16 +192,65 @@ test('a delivery that is given up is dropped with what builds on it, also while 
   assert.is(inbox.grant(1), 2 * unit.length + begin.length + advance.length + 310)
 })
 
+test('of what is coming, that goes which is of the delivery or builds on it, and of the window nothing is lost either', () => {
+  const unit = encodeUnit([], encodeUnitBody([], [])).subarray(1)
+  const advance = encodeData({ type: 'advance', vector: [], acknowledge: true }).subarray(1)
+  for (const [before, coming, kept] of [[undefined, chunk(50), false], [undefined, unit, true], [begin, unit, false], [begin, advance, true]] as const) {
+    const inbox = new Inbox(1000, 1000)
+    if (before !== undefined) inbox.receive(before, true)
+    inbox.receive(coming.subarray(0, 2), false)
+    inbox.dropDelivery()
+    inbox.receive(coming.subarray(2), true)
+    assert.is(inbox.head !== undefined, kept)
+    if (kept) inbox.take()
+    if (kept) inbox.consumed()
+    assert.is(inbox.grant(1), (before?.length ?? 0) + coming.length)
+  }
+})
+
+test('what is dropped is granted once, of a message longer than the window too', () => {
+  for (const isWhole of [true, false]) {
+    const inbox = new Inbox(1000, 10_000)
+    const bytes = chunk(1500)
+    inbox.receive(bytes.subarray(0, 900), false)
+    let granted = inbox.grant(1)
+    if (isWhole) inbox.receive(bytes.subarray(900), true)
+    inbox.dropDelivery()
+    if (!isWhole) inbox.receive(bytes.subarray(900), true)
+    granted += inbox.grant(1)
+    assert.is(granted, 1500)
+  }
+})
+
+test('a long message that waits is whole, however much came with it', () => {
+  const inbox = new Inbox(MiB, MiB)
+  inbox.receive(chunk(10), true)
+  const bytes = encodeData({ type: 'chunk', bytes: Buffer.alloc(100_000, 'a') }).subarray(1)
+  const received = Buffer.alloc(MiB)
+  bytes.copy(received)
+  inbox.receive(received.subarray(0, bytes.length), true)
+  inbox.take()
+  assert.equal((inbox.take().message as { bytes: Buffer }).bytes, Buffer.alloc(100_000, 'a'))
+})
+
 test('small messages that wait do not keep all that came with them', () => {
   const inbox = new Inbox(MiB, MiB)
-  for (let count = 0; count < 1000; count++) {
+  const receive = (): void => {
     const received = Buffer.alloc(64 * 1024)
     chunk(10).copy(received)
     inbox.receive(received.subarray(0, 10), true)
   }
   const kept = new Set<ArrayBufferLike>()
-  for (; inbox.head !== undefined; inbox.consumed()) kept.add((inbox.take().message as { bytes: Buffer }).bytes.buffer)
+  const keep = (): void => { kept.add((inbox.take().message as { bytes: Buffer }).bytes.buffer) }
+  for (let count = 0; count < 1000; count++) receive()
+  for (; inbox.head !== undefined; inbox.consumed()) keep()
   assert.is(kept.size, 2, 'the first one, and copies of the others')
+  kept.clear()
+  for (let count = 0; count < 1000; count++) {
+    receive()
+    keep()
+  }
+  assert.is(kept.size, 2, 'nor those that have been taken and are being applied')
 })
 
 test('units that wait take no more than their bytes', () => {

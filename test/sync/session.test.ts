@@ -3,11 +3,11 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { encodeControl, encodeData, encodeUnitBody, type Hello } from '../../lib/codec/message.ts'
+import { encodeControl, encodeData, encodeUnitBody, encodeUnitHead, type Hello } from '../../lib/codec/message.ts'
 import { ReplicationError } from '../../lib/errors.ts'
 import { encodeUnit } from '../support/units.ts'
 import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
-import { creditWindowBytes, deliveryStallMs, fragmentBytesMin, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, logsMax, memberRefreshMs, MiB, transferStallMs, turnMs, unitsApplyingMax } from '../../lib/limits.ts'
+import { clockAheadMs, creditWindowBytes, deliveryStallMs, fragmentBytesMin, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, lateMs, logsMax, membersMax, memberRefreshMs, membersPerMessageMax, messageBytesMax, MiB, transferStallMs, turnMs, unitsApplyingMax } from '../../lib/limits.ts'
 import { End, FakeReplica, SessionPair } from '../support/session-pair.ts'
 
 function pair (): SessionPair {
@@ -45,6 +45,15 @@ test('both sides greet at once, and are told of each other', () => {
   assert.is(a.of('live-changed').length, 1)
 })
 
+test('a hello says where to dial, and what is taken', () => {
+  const { a } = pair()
+  a.local.address = { host: '192.0.2.1', port: 4567 }
+  a.local.transactionBytesMax = 12_345
+  a.connected(false)
+  const { host, port, transactionBytesMax, credit } = a.frames('hello')[0]!
+  assert.equal([host, port, transactionBytesMax, credit], ['192.0.2.1', 4567, 12_345, creditWindowBytes])
+})
+
 test('whoever is greeted is told which logs come directly, but for its own', () => {
   const ends = pair()
   const third = new FakeReplica(3)
@@ -68,6 +77,7 @@ test('an equal pair needs one round trip, however much it holds and whoever want
     for (const want of [true, false]) {
       const ends = pair()
       share(ends, writes)
+      for (const { local } of [ends.a, ends.b]) if (writes > 0) local.collected.advance({ log: ends.a.local.log, sequence: 1, hlc: 1024 })
       ends.a.connected(want)
       ends.b.connected(want)
       ends.deliver()
@@ -95,6 +105,7 @@ test('what one side lacks comes with the first round trip', () => {
   assert.equal(ends.b.of('deliver').map(({ bytes }) => bytes.toString()), ['chunk'])
   assert.is(ends.b.of('end-delivery')[0]!.entries, 1)
   assert.is(ends.a.session.operations.sent, 1)
+  assert.is(ends.b.session.operations.received, 1)
   assert.is(ends.a.session.sendingProgress, undefined)
   assert.is(ends.a.of('close-source').length, 1)
   assert.ok(ends.a.session.peerKnows.dominates(ends.a.local.vector))
@@ -201,13 +212,13 @@ test('another resolverVersion, and a clock far ahead or behind, are warnings', (
   assert.equal(ends.a.of('warn').map(({ error }) => error.code), ['REPLICATION_RESOLVER_MISMATCH'])
   assert.equal(ends.b.of('warn').map(({ error }) => error.code), ['REPLICATION_RESOLVER_MISMATCH'])
   const ahead = pair()
-  ahead.b.handle({ type: 'connected', want: true, timeMs: 1_700_000_000_000 + 3 * 3600_000 })
+  ahead.b.handle({ type: 'connected', want: true, timeMs: 1_700_000_000_000 + clockAheadMs + 1 })
   ahead.a.connected(true)
   ahead.settle()
   assert.equal(ahead.a.of('warn').map(({ error }) => error.code), ['REPLICATION_CLOCK_AHEAD'])
   assert.is(ahead.a.ended, undefined)
   const behind = pair()
-  behind.b.handle({ type: 'connected', want: true, timeMs: 1_700_000_000_000 - 3 * 3600_000 })
+  behind.b.handle({ type: 'connected', want: true, timeMs: 1_700_000_000_000 - clockAheadMs - 1 })
   behind.a.connected(true)
   behind.settle()
   assert.equal(behind.a.of('warn').map(({ error }) => error.code), ['REPLICATION_CLOCK_BEHIND'])
@@ -218,7 +229,10 @@ test('a clock that jumps on a live link is named once, and again when it jumps t
   const codes = (): string[] => ends.a.of('warn').map(({ error }) => error.code)
   ends.pass(2 * heartbeatIntervalMs)
   assert.equal(codes(), [])
-  ends.b.clockMs += 3 * 3600_000
+  ends.b.clockMs += clockAheadMs
+  ends.pass(2 * heartbeatIntervalMs)
+  assert.equal(codes(), [], 'so much may be')
+  ends.b.clockMs += 2 * 3600_000
   ends.pass(5 * heartbeatIntervalMs)
   assert.equal(codes(), ['REPLICATION_CLOCK_AHEAD'])
   ends.b.clockMs -= 3 * 3600_000
@@ -267,6 +281,23 @@ test('nothing is said after the end, whoever brings it about', () => {
     assert.is(a.sent.length, before)
     assert.equal(a.session.end(reason), [])
   }
+})
+
+test('a reason of any length can be told, and what a terminal would obey is not passed on', () => {
+  const { a, b } = pair().greet()
+  a.session.end(new ReplicationError('ä'.repeat(5000), { code: 'REPLICATION_DISCONNECTED' })).forEach((effect) => { if (effect.type === 'send') b.receive(effect.frame) })
+  assert.is(b.ended, 'REPLICATION_DISCONNECTED')
+  const { a: other } = pair().greet()
+  other.receive(encodeControl({ type: 'bye', code: 'REPLICATION_DISCONNECTED', message: '\u001b[31mred\n' }))
+  assert.is(other.of('end')[0]!.error.message, 'The peer left: ?[31mred?')
+})
+
+test('what is a bug here is not told to the peer as its fault', () => {
+  const { a } = pair().greet()
+  const bug = new TypeError('no function')
+  a.local.unitAt = () => { throw bug }
+  assert.throws(() => { a.handle({ type: 'changed' }) }, (error: unknown) => error === bug)
+  assert.is(a.ended, undefined)
 })
 
 test('whoever is to be spoken to first says nothing before, and then its hello', () => {
@@ -321,6 +352,10 @@ test('a fragment of next to nothing ends the conversation', () => {
     b.receive(frame)
     assert.is(b.ended, 'REPLICATION_PROTOCOL')
   }
+  const { b } = pair().greet()
+  b.receive(Buffer.concat([Buffer.of(0x10), Buffer.alloc(fragmentBytesMin)]))
+  b.receive(Buffer.of(0x11))
+  assert.is(b.ended, 'REPLICATION_PROTOCOL', 'also at the end of a message')
 })
 
 test('what answers nothing that was asked for is of no meaning', () => {
@@ -357,6 +392,61 @@ test('a unit is sent as it is committed, and comes back to nobody', () => {
   assert.is(ends.a.messages.filter(({ type }) => type === 'unit').length, 11)
   assert.is(ends.b.messages.filter(({ type }) => type === 'unit').length, 10)
   assert.is(ends.a.local.vector.operationsBeyond(new VersionVector()), 21)
+  assert.equal([ends.a, ends.b].map(({ session }) => [session.operations.sent, session.operations.received]), [[11, 10], [10, 11]])
+  assert.equal(ends.a.frames('credit').length, 0, 'credit is granted when it is worth a frame')
+})
+
+test('a unit of several operations counts for as many', () => {
+  const ends = pair().greet()
+  const change = { log: ends.a.local.log, sequence: 5, hlc: 5120 }
+  ends.a.local.commit([change], encodeUnitBody([change], []))
+  ends.a.handle({ type: 'changed' })
+  ends.settle()
+  assert.equal([ends.a.session.operations.sent, ends.b.session.operations.received], [5, 5])
+})
+
+test('a write of the peer that came over another link is not sent back to it', () => {
+  const ends = pair().greet()
+  const own = ends.b.local.write()
+  ends.a.write(10, own.log)
+  assert.equal(ends.a.messages, [])
+})
+
+test('nor what it says to have on disk', () => {
+  const ends = pair().greet()
+  const third = ends.b.local.write(10, new FakeReplica(3).log)
+  ends.b.local.durable.advance(third)
+  ends.a.receive(encodeControl({ type: 'acknowledge', members: [{ replica: ends.b.local.replica, unseenSeconds: 0, vector: [third] }] }))
+  ends.a.write(10, third.log)
+  assert.equal(ends.a.messages, [])
+})
+
+test('what a receiver could not take in is not sent to it', () => {
+  const transactionBytesMax = 1
+  const bytesMax = messageBytesMax(transactionBytesMax)
+  const after = { log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }
+  for (const [bytes, ended] of [[bytesMax, undefined], [bytesMax + 1, 'REPLICATION_FRAME_TOO_LARGE']] as const) {
+    const unit = pair()
+    unit.b.local.transactionBytesMax = transactionBytesMax
+    unit.greet()
+    unit.b.local.directLogs = new Set([after.log])
+    unit.b.handle({ type: 'directs' })
+    unit.settle()
+    unit.a.local.commit([after])
+    const change = { log: unit.a.local.log, sequence: 1, hlc: 1024 }
+    const headBytes = encodeUnitHead([after]).length - 1
+    unit.a.local.commit([change], Buffer.concat([encodeUnitBody([change], [])], bytes - headBytes))
+    unit.a.handle({ type: 'changed' })
+    assert.is(unit.a.ended, ended, 'a unit, with what it names before it')
+    const delivery = pair()
+    delivery.b.local.transactionBytesMax = transactionBytesMax
+    delivery.a.local.write()
+    delivery.a.chunks = [Buffer.alloc(bytes - 1)]
+    delivery.a.held.add('read-source')
+    delivery.greet()
+    delivery.a.release('read-source')
+    assert.is(delivery.a.ended, ended, 'a chunk')
+  }
 })
 
 test('nor does one of another replica', () => {
@@ -443,7 +533,12 @@ test('a unit waits for what it comes after, which makes the receiver want if nob
   ends.settle()
   assert.is(ends.b.of('apply').length, 1)
   assert.is(ends.b.frames('want').length, 0)
+  assert.equal(ends.b.messages, [], 'who names it has it')
   assertEqual(ends)
+  ends.a.write()
+  ends.settle()
+  const next = ends.a.messages[1]!
+  assert.equal(next.type === 'unit' && next.before, [], 'what has been named is not named again')
 
   // The next one does not.
   ends.pass(10_000)
@@ -471,10 +566,50 @@ function pairWithThird () {
   return { ends, third }
 }
 
+test('what does not come after a delivery has its time again', () => {
+  const { ends, third } = pairWithThird()
+  const fall = (): void => {
+    ends.a.local.commit([{ log: third.log, sequence: ends.a.local.vector.sequenceOf(third.log) + 1, hlc: 1024 * (ends.a.local.vector.sequenceOf(third.log) + 1) }])
+    ends.a.write()
+  }
+  for (let count = 1; count < 4; count++) {
+    fall()
+    ends.pass(lateMs)
+    assert.is(ends.b.frames('want').length, count - 1)
+    ends.pass(1000)
+    assert.is(ends.b.frames('want').length, count)
+    assertEqual(ends)
+  }
+})
+
+test('what the peer does not get any more from its author is sent to it', () => {
+  const { ends, third } = pairWithThird()
+  ends.b.local.directLogs = new Set()
+  ends.b.handle({ type: 'directs' })
+  ends.settle()
+  ends.a.write(10, third.log)
+  ends.settle()
+  assertEqual(ends)
+})
+
 test('what nobody promised is wanted at once', () => {
   const { ends, third } = pairWithThird()
   ends.b.local.directLogs = new Set() // the link broke, and the sender does not know yet
   ends.a.local.commit([{ log: third.log, sequence: 1, hlc: 1024 }])
+  ends.a.write()
+  ends.settle()
+  assert.is(ends.b.frames('want').length, 1)
+  assertEqual(ends)
+})
+
+test('also if something else that is missing was promised', () => {
+  const { ends, third } = pairWithThird()
+  const fourth = new FakeReplica(4)
+  ends.b.local.directLogs = new Set([third.log, fourth.log])
+  ends.b.handle({ type: 'directs' })
+  ends.settle()
+  ends.b.local.directLogs = new Set([third.log])
+  for (const { log } of [third, fourth]) ends.a.local.commit([{ log, sequence: 1, hlc: 1024 }])
   ends.a.write()
   ends.settle()
   assert.is(ends.b.frames('want').length, 1)
@@ -513,6 +648,19 @@ test('what was dropped for a delivery that is not needed in the end is known of 
   assert.ok(ends.b.of('apply').at(-1)!.stream.covers(fourth.log, dropped.sequence), 'a part of the context of what follows')
 })
 
+test('what builds on what was dropped for a delivery is not taken in when that cannot be had now', () => {
+  const { ends, third } = pairWithThird()
+  ends.b.local.directLogs = new Set()
+  const own = { log: ends.a.local.log, sequence: 1, hlc: 1024 }
+  const next = { ...own, sequence: 2, hlc: 2048 }
+  ends.a.held.add('open-source')
+  ends.b.receive(encodeUnit([{ log: third.log, sequence: 1, hlc: 1024 }], encodeUnitBody([own], [])))
+  assert.is(ends.b.session.receiving, 'asked')
+  ends.b.receive(encodeControl({ type: 'later' }))
+  ends.b.receive(encodeUnit([], encodeUnitBody([next], []))) // it was waiting for credit
+  assert.equal(ends.b.of('apply'), [])
+})
+
 test('what was passed over is named while all is silent, so that it is not missed for ever', () => {
   const { ends, third } = pairWithThird()
   ends.a.local.commit([{ log: third.log, sequence: 1, hlc: 1024 }])
@@ -523,6 +671,7 @@ test('what was passed over is named while all is silent, so that it is not misse
   const { length } = ends.a.messages
   ends.pass(5 * heartbeatIntervalMs)
   assert.is(ends.a.messages.length, length, 'and not again')
+  assert.equal(ends.b.of('flush'), [], 'and no answer is asked for, which would be taken for one to a request')
 })
 
 test('what was passed over is named in that time also if something else is said all the while', () => {
@@ -544,6 +693,67 @@ test('what was passed over is named in that time also if something else is said 
   }
   assertEqual(ends)
   assert.is(ends.b.frames('want').length, 1)
+})
+
+test('while one unit after another is passed over they are named together', () => {
+  const { ends, third } = pairWithThird()
+  for (let passedMs = 0; passedMs < 5 * heartbeatIntervalMs; passedMs += 500) {
+    ends.b.local.commit([ends.a.write(10, third.log)])
+    ends.b.handle({ type: 'changed' })
+    ends.pass(500)
+  }
+  const { length } = ends.a.messages
+  assert.ok(length >= 4 && length <= 5, `${length} messages`)
+})
+
+test('what was passed over waits for credit with the next unit, and not by itself', () => {
+  const { ends, third } = pairWithThird()
+  ends.b.held.add('apply')
+  for (let writes = 0; writes < 10; writes++) ends.a.write(creditWindowBytes / 4)
+  ends.settle()
+  ends.b.local.commit([ends.a.write(10, third.log)])
+  ends.pass(2 * heartbeatIntervalMs)
+  ends.b.release('apply')
+  ends.settle()
+  assertEqual(ends)
+  assert.is(ends.a.messages.filter(({ type }) => type === 'advance').length, 0)
+})
+
+test('nor is it named by one who has fallen behind, before it is asked', () => {
+  const { ends, third } = pairWithThird()
+  ends.b.held.add('request-turn')
+  ends.b.local.commit([ends.a.write(10, third.log)])
+  ends.a.local.feedStart = ends.a.local.feedEnd + 1
+  ends.a.write()
+  ends.pass(2 * heartbeatIntervalMs)
+  assert.is(ends.a.session.sending, 'silent')
+  assert.equal(ends.a.messages, [])
+  ends.b.release('request-turn')
+  ends.settle()
+  assertEqual(ends)
+})
+
+test('what has been told is not named again by one who fell behind, and whose peer lacks nothing', () => {
+  const { ends, third } = pairWithThird()
+  const lose = (): void => {
+    ends.a.local.feedStart = ends.a.local.feedEnd + 1
+    ends.b.local.commit([ends.a.local.write()])
+    ends.a.handle({ type: 'changed' })
+    ends.settle()
+  }
+  ends.a.local.feedStart = 1
+  ends.a.local.write()
+  ends.a.handle({ type: 'changed' }) // which a delivery brings
+  ends.settle()
+  ends.b.local.commit([ends.a.write(10, third.log)])
+  ends.b.handle({ type: 'changed' })
+  ends.a.write() // which names it, and is told as a unit
+  ends.settle()
+  lose()
+  ends.pass(2 * heartbeatIntervalMs)
+  assert.equal(ends.a.frames('live').length, 2)
+  const last = ends.a.messages.at(-1)!
+  assert.equal(last.type === 'advance' && last.vector.map(({ log, sequence }) => [log, sequence]), [[ends.a.local.log, 3]])
 })
 
 test('a receiver asks when it has its turn, and not before', () => {
@@ -712,6 +922,7 @@ test('a peer that falls behind while its delivery is taken in is heard', () => {
   ends.settle()
   assert.is(ends.a.session.sending, 'live')
   assertEqual(ends)
+  assert.is(ends.b.frames('want').length, 1, 'once')
 })
 
 test('a peer that fell behind while its delivery waits for its turn is heard', () => {
@@ -859,6 +1070,40 @@ test('a source whose receiver grants no credit is closed, and opened again when 
   assert.is(ends.b.of('end-delivery')[0]!.entries, 40, 'those of the one before do not count')
 })
 
+test('a source whose receiver takes something now and then is not', () => {
+  const end = new End(new FakeReplica(1))
+  end.connected(false)
+  end.local.write()
+  end.chunks = Array.from({ length: 40 }, () => Buffer.alloc(256 * 1024))
+  end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), credit: MiB, want: true }))
+  for (let rounds = 0; rounds < 10; rounds++) {
+    end.nowMs += transferStallMs / 2
+    end.receive(encodeControl({ type: 'credit', bytes: 300 * 1024 }))
+    end.handle({ type: 'tick', timeMs: end.clockMs })
+    assert.is(end.session.sending, 'sending')
+  }
+})
+
+test('of a source that was closed nothing is sent, and live units wait for credit as long as it takes', () => {
+  const ends = pair()
+  ends.a.local.write()
+  ends.a.chunks = Array.from({ length: 40 }, () => Buffer.alloc(256 * 1024))
+  ends.b.held.add('deliver')
+  ends.b.held.add('request-turn')
+  ends.greet()
+  ends.pass(transferStallMs + 3000)
+  ends.a.handle({ type: 'source-read', chunk: undefined })
+  assert.is(ends.a.frames('later').length, 1)
+  assert.is(ends.a.messages.filter(({ type }) => type === 'end').length, 0)
+  assert.is(ends.a.of('close-source').length, 1)
+  const live = pair().greet()
+  live.b.held.add('apply')
+  for (let writes = 0; writes < 20; writes++) live.a.write(creditWindowBytes / 4)
+  live.pass(2 * transferStallMs)
+  assert.is(live.a.session.sending, 'live')
+  assert.is(live.a.frames('later').length, 0)
+})
+
 test('a source that is opened for a link on which nothing was sent for long has its time', () => {
   const end = new End(new FakeReplica(1))
   end.connected(false)
@@ -1004,6 +1249,15 @@ test('a delivery does not go on from where the receiver does not stand any more'
   }
 })
 
+test('nor one that did not begin', () => {
+  const end = new End(new FakeReplica(1))
+  end.connected(false)
+  end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: [{ log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }] }))
+  end.receive(encodeData({ type: 'begin', kind: 'catch-up', resumes: true, vector: [], collected: [], entries: 1 }))
+  assert.is(end.of('begin-delivery').length, 0)
+  assert.is(end.ended, 'REPLICATION_DISCONNECTED')
+})
+
 test('nor does a unit after something that does not exist keep the turn', () => {
   const ends = pair().greet()
   ends.a.held.add('open-source')
@@ -1091,6 +1345,35 @@ test('a delivery of which nothing comes for very long ends the conversation', ()
   assert.is(ends.b.ended, undefined)
   ends.pass(2000)
   assert.is(ends.b.ended, 'REPLICATION_PEER_STALLED')
+})
+
+test('also if it comes to that late, and was worked on at first', () => {
+  const end = new End(new FakeReplica(1))
+  end.nowMs = 100 * deliveryStallMs
+  end.connected(false)
+  end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: [{ log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }] }))
+  end.receive(encodeData({ type: 'begin', kind: 'catch-up', resumes: false, vector: [], collected: [], entries: 1 }))
+  end.held.add('deliver')
+  end.receive(encodeData({ type: 'chunk', bytes: Buffer.alloc(10) }))
+  end.handle({ type: 'tick', timeMs: end.clockMs })
+  end.release('deliver')
+  for (let passedMs = 0; passedMs <= deliveryStallMs; passedMs += heartbeatIntervalMs) {
+    end.nowMs += heartbeatIntervalMs
+    end.receive(encodeControl({ type: 'heartbeat', timeMs: end.clockMs }))
+    end.handle({ type: 'tick', timeMs: end.clockMs })
+  }
+  assert.is(end.ended, 'REPLICATION_PEER_STALLED')
+})
+
+test('a unit in the midst of a delivery waits for its end', () => {
+  const end = new End(new FakeReplica(1))
+  const advance = { log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }
+  end.connected(false)
+  end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: [advance] }))
+  end.receive(encodeData({ type: 'begin', kind: 'catch-up', resumes: false, vector: [], collected: [], entries: 1 }))
+  end.receive(encodeUnit([], encodeUnitBody([{ ...advance, sequence: 2, hlc: 2048 }], [])))
+  assert.is(end.session.receiving, 'delivering')
+  assert.equal(end.of('apply'), [])
 })
 
 test('a delivery that takes very long to be applied ends nothing', () => {
@@ -1228,7 +1511,9 @@ test('a member counts as seen by the peer if the time that it was not has grown 
   say(100_000, 330)
   say(0, 330)
   say(1000, 2)
-  assert.equal(sighted, [false, false, true, false, false, true])
+  say(100_000, 80)
+  say(100_000, 120)
+  assert.equal(sighted, [false, false, true, false, false, true, false, true])
 })
 
 test('what was collected travels in the order of commits, and not back', () => {
@@ -1256,6 +1541,31 @@ test('whoever lacks nothing but what was collected is told with the answer to it
   ends.settle()
   assert.is(ends.b.of('begin-delivery').length, 0)
   assert.ok(ends.b.local.collected.equals(ends.a.local.collected))
+})
+
+test('whoever has collected it too is not', () => {
+  const ends = pair()
+  share(ends, 4)
+  ends.a.connected(false)
+  ends.b.connected(false)
+  for (const end of [ends.a, ends.b]) end.local.collected.advance({ log: ends.a.local.log, sequence: 3, hlc: 3072 }) // which their hellos do not say
+  ends.settle()
+  const collected = { log: ends.a.local.log, sequence: 4, hlc: 4096 }
+  ends.b.local.collected.advance(collected)
+  ends.b.local.vector.join([collected])
+  assert.equal([ends.a.messages, ends.b.messages], [[], []])
+  const told = pair()
+  share(told, 4)
+  for (const end of [told.a, told.b]) end.local.collected.advance({ log: told.a.local.log, sequence: 3, hlc: 3072 })
+  told.greet()
+  const third = { log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }
+  told.b.local.commit([third])
+  told.b.local.directLogs = new Set([third.log])
+  told.b.handle({ type: 'directs' })
+  told.settle()
+  told.a.local.commit([third], encodeUnitBody([third], [...told.a.local.collected]), [...told.a.local.collected])
+  told.a.handle({ type: 'changed' })
+  assert.equal(told.a.messages, [], 'nor with what came from somebody else')
 })
 
 test('a peer that has collected what it does not know is left', () => {
@@ -1303,6 +1613,43 @@ test('whoever wants to be in sync is answered when everything is durable', () =>
   ends.a.handle({ type: 'synchronise' })
   ends.settle()
   assert.is(ends.a.session.answers, 2, 'answered even if there is nothing new')
+  ends.b.local.write()
+  ends.a.handle({ type: 'synchronise' })
+  ends.settle()
+  assert.is(ends.a.session.answers, 3)
+  assert.ok(ends.a.session.peerDurable.dominates(ends.b.local.vector), 'what is durable has been told before')
+})
+
+test('a request follows what was committed before it', () => {
+  const ends = pair().greet()
+  for (let writes = 0; writes < 3; writes++) ends.a.local.write()
+  ends.a.handle({ type: 'synchronise' })
+  assert.equal(ends.a.messages.map(({ type }) => type), ['unit', 'unit', 'unit', 'advance'])
+})
+
+test('a request that waits for credit is answered, though the delivery behind it is given up', () => {
+  const ends = pair().greet()
+  const { a, b } = ends
+  b.held.add('apply')
+  for (let writes = 0; writes < 10; writes++) a.write(creditWindowBytes / 9)
+  a.handle({ type: 'synchronise' })
+  ends.settle()
+  assert.is(a.messages.filter(({ type }) => type === 'advance').length, 0)
+  a.chunks = Array.from({ length: 4 }, () => Buffer.alloc(256 * 1024))
+  a.local.feedStart = a.local.feedEnd + 1
+  a.write()
+  ends.settle()
+  assert.is(a.session.sending, 'sending')
+  b.held.add('request-turn')
+  ends.pass(transferStallMs + 1000)
+  assert.is(a.frames('later').length, 1)
+  b.release('apply')
+  ends.settle()
+  assert.equal(a.messages.map(({ type }) => type).slice(-2), ['unit', 'advance'], 'nothing of the delivery')
+  assert.equal([a.session.requests, a.session.answers], [1, 1])
+  b.release('request-turn')
+  ends.settle()
+  assertEqual(ends)
 })
 
 test('a request is answered even if what came with it is repeated', () => {
@@ -1330,6 +1677,53 @@ test('acknowledgements of many members with many logs go in several frames', () 
   for (const frame of ends.b.outgoing) assert.ok(frame.length <= frameBytesMax, `${frame.length} bytes`)
   ends.settle()
   assert.is(ends.a.of('acknowledged').flatMap(({ members }) => members).length, 5)
+})
+
+test('and so do those of very many', () => {
+  const ends = pair().greet()
+  for (let member = 0; member < 2 * membersPerMessageMax + 1; member++) ends.b.local.acknowledged.set((0x10000 + member).toString(16).padStart(32, 'c'), new VersionVector())
+  ends.b.handle({ type: 'durable' })
+  ends.settle()
+  assert.equal(ends.a.of('acknowledged').map(({ members }) => members.length), [membersPerMessageMax, membersPerMessageMax, 1])
+})
+
+test('a peer that names more members than a group has, or more logs of one, is left', () => {
+  const acknowledge = (end: End, replica: number, vector: Advance[]): void => {
+    end.receive(encodeControl({ type: 'acknowledge', members: [{ replica: (0x10000 + replica).toString(16).padStart(32, 'c'), unseenSeconds: 0, vector }] }))
+  }
+  const { a } = pair().greet()
+  for (let member = 0; member <= membersMax; member++) acknowledge(a, member, [])
+  assert.is(a.ended, undefined)
+  for (let member = membersMax; member <= 2 * membersMax; member++) acknowledge(a, member, [])
+  assert.is(a.ended, 'REPLICATION_TOO_MANY_MEMBERS')
+  const { a: other } = pair().greet()
+  const logs = (from: number, count: number): Advance[] => Array.from({ length: count }, (_, index) => ({ log: new FakeReplica(from + index).log, sequence: 1, hlc: 1024 }))
+  acknowledge(other, 1, logs(1000, logsMax))
+  assert.is(other.ended, undefined)
+  acknowledge(other, 1, logs(1000 + logsMax, 1))
+  assert.is(other.ended, 'REPLICATION_TOO_MANY_MEMBERS')
+})
+
+test('a member that is not waited for is not named, and how long one is unseen is rounded up', () => {
+  const { a } = pair()
+  const [counted, uncounted] = ['c'.repeat(32), 'd'.repeat(32)]
+  for (const replica of [counted, uncounted]) a.local.acknowledged.set(replica, new VersionVector())
+  a.local.uncounted.add(uncounted)
+  a.local.unseenMs = 1001
+  const hello = helloOf(new End(new FakeReplica(2)))
+  a.connected(false)
+  a.receive(encodeControl(hello))
+  assert.equal(a.frames('acknowledge').flatMap(({ members }) => members).map(({ replica, unseenSeconds }) => [replica, unseenSeconds]), [[counted, 2]])
+})
+
+test('what the peer has said of a member is not said back', () => {
+  const { a } = pair().greet()
+  const replica = 'c'.repeat(32)
+  const vector = [{ log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }]
+  a.receive(encodeControl({ type: 'acknowledge', members: [{ replica, unseenSeconds: 0, vector }] }))
+  a.local.acknowledged.set(replica, new VersionVector(vector))
+  a.handle({ type: 'durable' })
+  assert.equal(a.frames('acknowledge'), [])
 })
 
 test('a peer that leaves ends the conversation with its reason, if that is one that can be told', () => {
