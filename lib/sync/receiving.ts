@@ -219,7 +219,6 @@ export class Receiving {
     for (const { log, sequence } of message.collected) {
       if (!this.#stream.covers(log, sequence)) throw new ReplicationError('The peer has collected tombstones that it does not know', { code: 'REPLICATION_PROTOCOL' })
     }
-    if (this.#state !== 'delivering') this.#beActive()
     this.#setState('delivering')
     this.#conversation.emit({ type: 'begin-delivery', kind: message.kind, resumes: message.resumes, vector: [...this.#stream], collected: message.collected, entries: message.entries })
     return true

@@ -149,6 +149,28 @@ test('two replicas that write one log both give it up', () => {
   }
 })
 
+test('of two replicas with one id, and logs of their own, the one with the higher log id takes another', () => {
+  const ends = new SessionPair(new FakeReplica(1), new FakeReplica(1))
+  ends.b.local.nonce = 'e'.repeat(32)
+  ends.b.local.log = new FakeReplica(2).log
+  ends.greet()
+  assert.equal([ends.a, ends.b].map((end) => end.of('log-contradicted').length), [0, 1])
+  assert.is(ends.b.ended, 'REPLICATION_LOG_REPLACED')
+  assert.is(ends.a.of('greeted').length + ends.b.of('greeted').length, 0)
+})
+
+test('so does whoever is told that its id is taken, by one whom it has greeted', () => {
+  const bye = encodeControl({ type: 'bye', code: 'REPLICATION_ID_TAKEN', message: '' })
+  const { a } = pair().greet()
+  a.receive(bye)
+  assert.is(a.of('log-contradicted').length, 1)
+  assert.is(a.ended, 'REPLICATION_ID_TAKEN')
+  const { a: stranger } = pair()
+  stranger.connected(true)
+  stranger.receive(bye)
+  assert.equal(stranger.of('log-contradicted'), [])
+})
+
 test('a replica whose peer knows more of its log than it does itself asks whether it is its own', () => {
   const ends = pair()
   ends.b.local.commit([{ log: ends.a.local.log, sequence: 7, hlc: 7 }])
@@ -183,6 +205,15 @@ test('also if it says that of another replica', () => {
   ends.greet()
   assert.is(ends.a.of('log-contradicted')[0]?.entry?.log, ends.a.local.log)
   assert.is(ends.b.ended, 'REPLICATION_DISCONNECTED')
+})
+
+test('what it says of the replica itself proves nothing: that may have told what it had on disk before it sent it', () => {
+  const { a } = pair().greet()
+  const { log, replica } = a.local
+  a.local.write()
+  a.local.toldLess = 0
+  a.receive(encodeControl({ type: 'acknowledge', members: [{ replica, unseenSeconds: 0, vector: [{ log, sequence: 2, hlc: 2048 }] }] }))
+  assert.is(a.ended, undefined)
 })
 
 test('another version of the protocol is refused before anything else of the hello is read', () => {
@@ -709,14 +740,15 @@ test('while one unit after another is passed over they are named together', () =
 test('what was passed over waits for credit with the next unit, and not by itself', () => {
   const { ends, third } = pairWithThird()
   ends.b.held.add('apply')
-  for (let writes = 0; writes < 10; writes++) ends.a.write(creditWindowBytes / 4)
+  for (let writes = 0; writes < 10; writes++) ends.a.write(creditWindowBytes / 9)
   ends.settle()
   ends.b.local.commit([ends.a.write(10, third.log)])
   ends.pass(2 * heartbeatIntervalMs)
+  ends.a.write()
   ends.b.release('apply')
   ends.settle()
   assertEqual(ends)
-  assert.is(ends.a.messages.filter(({ type }) => type === 'advance').length, 0)
+  assert.equal(ends.a.messages.map(({ type }) => type), Array.from({ length: 11 }, () => 'unit'))
 })
 
 test('nor is it named by one who has fallen behind, before it is asked', () => {
@@ -735,25 +767,22 @@ test('nor is it named by one who has fallen behind, before it is asked', () => {
 
 test('what has been told is not named again by one who fell behind, and whose peer lacks nothing', () => {
   const { ends, third } = pairWithThird()
-  const lose = (): void => {
-    ends.a.local.feedStart = ends.a.local.feedEnd + 1
-    ends.b.local.commit([ends.a.local.write()])
-    ends.a.handle({ type: 'changed' })
-    ends.settle()
-  }
-  ends.a.local.feedStart = 1
-  ends.a.local.write()
-  ends.a.handle({ type: 'changed' }) // which a delivery brings
+  const { a, b } = ends
+  a.local.feedStart = 1
+  a.write(10, new FakeReplica(4).log) // which is lost: a delivery brings it
   ends.settle()
-  ends.b.local.commit([ends.a.write(10, third.log)])
-  ends.b.handle({ type: 'changed' })
-  ends.a.write() // which names it, and is told as a unit
+  b.local.commit([a.write(10, third.log)])
+  b.handle({ type: 'changed' })
+  a.write(10, new FakeReplica(5).log) // which names that, and is told as a unit
   ends.settle()
-  lose()
+  assertEqual(ends)
+  a.local.feedStart = a.local.feedEnd + 1
+  b.local.commit([a.local.write()])
+  a.handle({ type: 'changed' })
   ends.pass(2 * heartbeatIntervalMs)
-  assert.equal(ends.a.frames('live').length, 2)
-  const last = ends.a.messages.at(-1)!
-  assert.equal(last.type === 'advance' && last.vector.map(({ log, sequence }) => [log, sequence]), [[ends.a.local.log, 3]])
+  assert.is(a.frames('live').length, 2)
+  const last = a.messages.at(-1)!
+  assert.equal(last.type === 'advance' && last.vector.map(({ log }) => log), [a.local.log])
 })
 
 test('a receiver asks when it has its turn, and not before', () => {
@@ -1452,6 +1481,21 @@ test('a peer that never says hello ends the conversation', () => {
   a.nowMs = handshakeTimeoutMs + 200 // its own hello is that long at most
   a.handle({ type: 'tick', timeMs: a.clockMs })
   assert.is(a.ended, 'REPLICATION_PEER_SILENT')
+})
+
+test('a long hello has more time, the own one and the one of which a part has come', () => {
+  const silentAfter = (writes: number, heardBytes: number): number => {
+    const { a } = pair()
+    for (let count = 0; count < writes; count++) a.local.write(10, new FakeReplica(10 + count).log)
+    a.connected(true)
+    a.session.heard(0, heardBytes)
+    for (; a.ended === undefined; a.nowMs += 100) a.handle({ type: 'tick', timeMs: a.clockMs })
+    assert.is(a.ended, 'REPLICATION_PEER_SILENT')
+    return a.nowMs
+  }
+  const shortMs = silentAfter(0, 0)
+  assert.ok(silentAfter(0, 5000) >= shortMs + 5000)
+  assert.ok(silentAfter(400, 0) >= shortMs + 5000)
 })
 
 test('acknowledgements tell only what has not been told', () => {
