@@ -69,12 +69,17 @@ function isOfDisk (error: unknown): boolean {
   return error instanceof Error && 'code' in error && diskCodes.has(error.code)
 }
 
+/** What LevelDB gives that finds its files damaged. */
+function isOfDamage (error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'LEVEL_CORRUPTION'
+}
+
 /** What a background task threw, as an error that has a code. Never throws. */
 export function toReplicationError (error: unknown, code?: ReplicationErrorCode): ReplicationError {
   try {
     if (error instanceof ReplicationError) return error
     const message = error instanceof Error ? error.message : String(error)
-    return new ReplicationError(message, { code: code ?? (isOfDisk(error) ? 'LEVEL_IO_ERROR' : 'REPLICATION_INTERNAL'), cause: error })
+    return new ReplicationError(message, { code: code ?? (isOfDisk(error) ? 'LEVEL_IO_ERROR' : isOfDamage(error) ? 'REPLICATION_CORRUPT' : 'REPLICATION_INTERNAL'), cause: error })
   } catch {
     return new ReplicationError('Something was thrown that cannot be shown', { code: code ?? 'REPLICATION_INTERNAL', cause: error })
   }
