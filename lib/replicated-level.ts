@@ -179,11 +179,15 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     const { protection, announcementKey } = await protecting
     const replicator = new Replicator({ ...this.#options, system, store, transport: transport(protection), protection, announcementKey, finder, onError, emit: (event, ...args) => { this.#emit(event, ...args) } })
     const backUpInto = async (directory: string): Promise<void> => {
-      await backUp(level as unknown as Engine, async () => await store.atMoment(() => (level as unknown as Engine).snapshot()), directory, async (directory) => {
+      const takeSnapshot = (): ReturnType<Engine['snapshot']> => {
+        store.told.tell() // now: when the copy is there this database may be closed
+        return (level as unknown as Engine).snapshot()
+      }
+      await backUp(level as unknown as Engine, async () => await store.atMoment(takeSnapshot), directory, async (directory) => {
         const target = new ClassicLevel<Buffer, Buffer>(directory, buffers)
         await target.open({ errorIfExists: true })
         return target as unknown as Engine
-      }, () => { store.told.tell() })
+      })
     }
     this.#replica = { store, replicator, backUp: backUpInto }
     await replicator.open()

@@ -17,12 +17,11 @@ type Snapshot = ReturnType<Engine['snapshot']>
 const left = new Set([meta.identity, meta.cleanClose].map((key) => key.toString('latin1')))
 
 /**
- * @param takeSnapshot takes one of the engine, with all that is committed
+ * @param takeSnapshot takes one of the engine, with all that is committed, and notes that data of our log leaves, which peers may hear of by the copy
  * @param openTarget opens a database in the directory, which has been made.
- * @param leaves is told when data of our log is to leave with the copy, by which peers may hear of it
  * @throws `REPLICATION_PATH_NOT_EMPTY`
  */
-export async function backUp (engine: Engine, takeSnapshot: () => Promise<Snapshot>, directory: string, openTarget: (directory: string) => Promise<Engine>, leaves: () => void): Promise<void> {
+export async function backUp (engine: Engine, takeSnapshot: () => Promise<Snapshot>, directory: string, openTarget: (directory: string) => Promise<Engine>): Promise<void> {
   const snapshot = await takeSnapshot()
   try {
     await mkdir(directory, { recursive: true })
@@ -30,7 +29,6 @@ export async function backUp (engine: Engine, takeSnapshot: () => Promise<Snapsh
     const target = await openTarget(directory) // or another backup is at work there: its files are not ours to be removed
     try {
       await copyInto(target, engine, snapshot)
-      leaves()
       await layDownIdentity(directory)
     } catch (error) {
       await rm(directory, { recursive: true, force: true })

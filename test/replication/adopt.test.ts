@@ -1,9 +1,10 @@
 /**
  * Taking a plain database in, and copying an open one.
  */
-import { cpSync, readdirSync, statSync } from 'node:fs'
+import { cpSync, readdirSync, readlinkSync, statSync } from 'node:fs'
 import { chmod, cp, lstat, mkdir, readdir, readFile, rename, rm, rmdir, symlink, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ClassicLevel } from 'classic-level'
@@ -15,6 +16,8 @@ import { rejection } from '../support/rejection.ts'
 import { addressOf, closeAll, equal, openDatabase } from '../support/replicas.ts'
 
 test.after.each(closeAll)
+
+const onLinux = process.platform === 'linux' ? test : test.skip
 
 const entryCount = 2500
 
@@ -252,6 +255,21 @@ test('of two backups at once into one directory one is made', async () => {
     await copy.close()
   }
   await db.close()
+})
+
+onLinux('a backup that goes on while the database is closed leaves no file of that open', async () => {
+  const location = newDirectory()
+  const db = new ReplicatedLevel(location, { port: false })
+  for (let round = 0; round < 10; round++) {
+    await db.open()
+    await db.put('key', String(round))
+    const copying = Promise.allSettled([db.replication.backup(newDirectory())])
+    await setTimeout(round)
+    await db.close()
+    await copying
+    const open = readdirSync('/proc/self/fd').map((name) => { try { return readlinkSync(join('/proc/self/fd', name)) } catch { return '' } })
+    assert.equal(open.filter((path) => path.startsWith(location)), [])
+  }
 })
 
 test('no write-ahead log of a backup holds anything: one that was not synced could lose it unnoticed', async () => {
