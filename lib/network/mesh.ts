@@ -215,15 +215,21 @@ export class Mesh implements LinkOwner {
   /** Resolves when each link there is now, or another one that has taken its place, has brought what its peer had, or has ended. */
   async caughtUpWithAll (): Promise<void> {
     const links = [...this.#links]
-    await this.#until(() => this.#closed || links.every((link) => this.#isOver(link) || this.#heirOf(link)?.session.receiving === 'live'), Infinity)
+    await this.#until(() => {
+      for (const [index, link] of links.entries()) links[index] = this.#heirOf(link) ?? link
+      return this.#closed || links.every((link) => this.#isOver(link) || link.session.receiving === 'live')
+    }, Infinity)
   }
 
-  #isOver (link: Link): boolean {
-    return !this.#links.has(link) && !(this.#replaced.has(link) && link.session.peer !== undefined)
-  }
-
+  /** The link that has taken its place, once that is greeted. */
   #heirOf (link: Link): Link | undefined {
-    return this.#links.has(link) ? link : this.linkTo(link.session.peer!.replica)
+    const { peer } = link.session
+    return this.#replaced.has(link) && peer !== undefined ? this.linkTo(peer.replica) : undefined
+  }
+
+  /** Whether it has ended, and no other link can take its place any more. */
+  #isOver (link: Link): boolean {
+    return !this.#links.has(link) && !(this.#replaced.has(link) && link.session.peer !== undefined && this.#links.size > this.#greeted().length)
   }
 
   #isSynced (link: Link, target: ReadonlyVersionVector, requests: Map<Link, Request>): boolean {

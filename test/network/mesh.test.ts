@@ -257,28 +257,57 @@ for (const memberTtlMs of [60_000, 600_000, 3_600_000]) {
   })
 }
 
+interface Meeting {
+  readonly system: VirtualSystem
+  readonly b: TestReplica
+  readonly first: Replicator
+  readonly second: Replicator
+  /** The open of the second, which has dialled the first. */
+  readonly opening: { isOver: boolean, readonly done: Promise<void> }
+}
+
+/** Two of which the first one has a value, is open and is told of the second a while after that has begun to open. */
+async function meet ({ seed, initialSyncMs }: { seed: number, initialSyncMs: number }): Promise<Meeting> {
+  const system = new VirtualSystem({ seed })
+  const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 1 + 9 * system.random()) } })
+  // As where the group has a secret: whoever has dialled greets second.
+  const transport = (host: string): Transport => {
+    const plain = network.transport(host)
+    return { ...plain, dial: async (...given) => Object.assign(await plain.dial(...given), { listensFirst: true }) }
+  }
+  const [a, b] = [await openReplica({ system }), await openReplica({ system })]
+  await a.put('key', 'value')
+  const [first, second] = [a, b].map(({ store }, index) => makeReplicator({ system, store, transport: transport('ab'[index]!), host: 'ab'[index]!, peers: index === 0 ? [] : ['a:9000'], initialSyncMs: index * initialSyncMs, onError: (error) => { throw error } })) as [Replicator, Replicator]
+  await first.open()
+  const opening: Meeting['opening'] = { isOver: false, done: second.open().then(() => { opening.isOver = true }) }
+  return { system, b, first, second, opening }
+}
+
 test('an open that reaches a peer has what it had, also if another link takes the place of the one that was dialled, a moment later', async () => {
   for (let seed = 1; seed <= 5; seed++) {
     for (let dialledMs = 0; dialledMs <= 20; dialledMs++) {
-      const system = new VirtualSystem({ seed })
-      const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 1 + 9 * system.random()) } })
-      // As where the group has a secret: whoever has dialled greets second.
-      const transport = (host: string): Transport => {
-        const plain = network.transport(host)
-        return { ...plain, dial: async (...given) => Object.assign(await plain.dial(...given), { listensFirst: true }) }
-      }
-      const [a, b] = [await openReplica({ system }), await openReplica({ system })]
-      await a.put('key', 'value')
-      const [first, second] = [a, b].map(({ store }, index) => makeReplicator({ system, store, transport: transport('ab'[index]!), host: 'ab'[index]!, peers: index === 0 ? [] : ['a:9000'], initialSyncMs: 1000 * index, onError: (error) => { throw error } }))
-      await first!.open()
-      const opening = { isOver: false, done: second!.open().then(() => { opening.isOver = true }) }
+      const { system, b, first, second, opening } = await meet({ seed, initialSyncMs: 1000 })
       for (let ms = 0; !opening.isOver; ms++) {
-        if (ms === dialledMs) first!.connect({ host: 'b', port: 9000 })
+        if (ms === dialledMs) first.connect({ host: 'b', port: 9000 })
         await system.advance(1)
       }
       await opening.done
       assert.equal(await b.data(), { key: 'value' }, `seed ${seed}, dialled after ${dialledMs} ms`)
-      await Promise.all([first!.close(), second!.close()])
+      await Promise.all([first.close(), second.close()])
+    }
+  }
+})
+
+test('an open that may wait for ever does not wait for a peer that has gone, whichever of two links was to stay', async () => {
+  for (let seed = 1; seed <= 5; seed++) {
+    for (let goneMs = 1; goneMs <= 60; goneMs += 3) {
+      const { system, first, second, opening } = await meet({ seed, initialSyncMs: Infinity })
+      first.connect({ host: 'b', port: 9000 })
+      await system.advance(goneMs)
+      const closing = first.close()
+      for (let second = 0; second < 30 && !opening.isOver; second++) await system.advance(1000)
+      assert.ok(opening.isOver, `seed ${seed}, gone after ${goneMs} ms`)
+      await Promise.all([closing, second.close()])
     }
   }
 })
