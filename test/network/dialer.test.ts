@@ -118,6 +118,7 @@ test('a link that is lost is dialled again soon, however long the way to it was'
   await accept(a)
   await system.advance(backOffMaxMs)
   dialer.linked(a)
+  assert.equal(dialer.states(), [{ address: a, state: 'connected', attempts: 0, lastError: undefined }])
   await system.advance(backOffMaxMs)
   const before = dialsOf(a)
   dialer.released(a, new Error('lost'))
@@ -225,6 +226,38 @@ test('a set that replaces takes out what was of the set before, not what was add
   await system.settle()
 })
 
+test('what stays in a set is not dialled anew for it, however often that is given', async () => {
+  const { dialer, system, dialsOf } = setUp()
+  dialer.setAddresses([a])
+  await system.advance(60_000)
+  const before = dialsOf(a)
+  for (let passedMs = 0; passedMs < backOffMaxMs; passedMs += 10) {
+    dialer.setAddresses([a], { replace: true })
+    await system.advance(10)
+  }
+  assert.ok(dialsOf(a) <= before + 2, `${dialsOf(a) - before} dials`)
+  assert.is(dialer.states()[0]!.attempts, dialsOf(a))
+})
+
+test('news of an address of the user counts, though nobody was met there; taken out of the set it is still one that was heard of', async () => {
+  const { dialer, system, dialsOf } = setUp()
+  dialer.remove(a)
+  dialer.add(a)
+  dialer.setAddresses([b])
+  await system.advance(60_000)
+  for (const address of [a, b]) {
+    for (let round = 0; round < 3; round++) {
+      const before = dialsOf(address)
+      dialer.suggest(address)
+      await system.advance(2 * backOffMinMs)
+      assert.ok(dialsOf(address) > before)
+      await system.advance(60_000)
+    }
+  }
+  dialer.setAddresses([], { replace: true })
+  assert.equal(dialer.states().map(({ address }) => formatAddress(address)), ['far:9001', 'far:9002'])
+})
+
 test('what is taken out is not dialled again, and its link is left alone', async () => {
   const { dialer, system, accept, connections, dialsOf } = setUp()
   await accept(a)
@@ -313,16 +346,21 @@ test('firstAttempts() is settled when each has been linked or has failed once', 
   await dialer.firstAttempts()
 })
 
-test('firstAttempts() does not wait for what is taken out, nor without addresses, nor after close()', async () => {
+test('firstAttempts() does not wait for what was only heard of, nor for what is taken out or is ourselves, nor without addresses, nor after close()', async () => {
   const { dialer, network } = setUp()
   network.partition('near', 'far', true)
   await dialer.firstAttempts()
-  dialer.setAddresses([a, b, c])
+  dialer.suggest({ host: 'far', port: 1 })
+  await dialer.firstAttempts()
+  dialer.setAddresses([a, b])
   const attempts = dialer.firstAttempts()
   dialer.remove(a)
   dialer.exclude(b)
-  await dialer.close()
   await attempts
+  dialer.setAddresses([c])
+  const last = dialer.firstAttempts()
+  await dialer.close()
+  await last
   await dialer.firstAttempts()
 })
 
@@ -445,6 +483,32 @@ test('addresses of the user that do not answer do not keep a suggestion from bei
   dialer.suggest(a)
   await system.advance(1000)
   assert.ok(dialsOf(a) > 0)
+})
+
+test('suggestions that do not answer take half of the dials, and what the user gives comes before those that wait', async () => {
+  const flood = setUp()
+  flood.network.partition('near', 'far', true)
+  for (let port = 1; port <= 20; port++) flood.dialer.suggest({ host: 'far', port })
+  await flood.system.advance(1000)
+  assert.is(flood.underWayMax, 8)
+  const { dialer, system, network, dials } = setUp()
+  network.partition('near', 'far', true)
+  dialer.setAddresses(Array.from({ length: 16 }, (_, index) => ({ host: 'far', port: 1 + index })))
+  dialer.suggest(a)
+  await system.advance(1000)
+  dialer.add(b)
+  await system.advance(dialTimeoutMs)
+  assert.equal(dials.slice(16, 18).map(({ key }) => key), [b, a].map(formatAddress))
+})
+
+test('those of whom there is good news at once are not dialled at once', async () => {
+  const { dialer, system, dials } = setUp()
+  dialer.setAddresses(Array.from({ length: 5 }, (_, index) => ({ host: 'far', port: 1 + index })))
+  await system.advance(60_000)
+  dials.length = 0
+  dialer.kick()
+  await system.advance(backOffMinMs)
+  assert.is(new Set(dials.slice(0, 5).map(({ atMs }) => atMs)).size, 5)
 })
 
 test('a flood of suggestions is bounded, lets a good one through, and keeps nobody of the user from his turn', async () => {

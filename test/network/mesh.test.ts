@@ -3,7 +3,7 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { acknowledgeDelayMs, heartbeatTimeoutMs } from '../../lib/limits.ts'
+import { acknowledgeDelayMs, heartbeatTimeoutMs, repairMs } from '../../lib/limits.ts'
 import type { Replicator } from '../../lib/network/replicator.ts'
 import type { Connection, Transport } from '../../lib/network/transport.ts'
 import { MemoryNetwork } from '../support/memory-transport.ts'
@@ -164,6 +164,30 @@ test('a replica that is alone leaves the disk alone', async () => {
   await system.advance(10 * acknowledgeDelayMs)
   assert.is(flushes, 0)
   await replicator.close()
+})
+
+test('what was lost is written again when a peer has had time to bring it, and not as long as nobody has come', async () => {
+  const system = new VirtualSystem({ seed: 1 })
+  const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 5) } })
+  const open = async (host: string, peers: string[]): Promise<{ replica: TestReplica, replicator: Replicator }> => {
+    const replica = await openReplica({ system })
+    const replicator = makeReplicator({ system, store: replica.store, transport: network.transport(host), host, peers, onError: (error) => { throw error } })
+    return { replica, replicator }
+  }
+  const lacking = await open('a', [])
+  let ends = 0
+  Object.defineProperty(lacking.replica.store, 'repairing', { get: () => ends === 0 })
+  lacking.replica.store.endRepair = async () => { ends++ }
+  await lacking.replicator.open()
+  await system.advance(2 * repairMs)
+  assert.is(ends, 0)
+  const other = await open('b', ['a:9000'])
+  await other.replicator.open()
+  await system.advance(repairMs - 1000)
+  assert.is(ends, 0)
+  await system.advance(2000)
+  assert.is(ends, 1)
+  await Promise.all([lacking, other].map(async ({ replicator }) => { await replicator.close() }))
 })
 
 test('a close ends the wait for being in sync, and what comes in meanwhile', async () => {

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert'
 import type { Peer } from '../../lib/codec/message.ts'
 import { exchangeIntervalMs, peersPerMessageMax } from '../../lib/limits.ts'
 import type { Link } from '../../lib/network/link.ts'
-import { PeerExchange } from '../../lib/network/peer-exchange.ts'
+import { dialableAddress, PeerExchange } from '../../lib/network/peer-exchange.ts'
 import { VirtualSystem } from '../support/virtual-system.ts'
 
 /** A link to a replica, that notes what it is told. */
@@ -20,14 +20,14 @@ function link (name: string, host = '10.0.0.1') {
 
 let system: VirtualSystem
 
-function setUp (links: Array<{ link: Link }>) {
+function setUp (links: Array<{ link: Link }>, machineOnly = false) {
   system = new VirtualSystem()
   const found: string[] = []
   return {
     found,
     exchange: new PeerExchange({
       system,
-      machineOnly: false,
+      machineOnly,
       links: () => links.map(({ link }) => link),
       self: () => 'self',
       isLinked: (replica) => links.some(({ link }) => link.session.peer!.replica === replica),
@@ -90,6 +90,34 @@ test('who is linked already, oneself, and what is no address, is not found', () 
     { replica: 'e', host: '10.0.0.5', port: 9001 }
   ])
   assert.equal(found, ['10.0.0.5:9001'])
+})
+
+test('an address of this machine is told within it, and one of another is not believed by who only listens to it', () => {
+  const links = [link('near', '127.0.0.1'), link('near too', '127.0.0.2'), link('far', '10.0.0.3')]
+  const { exchange, found } = setUp(links, true)
+  for (const { link } of links) exchange.told(link, [])
+  assert.equal(links.map(({ told }) => told.flatMap(({ peers }) => peers.map(({ replica }) => replica))), [[], ['near'], []])
+  const peers = [{ replica: 'c', host: '127.0.0.3', port: 9000 }, { replica: 'd', host: '10.0.0.4', port: 9000 }]
+  for (const { link } of links) exchange.told(link, peers)
+  assert.equal(found, ['127.0.0.3:9000', '127.0.0.3:9000'])
+})
+
+test('where a replica can be dialled: at what it was dialled at, or where it says, or where it comes from', () => {
+  for (const [direction, from, said, expected] of [
+    ['outbound', ['10.0.0.1', 9000], ['10.0.0.2', 9001], ['10.0.0.1', 9000]],
+    ['inbound', ['10.0.0.1', 50_000], ['', 0], undefined],
+    ['inbound', ['10.0.0.1', 50_000], ['10.0.0.2', 0], undefined],
+    ['inbound', ['10.0.0.1', 50_000], ['10.0.0.2', 9001], ['10.0.0.2', 9001]],
+    ['inbound', ['10.0.0.1', 50_000], ['0.0.0.0', 9001], ['10.0.0.1', 9001]],
+    ['inbound', ['10.0.0.1', 50_000], ['::', 9001], ['10.0.0.1', 9001]],
+    ['inbound', ['10.0.0.1', 50_000], ['127.0.0.1', 9001], undefined],
+    ['inbound', ['127.0.0.1', 50_000], ['127.0.0.1', 9001], ['127.0.0.1', 9001]],
+    ['stream', ['stream', 0], ['0.0.0.0', 9001], undefined],
+    ['stream', ['stream', 0], ['10.0.0.2', 9001], ['10.0.0.2', 9001]]
+  ] as const) {
+    const fake = { direction, address: { host: from[0], port: from[1] }, session: { peer: { host: said[0], port: said[1] } } }
+    assert.equal(dialableAddress(fake as unknown as Link), expected === undefined ? undefined : { host: expected[0], port: expected[1] }, `${direction} ${from.join()} ${said.join()}`)
+  }
 })
 
 test.run()

@@ -7,7 +7,7 @@ import { encodeControl, encodeData, encodeUnitBody, encodeUnitHead, type Hello }
 import { ReplicationError } from '../../lib/errors.ts'
 import { encodeUnit } from '../support/units.ts'
 import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
-import { clockAheadMs, creditWindowBytes, deliveryStallMs, fragmentBytesMin, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, lateMs, logsMax, membersMax, memberRefreshMs, membersPerMessageMax, messageBytesMax, MiB, transferStallMs, turnMs, unitsApplyingMax } from '../../lib/limits.ts'
+import { clockAheadMs, creditWindowBytes, deliveryStallMs, fragmentBytesMin, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, lateMs, logsMax, logsOfOthersMax, memberRefreshMs, messageBytesMax, MiB, transferStallMs, turnMs, unitsApplyingMax } from '../../lib/limits.ts'
 import { End, FakeReplica, SessionPair } from '../support/session-pair.ts'
 
 function pair (): SessionPair {
@@ -199,6 +199,35 @@ test('also if it has of it what has not been sent to anybody', () => {
   assert.is(ends.b.ended, 'REPLICATION_DISCONNECTED')
 })
 
+test('what has been sent may be at the peer, to its end', () => {
+  const ends = pair()
+  for (const end of [ends.a, ends.b]) end.local.commit([{ log: ends.a.local.log, sequence: 6, hlc: 6 }])
+  ends.a.local.commit([{ log: ends.a.local.log, sequence: 7, hlc: 7 }])
+  ends.a.local.toldLess = 6
+  ends.greet()
+  assert.is(ends.b.ended, undefined)
+  assertEqual(ends)
+})
+
+test('a peer that knows of more logs than there may be is left, and one whose logs are known here is not', () => {
+  const logs = Array.from({ length: logsOfOthersMax }, (_, index) => ({ log: new FakeReplica(1000 + index).log, sequence: 1, hlc: 1024 }))
+  const greet = (vector: Advance[]): End => {
+    const end = new End(new FakeReplica(1))
+    end.local.write()
+    end.connected(false)
+    end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector }))
+    return end
+  }
+  assert.is(greet(logs).ended, 'REPLICATION_TOO_MANY_LOGS')
+  const end = greet(logs.slice(1))
+  assert.is(end.ended, undefined)
+  end.local.commit(logs.slice(1))
+  end.receive(encodeControl({ type: 'want', vector: logs.slice(1).map(({ log }) => ({ log, sequence: 2, hlc: 2048 })), collected: [] }))
+  assert.is(end.ended, undefined)
+  end.receive(encodeControl({ type: 'want', vector: logs.slice(0, 1), collected: [] }))
+  assert.is(end.ended, 'REPLICATION_TOO_MANY_LOGS')
+})
+
 test('also if it says that of another replica', () => {
   const ends = pair()
   ends.b.local.acknowledged.set('c'.repeat(32), new VersionVector([{ log: ends.a.local.log, sequence: 1, hlc: 1 }]))
@@ -384,7 +413,7 @@ test('a fragment of next to nothing ends the conversation', () => {
     assert.is(b.ended, 'REPLICATION_PROTOCOL')
   }
   const { b } = pair().greet()
-  b.receive(Buffer.concat([Buffer.of(0x10), Buffer.alloc(fragmentBytesMin)]))
+  b.receive(Buffer.concat([Buffer.of(0x10), Buffer.alloc(fragmentBytesMin, 0x21)]))
   b.receive(Buffer.of(0x11))
   assert.is(b.ended, 'REPLICATION_PROTOCOL', 'also at the end of a message')
 })
@@ -559,8 +588,7 @@ test('a unit waits for what it comes after, which makes the receiver want if nob
   assert.is(ends.b.frames('want').length, 0, 'for what is promised')
 
   // It comes: no want.
-  ends.b.local.commit([before])
-  ends.b.handle({ type: 'changed' })
+  ends.b.write(10, third.log)
   ends.settle()
   assert.is(ends.b.of('apply').length, 1)
   assert.is(ends.b.frames('want').length, 0)
@@ -860,6 +888,23 @@ test('a replica in an apply phase says later, then again', () => {
   assert.is(ends.a.frames('again').length, 1)
   assert.is(ends.b.session.receiving, 'live')
   assertEqual(ends)
+  assert.is(ends.b.frames('want').length, 1)
+})
+
+test('an `again` that later or live has answered is not asked for once more', () => {
+  for (const answer of ['later', 'live'] as const) {
+    const end = new End(new FakeReplica(1))
+    end.connected(true)
+    end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: [{ log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }] }))
+    end.receive(encodeControl({ type: 'again' }))
+    end.receive(encodeControl({ type: answer }))
+    end.receive(encodeControl({ type: 'again' }))
+    assert.is(end.frames('want').length, 1)
+    end.receive(encodeData({ type: 'begin', kind: 'catch-up', resumes: false, vector: [], collected: [], entries: 0 }))
+    end.receive(encodeData({ type: 'end', entries: 0 }))
+    assert.is(end.session.receiving, 'live')
+    assert.is(end.frames('want').length, 1)
+  }
 })
 
 test('who has said later sends nothing until it is asked again', () => {
@@ -1185,6 +1230,18 @@ test('a delivery that is given up before its turn has come is not taken in', () 
   assert.is(ends.b.of('end-delivery').length, 1)
   assert.is(ends.b.session.receiving, 'live')
   assertEqual(ends)
+})
+
+test('a delivery that is given up at its very end is not taken for one that has come', () => {
+  const end = new End(new FakeReplica(1))
+  end.held.add('end-delivery')
+  end.connected(true)
+  end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: [{ log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }] }))
+  end.receive(encodeData({ type: 'begin', kind: 'catch-up', resumes: false, vector: [], collected: [], entries: 0 }))
+  end.receive(encodeData({ type: 'end', entries: 0 }))
+  end.receive(encodeControl({ type: 'later' }))
+  end.release('end-delivery')
+  assert.is(end.session.receiving, 'deferred')
 })
 
 test('what was told with a delivery that is given up is told again', () => {
@@ -1721,31 +1778,6 @@ test('acknowledgements of many members with many logs go in several frames', () 
   for (const frame of ends.b.outgoing) assert.ok(frame.length <= frameBytesMax, `${frame.length} bytes`)
   ends.settle()
   assert.is(ends.a.of('acknowledged').flatMap(({ members }) => members).length, 5)
-})
-
-test('and so do those of very many', () => {
-  const ends = pair().greet()
-  for (let member = 0; member < 2 * membersPerMessageMax + 1; member++) ends.b.local.acknowledged.set((0x10000 + member).toString(16).padStart(32, 'c'), new VersionVector())
-  ends.b.handle({ type: 'durable' })
-  ends.settle()
-  assert.equal(ends.a.of('acknowledged').map(({ members }) => members.length), [membersPerMessageMax, membersPerMessageMax, 1])
-})
-
-test('a peer that names more members than a group has, or more logs of one, is left', () => {
-  const acknowledge = (end: End, replica: number, vector: Advance[]): void => {
-    end.receive(encodeControl({ type: 'acknowledge', members: [{ replica: (0x10000 + replica).toString(16).padStart(32, 'c'), unseenSeconds: 0, vector }] }))
-  }
-  const { a } = pair().greet()
-  for (let member = 0; member <= membersMax; member++) acknowledge(a, member, [])
-  assert.is(a.ended, undefined)
-  for (let member = membersMax; member <= 2 * membersMax; member++) acknowledge(a, member, [])
-  assert.is(a.ended, 'REPLICATION_TOO_MANY_MEMBERS')
-  const { a: other } = pair().greet()
-  const logs = (from: number, count: number): Advance[] => Array.from({ length: count }, (_, index) => ({ log: new FakeReplica(from + index).log, sequence: 1, hlc: 1024 }))
-  acknowledge(other, 1, logs(1000, logsMax))
-  assert.is(other.ended, undefined)
-  acknowledge(other, 1, logs(1000 + logsMax, 1))
-  assert.is(other.ended, 'REPLICATION_TOO_MANY_MEMBERS')
 })
 
 test('a member that is not waited for is not named, and how long one is unseen is rounded up', () => {
