@@ -474,6 +474,8 @@ test('news of one where a replica was met, which comes while it is dialled in va
   dialer.suggest(a)
   await system.advance(dialTimeoutMs + backOffMaxMs)
   assert.is(dialsOf(a), before + 2)
+  await system.advance(dialTimeoutMs + metRetryMs / 2 - 1)
+  assert.is(dialsOf(a), before + 2, 'once')
 })
 
 test('addresses of the user that do not answer do not keep a suggestion from being dialled', async () => {
@@ -509,6 +511,18 @@ test('those of whom there is good news at once are not dialled at once', async (
   dialer.kick()
   await system.advance(backOffMinMs)
   assert.is(new Set(dials.slice(0, 5).map(({ atMs }) => atMs)).size, 5)
+})
+
+test('after a long silence a flood of suggestions may begin no more dials than at first', async () => {
+  const { dialer, system, dials } = setUp()
+  await system.advance(3_600_000)
+  for (let port = 1; port <= 1000; port++) {
+    dialer.suggest({ host: 'far', port })
+    await system.advance(1)
+  }
+  await system.advance(200)
+  const { size } = new Set(dials.map(({ key }) => key))
+  assert.ok(size <= 80, `${size} addresses`)
 })
 
 test('a flood of suggestions is bounded, lets a good one through, and keeps nobody of the user from his turn', async () => {
@@ -578,6 +592,8 @@ test('replicas met at a thousand addresses: a bounded number is kept', async () 
     dialer.released({ host: 'far', port: 1 + i })
   }
   assert.is(dialer.states().length, metMax)
+  for (let i = 0; i <= metMax; i++) dialer.met({ host: 'near', port: 1 + i })
+  assert.is(dialer.states().filter(({ state }) => state === 'connected').length, metMax + 1, 'but none that is linked is forgotten')
   await dialer.close()
   assert.is(system.timers, 0)
 })

@@ -61,6 +61,41 @@ test('a moment comes when the engine has what counted then, and nothing later, a
   assert.is(taken[2], 'third: nothing')
 })
 
+test('a moment comes at once when the engine has everything', async () => {
+  const { replica } = await openRedoing()
+  assert.is(await replica.store.atMoment(() => 'now'), 'now')
+})
+
+test('of a key that is in both batches what was written last is read', async () => {
+  const { replica } = await openRedoing()
+  const { store } = replica
+  const release = holdBatches(replica)
+  await replica.put('a', '1')
+  await replica.put('b', '1')
+  await flown(replica)
+  await replica.put('a', '2')
+  const found = (key: string): Array<string | undefined> => [store.find(Buffer.from(key)), store.pending()!.get(key)].map((entry) => entry?.value?.toString())
+  assert.equal(found('a'), ['2', '2'])
+  assert.equal(found('b'), ['1', '1'], 'and of one that is in flight, that')
+  release()
+  await store.flush()
+  assert.equal(await replica.data(), { a: '2', b: '1' })
+})
+
+test('what is added after a moment that waits is not there when it comes', async () => {
+  const { replica } = await openRedoing()
+  const release = holdBatches(replica)
+  await replica.put('a', '1')
+  await flown(replica)
+  await replica.put('b', '1')
+  const moment = replica.store.atMoment(() => replica.data())
+  const late = replica.put('c', '1')
+  await setImmediate()
+  release()
+  assert.equal(await moment, { a: '1', b: '1' })
+  await late
+})
+
 test('deletes of what is not there leave no gap in the journal, alone or behind a batch in flight', async () => {
   const { replica } = await openRedoing()
   await replica.del('never')
@@ -99,6 +134,7 @@ test('links are told after a moment of what comes fast, also if they have just b
   assert.is(told(), 1)
   await replica.store.flush()
   const before = told()
+  assert.is(before, 2, 'what has not been told is told with it')
   const release = holdBatches(replica)
   await replica.put('a', '3')
   assert.is(told(), before)
@@ -224,6 +260,14 @@ test('what is too long for the redo log, and fails, is there or not, and all goe
     const again = await replica.reopened()
     assert.equal(again.errors, [])
   }
+})
+
+test('a synced write that counts, and that the disk does not take, is told that it is not known to be there', async () => {
+  const { replica } = await openRedoing()
+  failBatch(replica, false)
+  assert.is((await rejection(replica.store.commit([put('a', '1')], true))).code, 'REPLICATION_WRITE_INDETERMINATE')
+  await rest()
+  assert.equal(await replica.data(), { a: '1' }, 'the redo log had it')
 })
 
 test('whoever waits for a moment when the disk fails is told', async () => {
