@@ -48,7 +48,8 @@ test('a run gives all figures, each with its samples and what was checked', () =
     ...['sequential put', 'concurrent put', 'batch'].map((name) => `live peer: ${name}`),
     ...['rate', 'rate once warm', 'wire', 'peak memory of sender', 'peak memory of sender, mapped files aside', 'peak memory of receiver', 'peak memory of receiver, mapped files aside'].filter((name) => process.platform === 'linux' || !name.includes('aside')).map((name) => `first sync: ${name}`),
     'latency: p50', 'latency: p99', 'latency: p50 once warm', 'latency: p99 once warm',
-    ...['nothing of 10', 'nothing of 1000', '10 of 1000'].flatMap((what) => [`reconnect: ${what} changed, time`, `reconnect: ${what} changed, wire`]),
+    ...['nothing of 10', 'nothing of 1000'].flatMap((what) => [`reconnect: ${what} changed, time`, `reconnect: ${what} changed, wire`]),
+    ...['time', 'time once warm', 'wire'].map((what) => `reconnect: 10 of 1000 changed, ${what}`),
     'both write: rate',
     'mesh of ten: 10 writes, time', 'mesh of ten: wire, for each write and replica',
     ...['open after writes', 'open after writes, beyond classic-level', 'open at rest', 'open at rest, beyond classic-level', 'disk', 'sequential put', 'batch', "classic-level's own sequential put", "classic-level's own batch"].map((name) => `growth: ${name}`)
@@ -67,7 +68,7 @@ test('a run gives all figures, each with its samples and what was checked', () =
   assert.equal(new Set(checked('live peer')), new Set([(rounds + 1) * 3 * written]))
   assert.equal(new Set(checked('first sync')), new Set([2 * rounds * entries]))
   assert.equal(new Set(checked('latency')), new Set([(1 + rounds + 4 + rounds) * 10]))
-  assert.equal(checked('reconnect'), [10, 10, entries, entries, entries, entries])
+  assert.equal(checked('reconnect'), [10, 10, entries, entries, entries, entries, entries])
   assert.equal(checked('both write'), [(rounds + 1) * 2 * 2 * 200])
   assert.equal(new Set(checked('mesh of ten')), new Set([(rounds + 1) * (2 + 10) * 10]))
   assert.equal(new Set(checked('growth')), new Set([2 * (10 * entries + entries) + (rounds + 1) * 4 * (200 + 200)]))
