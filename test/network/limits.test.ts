@@ -5,10 +5,11 @@ import { pushable } from 'it-pushable'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { encodeFrames, FrameReader } from '../../lib/codec/frames.ts'
-import { decodeFrame, encodeControl, type Frame } from '../../lib/codec/message.ts'
+import { decodeData, decodeFrame, encodeControl, type AcknowledgedMember, type Frame } from '../../lib/codec/message.ts'
 import type { LogId } from '../../lib/core/ids.ts'
 import { ReplicationError } from '../../lib/errors.ts'
 import { acknowledgeDelayMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, linksMax, linksPerHostMax, logsMax, logsOfOthersMax, logsWarned, membersMax, membersPerMessageMax, outputStallMs, strangersMax, strangersPerHostMax } from '../../lib/limits.ts'
+import type { Connection } from '../../lib/network/transport.ts'
 import { helloFrame } from '../support/hostile-peer.ts'
 import { MemoryNetwork } from '../support/memory-transport.ts'
 import { makeReplicator } from '../support/replicator.ts'
@@ -38,11 +39,7 @@ async function setUp () {
   })
   await replicator.open()
 
-  /** Connects from a host; `reads` unless it is told not to. */
-  const guest = async (host: string, { reads = true } = {}) => {
-    const dialled = network.transport(host).dial({ host: 'h', port: 9000 }, { signal: new AbortController().signal, timeoutMs: 1000 })
-    await system.advance(5)
-    const connection = await dialled
+  const talk = (connection: Connection, reads = true) => {
     const output = pushable<Uint8Array>()
     connection.sink(output).catch(() => {})
     const heard: Frame[] = []
@@ -61,13 +58,28 @@ async function setUp () {
       get farewell () { return heard.find((frame) => frame.type === 'bye')?.code }
     }
   }
+  /** Connects from a host; `reads` unless it is told not to. */
+  const guest = async (host: string, { reads = true } = {}) => {
+    const dialled = network.transport(host).dial({ host: 'h', port: 9000 }, { signal: new AbortController().signal, timeoutMs: 1000 })
+    await system.advance(5)
+    return talk(await dialled, reads)
+  }
+  /** Is dialled at a host. */
+  const visited = async (host: string) => {
+    const connections: Connection[] = []
+    const address = { host, port: 9000 }
+    await network.transport(host).listen(address, (connection) => { connections.push(connection) }, assert.unreachable)
+    replicator.connect(address)
+    await system.advance(1000)
+    return talk(connections[0]!)
+  }
   const end = async (): Promise<void> => {
     const closed = replicator.close()
     await system.advance(2000)
     await closed
   }
   const hello = (changes: Parameters<typeof helloFrame>[0]): Buffer => helloFrame({ timeMs: system.nowMs(), ...changes })
-  return { system, network, replica, replicator, errors, guest, hello, end, codes: () => errors.map(({ code }) => code) }
+  return { system, network, replica, replicator, errors, guest, visited, hello, end, codes: () => errors.map(({ code }) => code) }
 }
 
 test('who does not greet has to go in time', async () => {
@@ -160,6 +172,48 @@ test('of those who have greeted there are so many with one host, and in all; the
   assert.ok(guests.every(({ farewell }) => farewell === undefined))
   assert.is([...replicator.mesh.links].filter(({ session }) => session.peer !== undefined).length, linksMax)
   assert.equal(codes(), ['REPLICATION_TOO_MANY_LINKS', 'REPLICATION_TOO_MANY_LINKS'])
+  await end()
+})
+
+test('of two links in opposite directions that stays which the lower id dialled, unless the peer was opened anew in between', async () => {
+  for (const [replica, isOurs] of [['f'.repeat(32), true], ['0'.repeat(32), false]] as const) {
+    for (const isAnew of [false, true]) {
+      const { system, guest, visited, hello, end } = await setUp()
+      const same = { replica, log: log(1), nonce: 'a'.repeat(32) }
+      const older = await visited('g')
+      older.say(hello(same))
+      await system.advance(100)
+      const newer = await guest('g')
+      newer.say(hello({ ...same, nonce: (isAnew ? 'b' : 'a').repeat(32) }))
+      await system.advance(100)
+      const olderStays = isOurs && !isAnew
+      assert.equal([older, newer].map(({ farewell }) => farewell), olderStays ? [undefined, 'REPLICATION_DUPLICATE_LINK'] : ['REPLICATION_DUPLICATE_LINK', undefined])
+      await end()
+    }
+  }
+})
+
+test('a peer that answers before it has everything on disk is asked again', async () => {
+  const { system, replica, replicator, guest, hello, end } = await setUp()
+  await replica.put('key', 'value')
+  const vector = [...replica.store.vector]
+  const peer = await guest('a')
+  peer.say(hello({ replica: id(1), log: log(1), vector, want: true }))
+  await system.advance(100)
+  const asked = (): number => peer.heard.filter((frame) => frame.type === 'fragment').map(({ bytes }) => decodeData(bytes)).filter((message) => message.type === 'advance' && message.acknowledge).length
+  const acknowledge = (members: AcknowledgedMember[]): void => { peer.say(encodeControl({ type: 'acknowledge', members })) }
+  let isSynced = false
+  const synced = replicator.mesh.synced(60_000).then(() => { isSynced = true })
+  await system.advance(100)
+  assert.is(asked(), 1)
+  acknowledge([])
+  await system.advance(1000)
+  assert.is(asked(), 2)
+  assert.not(isSynced)
+  acknowledge([{ replica: id(1), unseenSeconds: 0, vector }])
+  acknowledge([])
+  await system.advance(1000)
+  await synced
   await end()
 })
 
