@@ -74,10 +74,10 @@ function isOfDamage (error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'LEVEL_CORRUPTION'
 }
 
-/** What a background task threw, as an error that has a code. Never throws. */
+/** What a background task threw, as an error that has a code; of a disk the same whatever became of the write, which nobody has asked for. Never throws. */
 export function toReplicationError (error: unknown, code?: ReplicationErrorCode): ReplicationError {
   try {
-    if (error instanceof ReplicationError) return error
+    if (error instanceof ReplicationError && error.code !== 'REPLICATION_WRITE_INDETERMINATE') return error
     const message = error instanceof Error ? error.message : String(error)
     return new ReplicationError(message, { code: code ?? (isOfDisk(error) ? 'LEVEL_IO_ERROR' : isOfDamage(error) ? 'REPLICATION_CORRUPT' : 'REPLICATION_INTERNAL'), cause: error })
   } catch {
@@ -85,7 +85,7 @@ export function toReplicationError (error: unknown, code?: ReplicationErrorCode)
   }
 }
 
-/** Says what failed that nobody has asked for; with the cause's own code, but for a disk it is the same whatever happened to the write. */
+/** Says what failed that nobody has asked for, with the code that {@link toReplicationError} gives it. */
 export function backgroundError (message: string, cause: unknown): ReplicationError {
-  return new ReplicationError(message, { code: isOfDisk(cause) ? 'LEVEL_IO_ERROR' : toReplicationError(cause).code, cause })
+  return new ReplicationError(message, { code: toReplicationError(cause).code, cause })
 }

@@ -5,7 +5,7 @@ import { pushable } from 'it-pushable'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { encodeFrames, FrameReader } from '../../lib/codec/frames.ts'
-import { decodeData, decodeFrame, encodeControl, type AcknowledgedMember, type Frame } from '../../lib/codec/message.ts'
+import { decodeData, decodeFrame, encodeControl, encodeUnitBody, nextFragment, type AcknowledgedMember, type Frame } from '../../lib/codec/message.ts'
 import type { LogId } from '../../lib/core/ids.ts'
 import { ReplicationError } from '../../lib/errors.ts'
 import { acknowledgeDelayMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, linksMax, linksPerHostMax, logsMax, logsOfOthersMax, logsWarned, membersMax, membersPerMessageMax, outputStallMs, strangersMax, strangersPerHostMax } from '../../lib/limits.ts'
@@ -14,6 +14,7 @@ import { helloFrame } from '../support/hostile-peer.ts'
 import { MemoryNetwork } from '../support/memory-transport.ts'
 import { makeReplicator } from '../support/replicator.ts'
 import { openReplica } from '../support/store.ts'
+import { encodeUnit } from '../support/units.ts'
 import { VirtualSystem } from '../support/virtual-system.ts'
 import { numberedLog } from '../support/log-ids.ts'
 
@@ -379,6 +380,20 @@ test('a bug that shows while a link is told of something ends that link, and not
   delete (members as Partial<typeof members>)[Symbol.iterator]
   assert.is(gossip.farewell, 'REPLICATION_INTERNAL')
   assert.equal(codes(), ['REPLICATION_INTERNAL'])
+  await end()
+})
+
+test('a link that ends since what came could not be stored says so as the disk does of anything in the background', async () => {
+  const { system, replica, guest, hello, codes, end } = await setUp()
+  replica.store.intake.apply = async () => { throw new ReplicationError('planted', { code: 'REPLICATION_WRITE_INDETERMINATE' }) }
+  const peer = await guest('a')
+  peer.say(hello({ replica: id(1) }))
+  peer.say(encodeControl({ type: 'live' }))
+  const unit = encodeUnit([], encodeUnitBody(vector(1), []))
+  peer.say(nextFragment(unit, 1, unit.length - 1))
+  await system.advance(100)
+  assert.is(peer.farewell, 'LEVEL_IO_ERROR')
+  assert.equal(codes(), ['LEVEL_IO_ERROR'])
   await end()
 })
 
