@@ -531,6 +531,22 @@ test('a log that could not be left is left later, and until then nobody is let i
   await end()
 })
 
+test('a log is not left for what somebody is said to have of it though it was not sent, if that is what stands there', async () => {
+  const { system, replica, guest, hello, codes, end } = await setUp()
+  const { ownLog } = replica.store
+  await replica.put('first', '1')
+  const vector = [...replica.store.vector]
+  await replica.put('second', '2')
+  const peer = await guest('a')
+  peer.say(hello({ replica: id(1) }))
+  peer.say(encodeControl({ type: 'acknowledge', members: [{ replica: id(2), unseenSeconds: 0, vector }] }))
+  await system.advance(1000)
+  assert.is(peer.farewell, 'REPLICATION_DISCONNECTED')
+  assert.is(replica.store.ownLog, ownLog)
+  assert.equal(codes(), [])
+  await end()
+})
+
 test('an acknowledgement names so many members, and entries of vectors, at most', async () => {
   const { system, guest, hello, codes, end } = await setUp()
   const member = (number: number, length: number) => ({ replica: id(number), unseenSeconds: 0, vector: vector(length) })
