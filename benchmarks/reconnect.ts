@@ -31,9 +31,7 @@ export async function reconnect (options: Options): Promise<Measurement[]> {
 
 async function meetAgain ({ rounds, encoding, directory }: Options, entries: number, changes: number): Promise<Measurement[]> {
   const directories = new Directories(directory)
-  let young: Meeting[] = []
-  let warm: Meeting[] = []
-  const checked = await withWorkers(2, async (writer, reader) => {
+  const { young, warm, checked } = await withWorkers(2, async (writer, reader) => {
     const address = (await writer!.call('open', { engine: 'replicated', directory: directories.next(), encoding, port: 0 }))!
     await writer!.call('load', { from: 0, count: entries })
     await reader!.call('open', { engine: 'replicated', directory: directories.next(), encoding, peers: [address] })
@@ -55,12 +53,10 @@ async function meetAgain ({ rounds, encoding, directory }: Options, entries: num
       return meetings
     }
     await meet(1) // which loads code
-    young = await meet(rounds)
-    if (changes > 0) {
-      await meet(meetingsToBeWarm)
-      warm = await meet(rounds)
-    }
-    return { entries: before.entries, samples: before.samples + generation * changes }
+    const young = await meet(rounds)
+    if (changes > 0) await meet(meetingsToBeWarm)
+    const warm = changes > 0 ? await meet(rounds) : []
+    return { young, warm, checked: { entries: before.entries, samples: before.samples + generation * changes } }
   })
   directories.clear()
   const what = changes === 0 ? `nothing of ${entries} changed` : `${changes} of ${entries} changed`

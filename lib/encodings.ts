@@ -19,13 +19,14 @@ export function bytesEncodings (keyEncoding: EncodingOption, valueEncoding: Enco
 
 /** Text or any view, as what a put is given; what has no bytes is no empty value here. */
 function bytesIn (encoded: unknown): Buffer {
+  if (Buffer.isBuffer(encoded)) return encoded
   if (typeof encoded === 'string') return Buffer.from(encoded)
   if (ArrayBuffer.isView(encoded)) return Buffer.from(encoded.buffer, encoded.byteOffset, encoded.byteLength)
   throw new TypeError(`The value encoding has no bytes for it, but something of type ${typeof encoded}`)
 }
 
 function decodeOrBytes (encoding: { decode (bytes: Buffer): unknown }, bytes: Uint8Array): unknown {
-  const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const buffer = bytesIn(bytes)
   try {
     return encoding.decode(buffer)
   } catch {

@@ -65,13 +65,11 @@ export class ReplicationError extends Error {
 /** What a disk gives that is full or fails, and what the operating system gives that has no more room: by LevelDB, by our writer, by Node.js. */
 const diskCodes = new Set<unknown>(['LEVEL_IO_ERROR', 'REPLICATION_WRITE_INDETERMINATE', 'ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EMFILE', 'ENFILE'])
 
-function isOfDisk (error: unknown): boolean {
-  return error instanceof Error && 'code' in error && diskCodes.has(error.code)
-}
-
-/** What LevelDB gives that finds its files damaged. */
-function isOfDamage (error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'LEVEL_CORRUPTION'
+/** The code for what is no error of ours. */
+function codeFor (error: unknown): ReplicationErrorCode {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  if (diskCodes.has(code)) return 'LEVEL_IO_ERROR'
+  return code === 'LEVEL_CORRUPTION' ? 'REPLICATION_CORRUPT' : 'REPLICATION_INTERNAL' // the former is LevelDB's, whose files are damaged
 }
 
 /** What a background task threw, as an error that has a code; of a disk the same whatever became of the write, which nobody has asked for. Never throws. */
@@ -79,7 +77,7 @@ export function toReplicationError (error: unknown, code?: ReplicationErrorCode)
   try {
     if (error instanceof ReplicationError && error.code !== 'REPLICATION_WRITE_INDETERMINATE') return error
     const message = error instanceof Error ? error.message : String(error)
-    return new ReplicationError(message, { code: code ?? (isOfDisk(error) ? 'LEVEL_IO_ERROR' : isOfDamage(error) ? 'REPLICATION_CORRUPT' : 'REPLICATION_INTERNAL'), cause: error })
+    return new ReplicationError(message, { code: code ?? codeFor(error), cause: error })
   } catch {
     return new ReplicationError('Something was thrown that cannot be shown', { code: code ?? 'REPLICATION_INTERNAL', cause: error })
   }

@@ -21,6 +21,7 @@ const copiedByHandMax = 32
 export class ByteWriter {
   #buffer: Buffer
   #view: Buffer
+  /** Of the buffer, which would have to be asked for it each time. */
   #capacity: number
   #length = 0
 

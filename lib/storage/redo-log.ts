@@ -17,6 +17,7 @@
  */
 import { ByteReader, ByteWriter } from '../codec/bytes.ts'
 import { crc32 } from '../codec/crc32.ts'
+import { readUint32, writeUint32 } from '../codec/integers.ts'
 import { redoAreaBytes } from '../limits.ts'
 import { buffers, type Changes, type Engine } from './engine.ts'
 
@@ -100,8 +101,8 @@ export class RedoLog implements Changes {
       const head = this.#record.reset().raw(room).varint(number).varint(this.#records)
       const record = head.raw(this.#changes.view()).view()
       if (this.#position + record.length > redoAreaBytes) throw new AreaFull('The area of the batch is full')
-      record.writeUInt32BE(record.length - headBytes, 0)
-      record.writeUInt32BE(crc32(record.subarray(headBytes), this.#seed), 4)
+      writeUint32(record, 0, record.length - headBytes)
+      writeUint32(record, 4, crc32(record.subarray(headBytes), this.#seed))
       this.#file.write(record, areaOf(number) + this.#position)
       this.#position += record.length
     } catch (error) {
@@ -205,9 +206,9 @@ export function * missingChanges (file: Buffer, seed: number, last: number, upTo
 /** The records of a batch, from its first one, as far as they are whole. */
 function * readArea (file: Buffer, seed: number, number: number): Generator<RedoRecord> {
   for (let position = areaOf(number); position + headBytes < file.length;) {
-    const length = file.readUInt32BE(position)
+    const length = readUint32(file, position)
     const bytes = file.subarray(position + headBytes, position + headBytes + length)
-    if (length === 0 || crc32(bytes, seed) !== file.readUInt32BE(position + 4)) return
+    if (length === 0 || crc32(bytes, seed) !== readUint32(file, position + 4)) return
     const record = decodeRecord(bytes)
     if (record.number !== number) return
     yield record

@@ -329,7 +329,7 @@ test('an open that may wait for ever does not wait for a peer that has gone, whi
       first.connect({ host: 'b', port: 9000 })
       await system.advance(goneMs)
       const closing = first.close()
-      for (let second = 0; second < 30 && !opening.isOver; second++) await system.advance(1000)
+      for (let seconds = 0; seconds < 30 && !opening.isOver; seconds++) await system.advance(1000)
       assert.ok(opening.isOver, `seed ${seed}, gone after ${goneMs} ms`)
       await Promise.all([closing, second.close()])
     }

@@ -189,22 +189,23 @@ test('also if the peer knows as much of it, with another time at its end', () =>
   assert.is(ends.b.ended, 'REPLICATION_DISCONNECTED')
 })
 
-test('also if it has of it what has not been sent to anybody', () => {
+/** One side has seven writes in its log, of which the other has six, and has noted that it has sent so many. */
+function pairTold (toldLess: number): SessionPair {
   const ends = pair()
   for (const end of [ends.a, ends.b]) end.local.commit([{ log: ends.a.local.log, sequence: 6, hlc: 6 }])
   ends.a.local.commit([{ log: ends.a.local.log, sequence: 7, hlc: 7 }])
-  ends.a.local.toldLess = 5
-  ends.greet()
+  ends.a.local.toldLess = toldLess
+  return ends.greet()
+}
+
+test('also if it has of it what has not been sent to anybody', () => {
+  const ends = pairTold(5)
   assert.is(ends.a.of('log-contradicted')[0]?.entry?.log, ends.a.local.log)
   assert.is(ends.b.ended, 'REPLICATION_DISCONNECTED')
 })
 
 test('what has been sent may be at the peer, to its end', () => {
-  const ends = pair()
-  for (const end of [ends.a, ends.b]) end.local.commit([{ log: ends.a.local.log, sequence: 6, hlc: 6 }])
-  ends.a.local.commit([{ log: ends.a.local.log, sequence: 7, hlc: 7 }])
-  ends.a.local.toldLess = 6
-  ends.greet()
+  const ends = pairTold(6)
   assert.is(ends.b.ended, undefined)
   assertEqual(ends)
 })
