@@ -37,6 +37,7 @@ async function meetAgain ({ rounds, encoding, directory }: Options, entries: num
     await reader!.call('open', { engine: 'replicated', directory: directories.next(), encoding, peers: [address] })
     await Promise.all([writer!.call('caughtUp'), reader!.call('caughtUp')])
     const before = await reader!.call('verify', entries)
+    await Promise.all([writer!.call('settled'), reader!.call('settled')]) // else LevelDB compacts what was loaded meanwhile
     let generation = 0
     const meet = async (times: number): Promise<Meeting[]> => {
       const meetings: Meeting[] = []

@@ -45,7 +45,7 @@ test('a run gives all figures, each with its samples and what was checked', () =
   const figures = figuresIn(file)
   assert.equal(namesOf(figures), [
     ...['sequential put', 'concurrent put', 'batch', 'compactRange', 'get', 'getSync', 'getMany', 'iterator.all', 'for await'].map((name) => `single process: ${name}`),
-    ...['sequential put', 'concurrent put', 'batch'].map((name) => `live peer: ${name}`),
+    ...['', ', not linked'].flatMap((how) => ['sequential put', 'concurrent put', 'batch'].map((name) => `live peer: ${name}${how}`)),
     ...['rate', 'rate once warm', 'wire', 'peak memory of sender', 'peak memory of sender, mapped files aside', 'peak memory of receiver', 'peak memory of receiver, mapped files aside'].filter((name) => process.platform === 'linux' || !name.includes('aside')).map((name) => `first sync: ${name}`),
     'latency: p50', 'latency: p99', 'latency: p50 once warm', 'latency: p99 once warm',
     ...['nothing of 10', 'nothing of 1000'].flatMap((what) => [`reconnect: ${what} changed, time`, `reconnect: ${what} changed, wire`]),
@@ -65,7 +65,7 @@ test('a run gives all figures, each with its samples and what was checked', () =
   const checked = (benchmark: string): number[] => figures.filter((figure) => figure.benchmark === benchmark).map((figure) => figure.checked.entries)
   const written = 200 + 200 + 200
   assert.equal(new Set(checked('single process')), new Set([(rounds + 1) * 2 * written]))
-  assert.equal(new Set(checked('live peer')), new Set([(rounds + 1) * 3 * written]))
+  assert.equal(new Set(checked('live peer')), new Set([(rounds + 1) * 3 * (1 + 2 + 2) * entries / 2]))
   assert.equal(new Set(checked('first sync')), new Set([2 * rounds * entries]))
   assert.equal(new Set(checked('latency')), new Set([(1 + rounds + 4 + rounds) * 10]))
   assert.equal(checked('reconnect'), [10, 10, entries, entries, entries, entries, entries])
