@@ -192,9 +192,14 @@ export class Disk {
     this.bootId = `boot ${dice.below(1e9)}`
   }
 
-  /** The end of the write-ahead log is gone, though the machine has been running all the time. */
+  /**
+   * The end of the write-ahead log is gone, though the machine has been running all the time. What the next open will find in
+   * the redo log is decided here: what was overwritten there does not come back with a power loss before that open.
+   */
   loseTail (dice: Dice): void {
     this.levelTree = dice.pick([this.#synced, ...this.#afterSync])
+    const { redoBytes } = this
+    this.redo = [0, redoAreaBytes].map((position) => ({ position, bytes: redoBytes.subarray(position, position + redoAreaBytes) })).filter(({ bytes }) => bytes.length > 0)
     this.settle()
     this.recover()
   }
