@@ -133,6 +133,23 @@ test('of many who do not greet the oldest gives way, of one host and of all; who
   await end()
 })
 
+test('of those that were dialled and do not greet there are so many at once, who give way to nobody that comes in', async () => {
+  const { system, network, replicator, guest, codes, end } = await setUp()
+  let dialled = 0
+  for (let number = 0; number <= strangersMax; number++) {
+    const address = { host: `h${number}`, port: 9000 }
+    await network.transport(address.host).listen(address, () => { dialled++ }, assert.unreachable)
+    replicator.connect(address)
+  }
+  await system.advance(100)
+  assert.is(dialled, strangersMax + 1)
+  assert.is(replicator.mesh.links.size, strangersMax)
+  for (let number = 0; number < strangersPerHostMax; number++) await guest('h0')
+  assert.is(replicator.mesh.links.size, strangersMax + strangersPerHostMax)
+  assert.equal(codes(), [])
+  await end()
+})
+
 test('streams come from no host: of these there may be more than with one host, at once and in all', async () => {
   const { system, replicator, hello, codes, end } = await setUp()
   const open = (count: number): Array<(number: number) => void> => Array.from({ length: count }, () => {
@@ -397,8 +414,8 @@ test('a link that ends since what came could not be stored says so as the disk d
   await end()
 })
 
-test('a disk that refuses everything for one reason is told of once', async () => {
-  const { system, replica, guest, hello, codes, end } = await setUp()
+test('a disk that refuses everything for one reason is told of once, until it can', async () => {
+  const { system, replica, replicator, guest, hello, codes, end } = await setUp()
   const { flush } = replica.store
   replica.store.flush = async () => { throw new ReplicationError('planted', { code: 'REPLICATION_CORRUPT' }) }
   await replica.put('key', 'value')
@@ -406,12 +423,19 @@ test('a disk that refuses everything for one reason is told of once', async () =
   gossip.say(hello({ replica: id(1) }))
   await system.advance(2500)
   assert.equal(codes(), ['REPLICATION_CORRUPT'])
-  replica.store.flush = async () => { throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' }) }
+  const full = async (): Promise<never> => { throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' }) }
+  replica.store.flush = full
   await system.advance(2000)
   assert.equal(codes(), ['REPLICATION_CORRUPT', 'LEVEL_IO_ERROR'])
   replica.store.flush = flush
   await system.advance(2000)
   assert.ok(replica.store.durable.equals(replica.store.vector), 'it was tried again')
+  replica.store.flush = full
+  await replica.put('key', 'value')
+  replicator.mesh.changed()
+  gossip.say(encodeControl({ type: 'heartbeat', timeMs: system.nowMs() }))
+  await system.advance(acknowledgeDelayMs)
+  assert.equal(codes(), ['REPLICATION_CORRUPT', 'LEVEL_IO_ERROR', 'LEVEL_IO_ERROR'])
   await end()
 })
 
@@ -490,6 +514,31 @@ test('whoever leaves gives its turn to the next at once', async () => {
     await system.advance(100)
     assert.equal(wanted(), expected)
   }
+  await end()
+})
+
+test('a hello asks if nobody else is asked, or is going to be, and there is nothing to go on with', async () => {
+  const { system, replica, guest, hello, end } = await setUp()
+  const asks = async (): Promise<Awaited<ReturnType<typeof guest>> & { readonly asked: boolean }> => {
+    const peer = await guest('a')
+    await system.advance(5)
+    const [first] = peer.heard
+    return Object.assign(peer, { asked: first?.type === 'hello' && first.want })
+  }
+  const [first, second] = [await asks(), await asks()]
+  assert.equal([first.asked, second.asked], [true, false])
+  first.say(encodeControl({ type: 'bye', code: 'REPLICATION_DISCONNECTED', message: '' }))
+  await system.advance(5)
+  const third = await asks()
+  assert.ok(third.asked, 'whoever was asked before has gone')
+  third.say(hello({ replica: id(3) }))
+  await system.advance(5)
+  const fourth = await asks()
+  assert.ok(fourth.asked, 'whoever was asked before has nothing')
+  fourth.say(hello({ replica: id(4) }))
+  await system.advance(5)
+  Object.defineProperty(replica.store.intake, 'resumePoint', { get: () => ({ kind: 'catch-up', parts: [] }) })
+  assert.not((await asks()).asked)
   await end()
 })
 

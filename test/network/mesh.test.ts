@@ -205,6 +205,36 @@ test('a close ends the wait for being in sync, and what comes in meanwhile', asy
   assert.ok(isClosed)
 })
 
+test('a close leaves nothing behind that would be done later, whatever has begun', async () => {
+  for (let closedMs = 0; closedMs < 60; closedMs += 3) {
+    const system = new VirtualSystem({ seed: 1 })
+    let underWay = 0
+    const schedule = (deliver: () => void): void => {
+      underWay++
+      system.setTimer(() => { underWay--; deliver() }, 5)
+    }
+    const network = new MemoryNetwork({ system, schedule })
+    const replicas: TestReplica[] = []
+    const replicators: Replicator[] = []
+    for (const [index, host] of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'].entries()) {
+      const replica: TestReplica = await openReplica({ system, onCommit: () => { replicator.mesh.changed() } })
+      const replicator = makeReplicator({ system, store: replica.store, transport: network.transport(host), host, peers: index === 0 ? [] : ['a:9000'], onError: (error) => { throw error } })
+      await replicator.open()
+      replicas.push(replica)
+      replicators.push(replicator)
+    }
+    await system.advance(closedMs)
+    for (const replica of replicas) for (const key of ['1', '2', '3']) await replica.put(key, 'value')
+    let isClosed = false
+    const waiting = rejection(replicators[0]!.mesh.synced(60_000))
+    const closing = Promise.all(replicators.map(async (replicator) => { await replicator.close() })).then(() => { isClosed = true })
+    for (let ms = 0; ms < 1000 && !isClosed; ms++) await system.advance(1)
+    await Promise.all([closing, waiting])
+    for (const { store } of replicas) await store.close()
+    assert.is(system.timers, underWay, `closed after ${closedMs} ms`)
+  }
+})
+
 test('where everybody writes, and wants to be in sync, all the while, nobody waits for what comes later, nor asks the disk for it', async () => {
   const system = new VirtualSystem({ seed: 1 })
   const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 5) } })
