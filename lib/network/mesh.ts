@@ -203,7 +203,6 @@ export class Mesh implements LinkOwner {
   async synced (timeoutMs: number): Promise<void> {
     const target = this.store.vector.clone()
     const deadline = this.system.monotonicMs() + timeoutMs
-    await this.#until(() => this.#greeted().length > 0, deadline)
     const requests = new Map<Link, Request>()
     await this.#until(() => {
       const links = this.#greeted()
@@ -321,7 +320,7 @@ export class Mesh implements LinkOwner {
     for (const link of links) link.end(new ReplicationError('The database was closed', { code: 'REPLICATION_DISCONNECTED' }))
     this.#wake()
     await Promise.allSettled(links.map(async (link) => { await link.finished() }))
-    await (this.#nextFlush ?? this.#flushing)?.catch(() => {})
+    await this.#flushing?.catch(() => {}) // what waits for it does nothing any more
   }
 
   // ---------------------------------------------------------------- what links tell

@@ -166,6 +166,49 @@ test('a replica that is alone leaves the disk alone', async () => {
   await replicator.close()
 })
 
+test('what is to be durable while the disk is busy waits for it together, and not for what is durable already, nor after a close', async () => {
+  const system = new VirtualSystem({ seed: 1 })
+  let flushes = 0
+  let goOn: (error?: Error) => void = () => {}
+  const syncFullLogs = async (): Promise<void> => {
+    flushes++
+    await new Promise<void>((resolve, reject) => { goOn = (error) => { if (error === undefined) resolve(); else reject(error) } })
+  }
+  const replica = await openReplica({ system, syncFullLogs })
+  const network = new MemoryNetwork({ system })
+  const replicator = makeReplicator({ system, store: replica.store, transport: network.transport('a'), host: 'a', onError: (error) => { throw error } })
+  const { mesh } = replicator
+  await replica.put('key', '1')
+  const first = rejection(mesh.flush())
+  await system.settle()
+  await replica.put('key', '2')
+  const others = [mesh.flush(), mesh.flush(), mesh.flush()]
+  await system.settle()
+  assert.is(flushes, 1)
+  goOn(new Error('planted'))
+  assert.is((await first).message, 'planted')
+  await system.settle()
+  assert.is(flushes, 2)
+  goOn()
+  await Promise.all(others)
+  assert.ok(replica.store.durable.equals(replica.store.vector))
+  await mesh.flush()
+  assert.is(flushes, 2, 'it was durable')
+
+  await replica.put('key', '3')
+  const busy = mesh.flush()
+  await system.settle()
+  await replica.put('key', '4')
+  const late = mesh.flush()
+  let isClosed = false
+  const closing = replicator.close().then(() => { isClosed = true })
+  await system.settle()
+  assert.not(isClosed, 'a close waits for the disk')
+  goOn()
+  await Promise.all([busy, late, closing])
+  assert.is(flushes, 3)
+})
+
 test('what was lost is written again when a peer has had time to bring it, and not as long as nobody has come', async () => {
   const system = new VirtualSystem({ seed: 1 })
   const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 5) } })
@@ -206,7 +249,7 @@ test('a close ends the wait for being in sync, and what comes in meanwhile', asy
 })
 
 test('a close leaves nothing behind that would be done later, whatever has begun', async () => {
-  for (let closedMs = 0; closedMs < 60; closedMs += 3) {
+  for (let closedMs = 0; closedMs < 60; closedMs += 6) {
     const system = new VirtualSystem({ seed: 1 })
     let underWay = 0
     const schedule = (deliver: () => void): void => {
@@ -225,10 +268,9 @@ test('a close leaves nothing behind that would be done later, whatever has begun
     }
     await system.advance(closedMs)
     for (const replica of replicas) for (const key of ['1', '2', '3']) await replica.put(key, 'value')
-    let isClosed = false
     const waiting = rejection(replicators[0]!.mesh.synced(60_000))
-    const closing = Promise.all(replicators.map(async (replicator) => { await replicator.close() })).then(() => { isClosed = true })
-    for (let ms = 0; ms < 1000 && !isClosed; ms++) await system.advance(1)
+    const closing = Promise.all(replicators.map(async (replicator) => { await replicator.close() }))
+    await system.advance(100)
     await Promise.all([closing, waiting])
     for (const { store } of replicas) await store.close()
     assert.is(system.timers, underWay, `closed after ${closedMs} ms`)
