@@ -5,7 +5,7 @@ import { pushable } from 'it-pushable'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { encodeFrames, FrameReader } from '../../lib/codec/frames.ts'
-import { decodeData, decodeFrame, encodeControl, encodeUnitBody, nextFragment, type AcknowledgedMember, type Frame } from '../../lib/codec/message.ts'
+import { decodeData, decodeFrame, encodeControl, encodeData, encodeUnitBody, nextFragment, type AcknowledgedMember, type Frame } from '../../lib/codec/message.ts'
 import type { LogId } from '../../lib/core/ids.ts'
 import { ReplicationError } from '../../lib/errors.ts'
 import { acknowledgeDelayMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, linksMax, linksPerHostMax, logsMax, logsOfOthersMax, logsWarned, membersMax, membersPerMessageMax, outputStallMs, strangersMax, strangersPerHostMax } from '../../lib/limits.ts'
@@ -135,6 +135,7 @@ test('of many who do not greet the oldest gives way, of one host and of all; who
 
 test('of those that were dialled and do not greet there are so many at once, who give way to nobody that comes in', async () => {
   const { system, network, replicator, guest, codes, end } = await setUp()
+  await guest('g')
   let dialled = 0
   for (let number = 0; number <= strangersMax; number++) {
     const address = { host: `h${number}`, port: 9000 }
@@ -143,9 +144,9 @@ test('of those that were dialled and do not greet there are so many at once, who
   }
   await system.advance(100)
   assert.is(dialled, strangersMax + 1)
-  assert.is(replicator.mesh.links.size, strangersMax)
+  assert.is(replicator.mesh.links.size, 1 + strangersMax)
   for (let number = 0; number < strangersPerHostMax; number++) await guest('h0')
-  assert.is(replicator.mesh.links.size, strangersMax + strangersPerHostMax)
+  assert.is(replicator.mesh.links.size, 1 + strangersMax + strangersPerHostMax)
   assert.equal(codes(), [])
   await end()
 })
@@ -231,6 +232,31 @@ test('a peer that answers before it has everything on disk is asked again', asyn
   acknowledge([{ replica: id(1), unseenSeconds: 0, vector }])
   acknowledge([])
   await system.advance(1000)
+  await synced
+  await end()
+})
+
+test('what a peer comes to have after it has answered is not waited for', async () => {
+  const { system, replica, replicator, guest, hello, end } = await setUp()
+  await replica.put('key', 'value')
+  const ours = [...replica.store.vector]
+  const peer = await guest('a')
+  peer.say(hello({ replica: id(1), log: log(1), vector: ours, want: true }))
+  await system.advance(100)
+  let isSynced = false
+  const synced = replicator.mesh.synced(60_000).then(() => { isSynced = true })
+  await system.advance(100)
+  const acknowledge = (members: AcknowledgedMember[]): void => { peer.say(encodeControl({ type: 'acknowledge', members })) }
+  acknowledge([{ replica: id(1), unseenSeconds: 0, vector: [...ours, ...vector(1)] }])
+  acknowledge([])
+  await system.advance(1000)
+  acknowledge([{ replica: id(1), unseenSeconds: 0, vector: vector(2) }])
+  await system.advance(1000)
+  assert.not(isSynced, 'what it had is not here yet')
+  const unit = encodeUnit([], encodeUnitBody(vector(1), []))
+  peer.say(nextFragment(unit, 1, unit.length - 1))
+  await system.advance(2000)
+  assert.ok(isSynced)
   await synced
   await end()
 })
@@ -517,6 +543,34 @@ test('whoever leaves gives its turn to the next at once', async () => {
   await end()
 })
 
+test('whoever waits for a peer waits for the link in its place too, if there may be one, until that has greeted and brought what it has, or is gone', async () => {
+  for (const [greets, code, newer] of [[true, 'REPLICATION_DUPLICATE_LINK', 'greets'], [true, 'REPLICATION_DUPLICATE_LINK', 'is silent'], [true, 'REPLICATION_DISCONNECTED', 'is silent'], [false, 'REPLICATION_DUPLICATE_LINK', 'is silent']] as const) {
+    const { system, replicator, guest, visited, hello, end } = await setUp()
+    const first = await visited('g')
+    const same = { replica: id(1), log: log(1), nonce: 'a'.repeat(32), vector: vector(1) }
+    if (greets) first.say(hello(same))
+    await system.advance(5)
+    let isOver = false
+    void replicator.mesh.caughtUpWithAll().then(() => { isOver = true })
+    const second = await guest('g')
+    first.say(encodeControl({ type: 'bye', code, message: '' }))
+    await system.advance(1000)
+    const mayBeReplaced = greets && code === 'REPLICATION_DUPLICATE_LINK'
+    assert.is(isOver, !mayBeReplaced, `${code} ${newer}`)
+    if (newer === 'greets') {
+      second.say(hello(same))
+      await system.advance(1000)
+      assert.not(isOver)
+      second.say(encodeControl({ type: 'live' }))
+      await system.advance(1000)
+    } else {
+      await system.advance(handshakeTimeoutMs)
+    }
+    assert.ok(isOver)
+    await end()
+  }
+})
+
 test('a hello asks if nobody else is asked, or is going to be, and there is nothing to go on with', async () => {
   const { system, replica, guest, hello, end } = await setUp()
   const asks = async (): Promise<Awaited<ReturnType<typeof guest>> & { readonly asked: boolean }> => {
@@ -540,6 +594,56 @@ test('a hello asks if nobody else is asked, or is going to be, and there is noth
   Object.defineProperty(replica.store.intake, 'resumePoint', { get: () => ({ kind: 'catch-up', parts: [] }) })
   assert.not((await asks()).asked)
   await end()
+})
+
+test('nobody is asked before what came of the last delivery has left the store, and a close waits for that, and for its farewell', async () => {
+  const { system, replica, replicator, guest, hello, end } = await setUp()
+  const { intake } = replica.store
+  const { begin } = intake
+  let goOn = (): void => {}
+  intake.begin = (...given) => {
+    const delivery = begin.apply(intake, given)
+    const abandon = delivery.abandon.bind(delivery)
+    return Object.assign(delivery, { abandon: async () => { await new Promise<void>((resolve) => { goOn = resolve }); await abandon() } })
+  }
+  const beginning = encodeData({ type: 'begin', kind: 'catch-up', resumes: false, vector: vector(1), collected: [], entries: 1 })
+  const [one, two] = [await guest('a'), await guest('b')]
+  const wanted = (): number[] => [one, two].map(({ heard }) => heard.filter(({ type }) => type === 'want').length)
+  one.say(hello({ replica: id(1), vector: vector(1) }))
+  two.say(hello({ replica: id(2), vector: vector(2) }))
+  one.say(beginning)
+  await system.advance(100)
+  for (const type of ['later', 'again'] as const) one.say(encodeControl({ type }))
+  await system.advance(100)
+  assert.equal(wanted(), [0, 0])
+  goOn()
+  await system.advance(100)
+  assert.equal(wanted(), [0, 1])
+  two.say(encodeControl({ type: 'live' }))
+  await system.advance(100)
+  assert.equal(wanted(), [1, 1])
+
+  one.say(beginning)
+  await system.advance(100)
+  let isClosed = false
+  const closed = end().then(() => { isClosed = true })
+  await system.advance(3000)
+  assert.not(isClosed, 'it is in the store')
+  goOn()
+  await closed
+
+  const { replica: full, network, ...other } = await setUp()
+  await full.put('key', 'x'.repeat(8 * network.windowBytes))
+  const stuck = await other.guest('a', { reads: false })
+  stuck.say(hello({ replica: id(1), want: true, credit: 2 ** 40 }))
+  await other.system.advance(100)
+  isClosed = false
+  const left = other.replicator.close().then(() => { isClosed = true })
+  await other.system.advance(100)
+  assert.not(isClosed, 'nobody has read why')
+  await other.system.advance(1000)
+  assert.ok(isClosed)
+  await left
 })
 
 test('what another group knows of our log is its own affair', async () => {
