@@ -67,8 +67,8 @@ export class Mesh implements LinkOwner {
   /** The last one that has begun, and the one that waits for its end. */
   #flushing: Promise<void> | undefined
   #nextFlush: Promise<void> | undefined
-  /** Told already. */
-  #flushFailure: ReplicationErrorCode | undefined
+  /** What is tried again and again in the background, and how it failed last: told already. */
+  readonly #failures = new Map<string, ReplicationErrorCode>()
   #tellTimer: Timer | undefined
   readonly #changes: Pacer
   /** All links are told of each who comes, and of many together. */
@@ -164,16 +164,20 @@ export class Mesh implements LinkOwner {
     }, acknowledgeDelayMs)
   }
 
-  /** Whether it could; that it could not is told once, until it can or fails in another way. */
   async #flushUnasked (): Promise<boolean> {
+    return await this.#attempt('What has come could not be made durable', async () => { await this.flush() })
+  }
+
+  /** Whether it could be done; that it could not is told once, until it can or fails in another way. */
+  async #attempt (failure: string, work: () => Promise<void>): Promise<boolean> {
     try {
-      await this.flush()
-      this.#flushFailure = undefined
+      await work()
+      this.#failures.delete(failure)
       return true
     } catch (cause) {
-      const error = backgroundError('What has come could not be made durable; it is tried again', cause)
-      if (error.code !== this.#flushFailure) this.warn(error)
-      this.#flushFailure = error.code
+      const error = backgroundError(`${failure}; it is tried again`, cause)
+      if (error.code !== this.#failures.get(failure)) this.warn(error)
+      this.#failures.set(failure, error.code)
       return false
     }
   }
@@ -305,7 +309,7 @@ export class Mesh implements LinkOwner {
     if (greeted.length > 0) this.#repairableMs ??= this.system.monotonicMs()
     if (this.#repairableMs === undefined || this.system.monotonicMs() - this.#repairableMs < repairMs) return
     if (greeted.some(({ session }) => session.receiving === 'asked' || session.receiving === 'delivering')) return
-    this.store.endRepair().catch((cause) => { this.warn(backgroundError('What was lost could not be written again; it is tried again', cause)) })
+    void this.#attempt('What was lost could not be written again', async () => { await this.store.endRepair() })
   }
 
   async close (): Promise<void> {
@@ -427,13 +431,9 @@ export class Mesh implements LinkOwner {
   /** Until then there are no links. */
   async #leaveLog (): Promise<void> {
     if (this.#closed) return
-    try {
-      await this.store.leaveLog()
-      this.#leaving = false
-    } catch (cause) {
-      this.warn(backgroundError('The log that is in other hands could not be left; it is tried again', cause))
-      this.system.setTimer(() => { void this.#leaveLog() }, leaveAgainMs)
-    }
+    const isLeft = await this.#attempt('The log that is in other hands could not be left', async () => { await this.store.leaveLog() })
+    if (isLeft) this.#leaving = false
+    else this.system.setTimer(() => { void this.#leaveLog() }, leaveAgainMs)
   }
 
   ended (link: Link, error: ReplicationError | undefined): void {

@@ -8,7 +8,7 @@ import { encodeFrames, FrameReader } from '../../lib/codec/frames.ts'
 import { decodeData, decodeFrame, encodeControl, encodeData, encodeUnitBody, nextFragment, type AcknowledgedMember, type Frame } from '../../lib/codec/message.ts'
 import type { LogId } from '../../lib/core/ids.ts'
 import { ReplicationError } from '../../lib/errors.ts'
-import { acknowledgeDelayMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, linksMax, linksPerHostMax, logsMax, logsOfOthersMax, logsWarned, membersMax, membersPerMessageMax, outputStallMs, strangersMax, strangersPerHostMax } from '../../lib/limits.ts'
+import { acknowledgeDelayMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, linksMax, linksPerHostMax, logsMax, logsOfOthersMax, logsWarned, membersMax, membersPerMessageMax, outputStallMs, repairMs, strangersMax, strangersPerHostMax } from '../../lib/limits.ts'
 import type { Connection } from '../../lib/network/transport.ts'
 import { helloFrame } from '../support/hostile-peer.ts'
 import { MemoryNetwork } from '../support/memory-transport.ts'
@@ -543,6 +543,36 @@ test('whoever leaves gives its turn to the next at once', async () => {
   await end()
 })
 
+test('what was lost is not written again as long as a peer is asked for it, or brings it; that it could not be is told once, and it is tried again', async () => {
+  const { system, replica, guest, hello, codes, end } = await setUp()
+  let [ends, isFull] = [0, true]
+  Object.defineProperty(replica.store, 'repairing', { get: () => isFull || ends === 0 })
+  replica.store.endRepair = async () => {
+    if (isFull) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
+    ends++
+  }
+  const peer = await guest('a')
+  const wait = async (ms: number): Promise<void> => {
+    for (let passedMs = 0; passedMs < ms; passedMs += heartbeatIntervalMs) {
+      peer.say(encodeControl({ type: 'heartbeat', timeMs: system.nowMs() }))
+      await system.advance(heartbeatIntervalMs)
+    }
+  }
+  peer.say(hello({ replica: id(1), vector: vector(1) }))
+  await wait(repairMs + heartbeatIntervalMs)
+  assert.equal(codes(), [])
+  peer.say(encodeData({ type: 'begin', kind: 'catch-up', resumes: false, vector: vector(1), collected: [], entries: 0 }))
+  await wait(heartbeatIntervalMs)
+  assert.equal(codes(), [])
+  peer.say(encodeData({ type: 'end', entries: 0 }))
+  await wait(2 * heartbeatIntervalMs)
+  assert.equal(codes(), ['LEVEL_IO_ERROR'])
+  isFull = false
+  await wait(heartbeatIntervalMs)
+  assert.is(ends, 1)
+  await end()
+})
+
 test('whoever waits for a peer waits for the link in its place too, if there may be one, until that has greeted and brought what it has, or is gone', async () => {
   for (const [greets, code, newer] of [[true, 'REPLICATION_DUPLICATE_LINK', 'greets'], [true, 'REPLICATION_DUPLICATE_LINK', 'is silent'], [true, 'REPLICATION_DISCONNECTED', 'is silent'], [false, 'REPLICATION_DUPLICATE_LINK', 'is silent']] as const) {
     const { system, replicator, guest, visited, hello, end } = await setUp()
@@ -671,8 +701,9 @@ test('a log that could not be left is left later, and until then nobody is let i
   assert.is(peer.farewell, 'REPLICATION_LOG_REPLACED')
   assert.is(replica.store.ownLog, ownLog)
   const second = await guest('a')
-  await system.advance(100)
+  await system.advance(5000)
   assert.ok(second.state.ended)
+  assert.equal(codes(), ['REPLICATION_LOG_REPLACED', 'LEVEL_IO_ERROR'])
   replica.store.leaveLog = leaveLog
   await system.advance(2000)
   assert.is.not(replica.store.ownLog, ownLog)
