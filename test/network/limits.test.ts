@@ -524,6 +524,45 @@ test('what is opened for a peer is closed when it leaves, also if that is opened
   await end()
 })
 
+test('how much of a delivery a peer has been sent is shown, and that the rest cannot be read ends its link', async () => {
+  const { system, replica, replicator, guest, hello, codes, end } = await setUp()
+  for (let index = 0; index < 10; index++) await replica.put(`key-${index}`, 'x'.repeat(200_000))
+  const { openSource } = replica.store
+  let fails = false
+  replica.store.openSource = async (...given) => {
+    const source = await openSource.apply(replica.store, given)
+    const next = source.next.bind(source)
+    return Object.assign(source, { next: async () => fails ? await Promise.reject(new Error('planted')) : await next() })
+  }
+  const peer = await guest('a')
+  peer.say(hello({ replica: id(1), want: true, credit: 500_000 }))
+  await system.advance(100)
+  const progress = replicator.peers()[0]!.progress!
+  assert.ok(progress > 0 && progress < 1, String(progress))
+  fails = true
+  peer.say(encodeControl({ type: 'credit', bytes: 2_000_000 }))
+  await system.advance(100)
+  assert.is(peer.farewell, 'REPLICATION_INTERNAL')
+  assert.equal(codes(), ['REPLICATION_INTERNAL'])
+  await end()
+})
+
+test('a peer that comes back with less than it said to have on disk has what it will say', async () => {
+  const { system, replica, guest, hello, end } = await setUp()
+  const peer = await guest('a')
+  peer.say(hello({ replica: id(1), log: log(9), vector: vector(2) }))
+  peer.say(encodeControl({ type: 'acknowledge', members: [{ replica: id(1), unseenSeconds: 0, vector: vector(2) }] }))
+  peer.say(encodeControl({ type: 'bye', code: 'REPLICATION_DISCONNECTED', message: '' }))
+  await system.advance(100)
+  const size = (): number => replica.store.members.acknowledged(id(1)).size
+  assert.is(size(), 2)
+  const back = await guest('a')
+  back.say(hello({ replica: id(1), log: log(9), vector: vector(1) }))
+  await system.advance(100)
+  assert.is(size(), 0)
+  await end()
+})
+
 test('whoever leaves gives its turn to the next at once', async () => {
   const { system, guest, hello, end } = await setUp()
   const guests: Array<Awaited<ReturnType<typeof guest>>> = []
