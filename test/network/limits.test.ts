@@ -666,7 +666,7 @@ test('a hello asks if nobody else is asked, or is going to be, and there is noth
 })
 
 test('nobody is asked before what came of the last delivery has left the store, and a close waits for that, and for its farewell', async () => {
-  const { system, replica, replicator, guest, hello, end } = await setUp()
+  const { system, replica, guest, hello, end } = await setUp()
   const { intake } = replica.store
   const { begin } = intake
   let goOn = (): void => {}
