@@ -106,6 +106,8 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
   #reopener: Reopener | undefined
   #store: Store | undefined
   #replica: OpenReplica | undefined
+  /** How many calls of `close()` are under way, which wait for an `open()` that is. */
+  #closing = 0
 
   constructor (surroundings: Surroundings, location: string, options?: ReplicatedLevelOptions<K, V> | null) {
     options ??= {}
@@ -190,6 +192,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
       })
     }
     this.#replica = { store, replicator, backUp: backUpInto }
+    if (this.#closing > 0) replicator.hurry()
     await replicator.open()
   }
 
@@ -200,6 +203,16 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     this.#replica = undefined
     await this.#store?.close()
     this.#store = undefined
+  }
+
+  /** An `open()` that is under way does not wait for peers any more. */
+  override close (): Promise<void> {
+    this.#closing++
+    this.#replica?.replicator.hurry()
+    const closing = super.close() // whose turn is abstract-level's own: another open() may come right after it
+    const done = (): void => { this.#closing-- }
+    closing.then(done, done)
+    return closing
   }
 
   async _close (): Promise<void> {

@@ -71,6 +71,8 @@ export class Replicator {
   /** Of those that never begin. */
   readonly #complaints: Complaints
   #kickedMs = -Infinity
+  #isHurried = false
+  #goOn = (): void => {}
   #closed = false
 
   constructor (options: ReplicatorOptions) {
@@ -131,11 +133,20 @@ export class Replicator {
     const started = this.#peerSource.start()
     this.#discover()
     const { initialSyncMs, system } = this.#options
-    if (initialSyncMs === 0) return
+    if (initialSyncMs === 0 || this.#isHurried) return
     let timer: unknown
-    const late = new Promise<void>((resolve) => { timer = system.setTimer(resolve, Math.min(initialSyncMs, timerMaxMs), true) })
+    const late = new Promise<void>((resolve) => {
+      timer = system.setTimer(resolve, Math.min(initialSyncMs, timerMaxMs), true)
+      this.#goOn = resolve
+    })
     await Promise.race([late, started.then(async () => { await this.#firstSync() })])
     system.clearTimer(timer)
+  }
+
+  /** {@link open} waits for nobody any more. */
+  hurry (): void {
+    this.#isHurried = true
+    this.#goOn()
   }
 
   async #listen (): Promise<void> {

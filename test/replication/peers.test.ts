@@ -45,6 +45,27 @@ test('open() waits for peers as long as it takes if it may', async () => {
   assert.is(await b.get('key'), 'value')
 })
 
+test('close() ends an open() that waits for peers, at whatever moment it comes', async () => {
+  let asked = (): void => {}
+  const db = new ReplicatedLevel(newDirectory(), { port: 0, initialSyncMs: Infinity, peers: async () => await new Promise<never>(() => { asked() }) })
+  const moments: Array<() => Promise<unknown>> = [
+    async () => {},
+    async () => await new Promise((resolve) => { db.once('listening', resolve) }),
+    async () => await new Promise<void>((resolve) => { asked = resolve })
+  ]
+  for (const moment of moments) {
+    const reached = moment()
+    const opening = db.open()
+    await reached
+    await db.close()
+    await opening
+    assert.is(db.status, 'closed')
+  }
+  const later = [db.open(), db.put('key', 'value'), db.close(), db.open(), db.close()] // of several open() and close() each ends the one before it
+  await Promise.all(later)
+  assert.is(db.status, 'closed')
+})
+
 test('an unreachable peer is no error, and is connected once it is there', async () => {
   const late = await openDatabase()
   const address = addressOf(late)
