@@ -35,6 +35,7 @@ const bytesPerBatch = MiB
 
 /** @throws `REPLICATION_INVALID_OPTION`, `REPLICATION_PATH_NOT_EMPTY`, what LevelDB throws */
 export async function adopt (location: string, { onProgress = () => {} }: AdoptOptions, system: System): Promise<void> {
+  if (typeof location !== 'string' || location === '') throw new ReplicationError("The argument 'location' has to be a non-empty string", { code: 'REPLICATION_INVALID_OPTION' })
   const directory = await placeOf(location) // and not beside a link that leads there, perhaps to another disk
   const building = directory + adoptingSuffix
   const original = directory + originalSuffix
@@ -42,6 +43,8 @@ export async function adopt (location: string, { onProgress = () => {} }: AdoptO
     if (!await exists(join(directory, completeFileName))) throw new ReplicationError(`${location} is a replica already`, { code: 'REPLICATION_INVALID_OPTION' })
   } else if (await exists(directory) || !await exists(join(building, completeFileName))) {
     if (await exists(original)) throw new ReplicationError(`${original} is in the way: the original is put there for a moment`, { code: 'REPLICATION_PATH_NOT_EMPTY' })
+    // LevelDB would leave files of its own there before it says so.
+    if (!await exists(join(directory, 'CURRENT'))) throw new ReplicationError(`There is no database in ${location}`, { code: 'LEVEL_DATABASE_NOT_OPEN' })
     await build(directory, building, onProgress, system)
     await writeFile(join(building, completeFileName), '', { flush: true })
   }

@@ -187,7 +187,11 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
       }
       await backUp(level as unknown as Engine, async () => await store.atMoment(takeSnapshot), directory, async (directory) => {
         const target = new ClassicLevel<Buffer, Buffer>(directory, buffers)
-        await target.open({ errorIfExists: true })
+        try {
+          await target.open({ errorIfExists: true })
+        } catch (error) {
+          throw (error as Error).cause ?? error // it is not this database that is not open
+        }
         return target as unknown as Engine
       })
     }
@@ -346,8 +350,9 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
     await removeIdentityFile(location)
   }
 
-  /** Tries to restore a damaged database, to be read and copied: what is gone does not come back from peers, nor need they get what is left. Where there is one, let it fill an empty directory instead. */
+  /** Tries to restore a damaged database, to be read and copied: what is gone does not come back from peers, nor need they get what is left. Where there is one, let it fill an empty directory instead. Refused while the database is open. */
   static async repair (location: string): Promise<void> {
+    await assertNobodyHas(location)
     await ClassicLevel.repair(location)
   }
 
@@ -371,6 +376,18 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
       if (event !== 'error') this.#emitError(toReplicationError(error))
     }
   }
+}
+
+/**
+ * LevelDB repairs a database that somebody has open, too, and what he has written and will write is lost. An open that cannot
+ * succeed finds out: it is refused after the lock is taken, and before anything is read or removed.
+ *
+ * @throws `LEVEL_LOCKED`
+ */
+async function assertNobodyHas (location: string): Promise<void> {
+  const level = new ClassicLevel(location)
+  const cause = await level.open({ createIfMissing: false, errorIfExists: true }).catch((error: Error) => error.cause)
+  if ((cause as { code?: string } | undefined)?.code === 'LEVEL_LOCKED') throw cause
 }
 
 function valuesOf (data: Array<Bytes | undefined>, held: Array<MemtableEntry | undefined> | undefined, { valueEncoding }: ReadOptions): Array<Bytes | undefined> {

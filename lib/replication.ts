@@ -161,9 +161,10 @@ export class Replication<K = string, V = string> {
    * another replica, with a log of its own.
    *
    * @param directory its place; made if it is missing, and has to be empty
-   * @throws `REPLICATION_PATH_NOT_EMPTY`
+   * @throws `REPLICATION_PATH_NOT_EMPTY`; `REPLICATION_INVALID_OPTION` if it is no text; what the operating system or LevelDB says of it
    */
   async backup (directory: string): Promise<void> {
+    if (typeof directory !== 'string' || directory === '') throw new ReplicationError("The argument 'directory' has to be a non-empty string", { code: 'REPLICATION_INVALID_OPTION' })
     await this.#replica.backUp(directory)
   }
 

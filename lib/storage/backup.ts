@@ -26,7 +26,10 @@ export async function backUp (engine: Engine, takeSnapshot: () => Promise<Snapsh
   try {
     await mkdir(directory, { recursive: true })
     if ((await readdir(directory)).length > 0) throw new ReplicationError(`${directory} is not empty`, { code: 'REPLICATION_PATH_NOT_EMPTY' })
-    const target = await openTarget(directory) // or another backup is at work there: its files are not ours to be removed
+    const target = await openTarget(directory).catch(async (error: unknown) => {
+      if (!isSomebodyElses(error)) await rm(directory, { recursive: true, force: true }).catch(() => {})
+      throw error
+    })
     try {
       await copyInto(target, engine, snapshot)
       await layDownIdentity(directory)
@@ -37,6 +40,11 @@ export async function backUp (engine: Engine, takeSnapshot: () => Promise<Snapsh
   } finally {
     await snapshot.close()
   }
+}
+
+/** Whether another backup is at work in the directory, or has been: its files are not ours to be removed. */
+function isSomebodyElses (error: unknown): boolean {
+  return error instanceof Error && ((error as { code?: string }).code === 'LEVEL_LOCKED' || error.message.includes('error_if_exists'))
 }
 
 async function copyInto (target: Engine, engine: Engine, snapshot: Snapshot): Promise<void> {

@@ -172,6 +172,38 @@ test('an adoption does not begin where something is in its way', async () => {
   await ReplicatedLevel.adopt(location)
 })
 
+test('where there is no database nothing is adopted, and nothing is left behind', async () => {
+  const empty = newDirectory()
+  await mkdir(empty)
+  for (const location of [empty, newDirectory()]) {
+    const before = await readdir(location).catch(() => undefined)
+    assert.is((await rejection(ReplicatedLevel.adopt(location))).code, 'LEVEL_DATABASE_NOT_OPEN')
+    assert.equal(await readdir(location).catch(() => undefined), before)
+  }
+  for (const location of ['', undefined]) assert.is((await rejection(ReplicatedLevel.adopt(location as never))).code, 'REPLICATION_INVALID_OPTION')
+})
+
+test('a backup that cannot begin leaves nothing behind, and does not say that the database is not open', async () => {
+  const db = new ReplicatedLevel(newDirectory(), { port: false })
+  await db.put('key', 'value')
+  const prototype = ClassicLevel.prototype as unknown as { _open: unknown }
+  const { _open: open } = prototype
+  const directory = newDirectory()
+  prototype._open = async function (this: ClassicLevel) {
+    await writeFile(join(this.location, 'LOG'), '')
+    throw Object.assign(new Error('IO error: no space left'), { code: 'LEVEL_IO_ERROR' })
+  }
+  try {
+    assert.is((await rejection(db.replication.backup(directory))).code, 'LEVEL_IO_ERROR')
+  } finally {
+    prototype._open = open
+  }
+  assert.not(await readdir(directory).catch(() => undefined))
+  await db.replication.backup(directory)
+  for (const place of ['', undefined, new URL('file:///nowhere')]) assert.is((await rejection(db.replication.backup(place as never))).code, 'REPLICATION_INVALID_OPTION')
+  await db.close()
+})
+
 test('a backup is of one moment, holds conflicts too, and is another replica when it is opened', async () => {
   const db = await openDatabase()
   const peer = await openDatabase()

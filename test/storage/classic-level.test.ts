@@ -245,6 +245,18 @@ test('repair() rebuilds tables from the log, and the replica is whole', async ()
   await again.close()
 })
 
+test('repair() of an open database is refused, and the database goes on and opens again', async () => {
+  const location = newDirectory()
+  const db = create(location)
+  await db.put('a', '1')
+  assert.is((await rejection(ReplicatedLevel.repair(location)) as { code?: string }).code, 'LEVEL_LOCKED')
+  await db.put('b', '2')
+  await db.close()
+  const again = create(location)
+  assert.equal(await again.getMany(['a', 'b']), ['1', '2'])
+  await again.close()
+})
+
 test('repair() of what is not there is an error', async () => {
   const error = await rejection(ReplicatedLevel.repair(join(newDirectory(), 'beneath')))
   assert.match(error.message, /no such file or directory|IO error/i)
