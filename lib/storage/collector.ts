@@ -41,6 +41,9 @@ export interface CollectorOptions {
   readonly stopped: () => boolean
 }
 
+/** Runs a job of the writer with a merger, and tells what became visible by it. */
+export type RunMerger = (fill: (merger: Merger, batch: InnerBatch) => Promise<boolean>) => Promise<void>
+
 /** A delete with a value beside it. */
 export interface HeldTombstone extends Tombstone {
   readonly siblings: SiblingSet
@@ -225,38 +228,43 @@ export class Collector {
   }
 
   /** Takes over what a peer has collected, in steps, each a batch of its own. */
-  async adoptInSteps (collected: readonly Advance[]): Promise<void> {
+  async adoptInSteps (collected: readonly Advance[], run: RunMerger): Promise<void> {
     const target = new VersionVector(collected)
-    await this.#dropInSteps(target, this.#options.state.collected, (batch, { log, sequence, hlc }) => {
+    await this.#dropInSteps(target, this.#options.state.collected, run, (batch, { log, sequence, hlc }) => {
       if (target.covers(log, sequence) && !this.#options.state.collected.covers(log, sequence)) batch.collect({ log, sequence, hlc })
       return true
     })
   }
 
   /** Drops what a delivery says has been collected: in its apply phase, whose last batch will move C on. */
-  async dropAhead (collected: readonly Advance[]): Promise<void> {
-    await this.#dropInSteps(new VersionVector(collected), this.#options.state.collected, () => false)
+  async dropAhead (collected: readonly Advance[], run: RunMerger): Promise<void> {
+    await this.#dropInSteps(new VersionVector(collected), this.#options.state.collected, run, () => false)
   }
 
   /** After a hole: tombstones are there again whose collection has been lost, if a later one has not. */
   async dropAgain (): Promise<void> {
-    await this.#dropInSteps(this.#options.state.collected, new VersionVector(), () => false)
+    const { state, writer, derivation } = this.#options
+    await this.#dropInSteps(state.collected, new VersionVector(), async (fill) => {
+      let merger: Merger | undefined
+      await writer.run((batch) => {
+        merger = new Merger(state, batch, derivation, () => this.#options.yield())
+        return fill(merger, batch)
+      })
+      merger?.committed()
+    }, () => false)
   }
 
   /** @param after returns whether it has added anything to the batch */
-  async #dropInSteps (target: VersionVector, since: ReadonlyVersionVector, after: (batch: InnerBatch, last: LoggedTransaction) => boolean): Promise<void> {
-    const { state, writer, derivation } = this.#options
+  async #dropInSteps (target: VersionVector, since: ReadonlyVersionVector, run: RunMerger, after: (batch: InnerBatch, last: LoggedTransaction) => boolean): Promise<void> {
+    const { state } = this.#options
     for (const { log, sequence } of target.beyond(since)) {
       for await (const step of steps(transactions(state.engine, log, since.sequenceOf(log), sequence))) {
-        let merger: Merger | undefined
-        await writer.run(async (batch) => {
-          merger = new Merger(state, batch, derivation, () => this.#options.yield())
+        await run(async (merger, batch) => {
           for (const { deletes } of step) for (const { key } of deletes) batch.dropped += merger.drop(key, target)
           const adds = after(batch, step.at(-1)!)
           if (batch.dropped > 0) await this.#beforeForgetting()
           return adds || batch.dropped > 0
         })
-        merger?.committed()
         await this.#options.yield()
       }
     }

@@ -173,7 +173,7 @@ export class Intake implements DeliveryTarget {
   async #prepareUnits (): Promise<void> {
     const { collected } = this.#units[0]!.unit
     const { collector } = this.#options
-    if (collected.length > 0 && await collector.isMuch(collected)) await collector.adoptInSteps(collected)
+    if (collected.length > 0 && await collector.isMuch(collected)) await collector.adoptInSteps(collected, this.#run)
   }
 
   /** Why a unit is not taken, as far as that can be said before it is merged. */
@@ -247,7 +247,7 @@ export class Intake implements DeliveryTarget {
     }
   }
 
-  async #run (fill: (merger: Merger, batch: InnerBatch) => Promise<boolean>, recordedBytes?: () => number): Promise<void> {
+  readonly #run = async (fill: (merger: Merger, batch: InnerBatch) => Promise<boolean>, recordedBytes?: () => number): Promise<void> => {
     const step = this.#step(fill)
     await this.#options.writer.run(step.fill, { remote: true, recordedBytes, committed: step.committed })
   }
@@ -410,7 +410,7 @@ export class Intake implements DeliveryTarget {
         if (more) batch.putRaw(meta.stage, encodeStageRecord({ ...record, cursor: phase.cursor }))
         return more
       }))
-      await this.#options.collector.dropAhead(record.collected)
+      await this.#options.collector.dropAhead(record.collected, this.#run)
       await this.#run(async (_merger, batch) => {
         this.#learn(batch, record.vector)
         batch.delRaw(meta.stage)

@@ -1,6 +1,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { housekeepingDelayMs, memberTtlDefaultMs, tombstonesAtOnce, tombstonesPerUnitMax } from '../../lib/limits.ts'
+import { housekeepingDelayMs, innerBatchBytesMax, memberTtlDefaultMs, tombstonesAtOnce, tombstonesPerUnitMax } from '../../lib/limits.ts'
 import { keyspace, wholeKeyspace, type Keyspace } from '../../lib/storage/keyspaces.ts'
 import { checkEqual, checkInvariants } from '../support/invariants.ts'
 import { del, exchange, LiveStream, openReplica, pull, put, type ReplicaOptions, type TestReplica } from '../support/store.ts'
@@ -336,6 +336,27 @@ test('a value stays when the delete beside it is forgotten, also one of a log of
   await pull(b, a)
   for (const replica of [a, b]) assert.equal(await replica.data(), { k: '2' })
   await checkEqual([a.engine, b.engine])
+})
+
+test('a value that shows again, since the delete beside it is forgotten, is told of, however long the delivery is', async () => {
+  for (const size of [1, 2 * innerBatchBytesMax]) {
+    const [a, b] = await open(2) as [TestReplica, TestReplica]
+    await a.put('k', '1')
+    await pull(b, a)
+    await b.put('k', '2')
+    await a.system.advance(1000) // so that the delete is the later of the two
+    await a.del('k')
+    await pull(b, a)
+    assert.equal(await b.data(), {})
+    await a.store.retire(b.store.replica)
+    await collect(a)
+    await a.put('l', 'x'.repeat(size))
+    b.reports.length = 0
+    await pull(b, a)
+    assert.is((await b.data()).k, '2')
+    const told = b.reports.flatMap(({ changed }) => changed).filter(({ key }) => key === 'k')
+    assert.equal(told.map(({ type, value }) => [type, value]), [['put', '2']])
+  }
 })
 
 test('of a key that two have deleted each delete that is forgotten is counted once', async () => {
