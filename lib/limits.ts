@@ -107,6 +107,9 @@ export const heldBytesMax = 16 * MiB
 /** The ring of recent units that live streams read from. */
 export const feedBytesMax = 32 * MiB
 
+/** What of it stays once it is read, for those who come back soon. */
+export const backlogBytes = MiB / 4
+
 /** What a unit in it takes beside its entries. */
 export const feedUnitBytes = 256
 

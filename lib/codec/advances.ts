@@ -10,11 +10,7 @@ function writeAdvance (writer: ByteWriter, { log, sequence, hlc }: Advance): voi
 }
 
 function readAdvance (reader: ByteReader): Advance {
-  const log = reader.logId()
-  const hlc = reader.hlc()
-  const sequence = reader.varint()
-  if (sequence === 0) throw malformed('A log at sequence 0 in a vector')
-  return { log, sequence, hlc }
+  return { log: reader.logId(), hlc: reader.hlc(), sequence: reader.varint() }
 }
 
 export function writeAdvances (writer: ByteWriter, advances: readonly Advance[]): void {
@@ -23,8 +19,15 @@ export function writeAdvances (writer: ByteWriter, advances: readonly Advance[])
 }
 
 export function readAdvances (reader: ByteReader, countMax = logsMax): Advance[] {
-  const count = reader.count(countMax, 16)
-  const advances = new Array<Advance>(count)
-  for (let index = 0; index < count; index++) advances[index] = readAdvance(reader)
+  const advances = readPlaces(reader, countMax)
+  if (advances.some(({ sequence }) => sequence === 0)) throw malformed('A log at sequence 0 in a vector')
   return advances
+}
+
+/** The same, where a log may also stand at its beginning. */
+export function readPlaces (reader: ByteReader, countMax = logsMax): Advance[] {
+  const count = reader.count(countMax, 16)
+  const places = new Array<Advance>(count)
+  for (let index = 0; index < count; index++) places[index] = readAdvance(reader)
+  return places
 }

@@ -9,7 +9,7 @@ import { replicaIdBytes, replicaIdFrom, type LogId, type ReplicaId } from '../co
 import type { Advance } from '../core/version-vector.ts'
 import { ReplicationError } from '../errors.ts'
 import { deliveredPartsMax, groupBytesMax, hostBytesMax, linksMax, logsMax, membersPerMessageMax, messageTextBytesMax, peersPerMessageMax, recordedUnitsBytesMax, resumeKeyBytesMax } from '../limits.ts'
-import { readAdvances, writeAdvances } from './advances.ts'
+import { readAdvances, readPlaces, writeAdvances } from './advances.ts'
 import { ByteReader, ByteWriter, malformed } from './bytes.ts'
 import { decodeEntries, EncodedEntries, type Entry } from './entry.ts'
 
@@ -77,8 +77,8 @@ export type ControlMessage =
   | Hello
   /** Ask for everything that the vector (as a difference to the last one sent) does not cover. */
   | { readonly type: 'want', readonly vector: readonly Advance[], readonly collected: readonly Advance[], readonly resume?: ResumePoint | undefined }
-  /** Nothing is missing: the answer to a `want` is the live stream itself. */
-  | { readonly type: 'live' }
+  /** The answer to a `want` is the live stream itself. It begins with the sender's hello, but for these logs: with less of them. */
+  | { readonly type: 'live', readonly places: readonly Advance[] }
   /** A `want` cannot be served now; `again` will follow. */
   | { readonly type: 'later' }
   /** The live stream has ended, or begun to be possible: ask again. */
@@ -116,6 +116,7 @@ export function encodeControl (message: ControlMessage): Buffer {
   switch (message.type) {
     case 'hello': writeHello(writer, message); break
     case 'want': writeWant(writer, message); break
+    case 'live': writeAdvances(writer, message.places); break
     case 'credit': writer.varint(message.bytes); break
     case 'heartbeat': writer.varint(message.timeMs); break
     case 'direct':
@@ -148,7 +149,7 @@ function readControl (reader: ByteReader, type: number): ControlMessage {
   switch (type) {
     case types.hello: return readHello(reader)
     case types.want: return { type: 'want', vector: readAdvances(reader), collected: readAdvances(reader), resume: readResumePoint(reader) }
-    case types.live: return { type: 'live' }
+    case types.live: return { type: 'live', places: readPlaces(reader) }
     case types.later: return { type: 'later' }
     case types.again: return { type: 'again' }
     case types.credit: return { type: 'credit', bytes: reader.varint() }

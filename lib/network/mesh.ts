@@ -107,6 +107,7 @@ export class Mesh implements LinkOwner {
       get repairing () { return store.repairing },
       get feedEnd () { return store.feed.end },
       unitAt: (number) => store.feed.at(number),
+      get backlog () { return store.feed.backlog },
       get members () { return store.members },
       get memberRefreshMs () { return store.members.refreshMs },
       get directLogs () { return directLogs() }
@@ -308,7 +309,7 @@ export class Mesh implements LinkOwner {
     const greeted = this.#greeted()
     if (greeted.length > 0) this.#repairableMs ??= this.system.monotonicMs()
     if (this.#repairableMs === undefined || this.system.monotonicMs() - this.#repairableMs < repairMs) return
-    if (greeted.some(({ session }) => session.receiving === 'asked' || session.receiving === 'delivering')) return
+    if (greeted.some(({ session }) => ['asked', 'delivering', 'resuming'].includes(session.receiving))) return
     void this.#attempt('What was lost could not be written again', async () => { await this.store.endRepair() })
   }
 
@@ -431,6 +432,7 @@ export class Mesh implements LinkOwner {
   /** Until then there are no links. */
   async #leaveLog (): Promise<void> {
     if (this.#closed) return
+    this.store.feed.forget() // what is known goes back
     const isLeft = await this.#attempt('The log that is in other hands could not be left', async () => { await this.store.leaveLog() })
     if (isLeft) this.#leaving = false
     else this.system.setTimer(() => { void this.#leaveLog() }, leaveAgainMs)

@@ -82,7 +82,7 @@ export class Store {
   readonly #writer: Writer
   readonly #derivation: Derivation
   readonly members: Members
-  readonly feed = new Feed()
+  readonly feed: Feed
   readonly intake: Intake
   readonly housekeeping: Housekeeping
   readonly #repair: Repair
@@ -101,14 +101,14 @@ export class Store {
     this.#state = state
     this.#redo = redo
     this.#leavingSaved = state.leaving !== undefined
+    this.feed = new Feed(state)
     this.told = new Told(state, options.identity, told)
     this.#derivation = derivation
     this.#writer = new Writer(state, {
       system: options.system,
       redo,
       // What an apply phase writes is no unit: only its last batch advances the vector, for all of them.
-      // And of what came from a peer, if that is the only one, nobody else has to be told.
-      recordsUnits: (remote) => this.feed.readers > (remote ? 1 : 0) && !this.applying && !this.repairing && !this.leaving,
+      recordsUnits: (remote) => this.feed.records(remote) && !this.applying && !this.repairing && !this.leaving,
       onCommit: (unit, local) => {
         this.feed.push(unit)
         state.recentKeys.committed(unit, state.ownLog)

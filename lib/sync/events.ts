@@ -26,6 +26,15 @@ export interface LocalUnit {
   readonly body: Buffer | undefined
 }
 
+/** What a stream can begin with for those who know what was known before it. */
+export interface LocalBacklog {
+  /** Number of its first unit. */
+  readonly first: number
+  readonly units: readonly LocalUnit[]
+  readonly vector: ReadonlyVersionVector
+  readonly collected: ReadonlyVersionVector
+}
+
 /** This replica, as a live view: what it says is what holds at the moment of asking. */
 export interface LocalReplica {
   readonly replica: ReplicaId
@@ -51,6 +60,8 @@ export interface LocalReplica {
   readonly feedEnd: number
   /** The unit with this number; undefined if it is still to come, `'lost'` if it has left the ring. */
   unitAt (number: number): LocalUnit | undefined | 'lost'
+  /** Units that are still there, and what was known before the first of them. */
+  readonly backlog: LocalBacklog | undefined
   readonly members: Iterable<LocalMember>
   /** How often peers are told of all members, also if there is no news. */
   readonly memberRefreshMs: number

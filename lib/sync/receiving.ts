@@ -3,6 +3,7 @@
  *
  *     idle -> waiting -> asked -> delivering -> live      a turn, `want`, then `begin` .. `end`
  *     idle -> live                                        the peer has nothing that is missing here
+ *     asked -> resuming -> live                           the peer's stream goes on from where it was cut off
  *     asked, delivering -> deferred -> waiting            `later`, then `again`
  *     live -> waiting                                     `again`, or something promised does not come
  *
@@ -10,14 +11,14 @@
  * `want` of its hello. A unit is taken in only when everything that its sender knew before it is known here; until
  * then it waits, with all that comes after it, in this link's own inbox, which credit bounds.
  */
-import { VersionVector } from '../core/version-vector.ts'
+import { VersionVector, type Advance } from '../core/version-vector.ts'
 import type { DataMessage, ResumePoint } from '../codec/message.ts'
 import { ReplicationError } from '../errors.ts'
 import { creditWindowBytes, deliveryStallMs, fragmentBytesMin, lateMs, messageBytesMax, progressBytesMin, turnMs, unitsApplyingMax } from '../limits.ts'
 import type { Conversation } from './conversation.ts'
 import { Inbox } from './inbox.ts'
 
-export type ReceivingState = 'idle' | 'waiting' | 'asked' | 'deferred' | 'delivering' | 'live'
+export type ReceivingState = 'idle' | 'waiting' | 'asked' | 'deferred' | 'delivering' | 'resuming' | 'live'
 
 export class Receiving {
   readonly #conversation: Conversation
@@ -28,6 +29,8 @@ export class Receiving {
   #inbox = new Inbox(creditWindowBytes, 0)
   /** The peer's vector at the last unit handed on; moved on by whoever applies. */
   #stream = new VersionVector()
+  /** Something of the stream has been handed on. */
+  #hasStreamed = false
   /** A part of a delivery is being stored or applied. */
   #deliveryBusy = false
   #unitsApplying = 0
@@ -73,18 +76,24 @@ export class Receiving {
     if (this.#state === 'waiting') {
       this.#sendWant()
       this.#setState('asked')
-    } else if (this.#state !== 'asked' && this.#state !== 'delivering') {
+    } else if (!['asked', 'delivering', 'resuming'].includes(this.#state)) {
       this.#releaseTurn()
     }
   }
 
-  /** `live`: nothing was missing. */
-  live (): void {
+  /** `live`: nothing was missing, or the stream brings it; which may have been said before this side knew of anything. */
+  live (places: readonly Advance[]): void {
+    if (places.length > 0) this.#rewind(places)
     if (this.#state !== 'asked') return
     this.#wantsAgain = false
     this.#dropsUnits = false
-    if (this.#hasTurn) this.#releaseTurn()
-    this.#becomeLive()
+    if (places.length > 0) this.#setState('resuming')
+    else this.#becomeLive()
+  }
+
+  #rewind (places: readonly Advance[]): void {
+    for (const place of places) this.#stream.rewind(place)
+    if (this.#hasStreamed || !this.#conversation.local.vector.dominates(this.#stream)) throw new ReplicationError('The stream begins with what is not known here', { code: 'REPLICATION_PROTOCOL' })
   }
 
   /** `later`: the source cannot serve, or not go on. */
@@ -99,7 +108,7 @@ export class Receiving {
   again (): void {
     // It may overtake the delivery that the peer has made before it fell behind, or that still waits for its turn.
     if (this.#state === 'asked' || this.#state === 'delivering') this.#wantsAgain = true
-    else if (this.#state === 'live' || this.#state === 'deferred') this.#ask()
+    else if (this.#state === 'live' || this.#state === 'resuming' || this.#state === 'deferred') this.#ask()
   }
 
   /** A peer that promises and does not deliver must not keep the turn from others. */
@@ -112,6 +121,8 @@ export class Receiving {
     } else if (this.#state === 'asked' && nowMs - this.#activeMs > turnMs) {
       this.#releaseTurn()
       this.#conversation.emit({ type: 'request-turn' })
+    } else if (this.#state === 'resuming' && nowMs - this.#activeMs > turnMs) {
+      this.#releaseTurn()
     } else if (this.#state === 'delivering' && nowMs - this.#activeMs > deliveryStallMs) {
       throw new ReplicationError(`Less than ${progressBytesMin} bytes of a delivery have come in ${deliveryStallMs} ms`, { code: 'REPLICATION_PEER_STALLED' })
     }
@@ -143,7 +154,6 @@ export class Receiving {
       this.#setState('waiting')
       this.turn()
     } else {
-      this.#releaseTurn()
       this.#becomeLive()
     }
   }
@@ -151,11 +161,13 @@ export class Receiving {
   /** Takes in what can be taken in, and grants the credit that is due. */
   proceed (): void {
     while (this.#takeIn());
+    if (this.#state === 'resuming' && this.#conversation.peer!.vector.every(({ log, sequence }) => this.#conversation.local.vector.covers(log, sequence))) this.#becomeLive()
     const credit = this.#inbox.grant(creditWindowBytes / 4)
     if (credit > 0) this.#conversation.send({ type: 'credit', bytes: credit })
   }
 
   #ask (): void {
+    if (this.#hasTurn) this.#releaseTurn()
     this.#setState('waiting')
     this.#conversation.emit({ type: 'request-turn' })
   }
@@ -179,6 +191,7 @@ export class Receiving {
   }
 
   #becomeLive (): void {
+    if (this.#hasTurn) this.#releaseTurn()
     this.#setState('live')
     if (this.#caughtUp) return
     this.#caughtUp = true
@@ -254,11 +267,12 @@ export class Receiving {
     if (missing.length > 0) {
       this.#blockedMs ??= nowMs
       const nobodyBringsIt = missing.some(({ log }) => !local.directLogs.has(log))
-      if (this.#state === 'live' && (nobodyBringsIt || nowMs - this.#blockedMs > lateMs)) this.#ask()
+      if ((this.#state === 'live' || this.#state === 'resuming') && (nobodyBringsIt || nowMs - this.#blockedMs > lateMs)) this.#ask()
       return false
     }
     this.#blockedMs = undefined
     const { bytes } = this.#inbox.take()
+    this.#hasStreamed = true
     this.#unitsApplying++
     this.#conversation.learn(before)
     for (const { log, sequence } of changes) operations.received += Math.max(0, sequence - peerKnows.sequenceOf(log))

@@ -2,7 +2,7 @@
  * The sending direction of a session: what the peer lacks, then what is committed here, as far as credit goes.
  *
  *     silent -> opening -> sending -> live      `want`, and the peer lacks something: a snapshot, then the feed
- *     silent -> live                            `want`, and it lacks nothing
+ *     silent -> live                            `want`, and it lacks nothing, or only what the backlog of the feed holds
  *     live -> silent                            the peer fell behind the feed: `again`
  *     sending -> stalled -> silent              no credit for too long: `later`, then `again` when there is some
  *
@@ -15,7 +15,7 @@ import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core
 import { ReplicationError } from '../errors.ts'
 import { chunkBytes, heartbeatIntervalMs, messageBytesMax, transferStallMs } from '../limits.ts'
 import type { Conversation } from './conversation.ts'
-import type { LocalUnit, SessionEvent } from './events.ts'
+import type { LocalBacklog, LocalUnit, SessionEvent } from './events.ts'
 import { Outbox } from './outbox.ts'
 
 export type SendingState = 'silent' | 'opening' | 'sending' | 'stalled' | 'live'
@@ -33,6 +33,8 @@ export class Sending {
   #sourceEntries = 0
   #sourceVector: ReadonlyVersionVector = new VersionVector()
   #feedNumber = 0
+  /** The first unit that was committed after the peer had said what it has. */
+  #feedNew = 0
   /** When data last went out, or a source was opened. */
   #sentMs: number
   /** What was passed over since the last unit. */
@@ -41,6 +43,7 @@ export class Sending {
   #namedMs: number
   /** Our vector as the stream has told it. */
   #told = new VersionVector()
+  #hasStreamed = false
   /** What was collected here that the peer has not heard of: to be told before anything else, when there is room. */
   #news: readonly Advance[] = []
   #peerDirects: ReadonlySet<LogId> = new Set()
@@ -76,6 +79,7 @@ export class Sending {
   serve (base: VersionVector, collected: VersionVector, resume?: ResumePoint): void {
     if (this.#state === 'opening' || this.#state === 'sending') return
     const { local } = this.#conversation
+    const { backlog } = local
     this.#conversation.peerCollected = collected.clone()
     if (local.applying || local.repairing) {
       this.#state = 'silent'
@@ -85,12 +89,38 @@ export class Sending {
       this.#state = 'live'
       this.#feedNumber = local.feedEnd
       this.#passed = new VersionVector(local.vector.beyond(this.#told))
-      this.#conversation.send({ type: 'live' })
+      this.#conversation.send({ type: 'live', places: [] })
       this.#news = local.collected.beyond(collected)
+    } else if (resume === undefined && this.#mayBeginWith(backlog, base, collected)) {
+      this.#beginWith(backlog)
     } else {
       this.#state = 'opening'
       this.#conversation.emit({ type: 'open-source', base, resume })
     }
+  }
+
+  /** Whether what the peer lacks is in the backlog, and can be told at once. What of a stream has been sent is not taken back. */
+  #mayBeginWith (backlog: LocalBacklog | undefined, base: VersionVector, collected: VersionVector): backlog is LocalBacklog {
+    if (backlog === undefined || this.#hasStreamed || !base.dominates(backlog.vector) || !collected.dominates(backlog.collected)) return false
+    const known = new VersionVector(backlog.vector)
+    let bytes = 0
+    for (const unit of backlog.units) {
+      known.join(unit.changes)
+      if (this.#peerKnows(unit)) continue
+      if (unit.body === undefined || (bytes += unit.body.length) > readAheadBytes) return false
+    }
+    return this.#conversation.local.vector.dominates(known)
+  }
+
+  /** Begins the stream before our hello. */
+  #beginWith ({ first, vector }: LocalBacklog): void {
+    const { helloVector, local } = this.#conversation
+    const places = helloVector.beyond(vector).map(({ log }) => vector.get(log) ?? { log, sequence: 0, hlc: 0 })
+    this.#passed = new VersionVector(vector.beyond(helloVector))
+    this.#state = 'live'
+    this.#feedNumber = first
+    this.#feedNew = local.feedEnd
+    this.#conversation.send({ type: 'live', places })
   }
 
   directs (logs: readonly LogId[]): void {
@@ -146,12 +176,10 @@ export class Sending {
 
   /** Sends the next unit of the feed, or passes it over. */
   #passOn (unit: LocalUnit | 'lost'): void {
-    const { operations, peer, peerKnows } = this.#conversation
+    const { operations, peerKnows } = this.#conversation
     if (unit === 'lost') return this.#sayAgain()
     const { changes, collected, body } = unit
-    // A unit of several logs may be the peer's own in part, in part known to it, and in part come to it from their authors.
-    const peerHasIt = changes.every(({ log, sequence }) => log === peer!.log || peerKnows.covers(log, sequence) || this.#peerDirects.has(log))
-    if (peerHasIt && collected.every(({ log, sequence }) => this.#conversation.peerCollected.covers(log, sequence))) {
+    if (this.#feedNumber < this.#feedNew ? this.#peerKnows(unit) : this.#peerHas(unit)) {
       this.#passed.join(changes)
     } else if (body === undefined) {
       return this.#sayAgain()
@@ -161,6 +189,18 @@ export class Sending {
       peerKnows.join(changes)
     }
     this.#feedNumber++
+  }
+
+  /** Or will have, from itself or somebody else. */
+  #peerHas (unit: LocalUnit): boolean {
+    return this.#peerKnows(unit, (log) => log === this.#conversation.peer!.log || this.#peerDirects.has(log))
+  }
+
+  #peerKnows ({ changes, collected }: LocalUnit, getsIt: (log: LogId) => boolean = () => false): boolean {
+    const { peerKnows, peerCollected } = this.#conversation
+    // A unit of several logs may be the peer's own in part, in part known to it, and in part come to it from their authors.
+    return changes.every(({ log, sequence }) => getsIt(log) || peerKnows.covers(log, sequence)) &&
+      collected.every(({ log, sequence }) => peerCollected.covers(log, sequence))
   }
 
   /** What the peer lacks cannot be sent as units: it has to ask. */
@@ -179,6 +219,7 @@ export class Sending {
   #pushUnit (changes: readonly Advance[], collected: readonly Advance[], body: Buffer): void {
     const head = encodeUnitHead([...this.#passed])
     this.#assertTaken(head.length - 1 + body.length, 'Writes that belong together')
+    this.#hasStreamed = true
     this.#outbox.push(head, body)
     this.#named()
     this.#told.join(changes)
@@ -254,6 +295,7 @@ export class Sending {
   }
 
   #push (message: Exclude<DataMessage, { type: 'unit' }>): void {
+    this.#hasStreamed = true
     this.#outbox.push(encodeData(message))
   }
 }

@@ -233,7 +233,7 @@ export class Session {
     switch (frame.type) {
       case 'hello': throw new ReplicationError('A second hello', { code: 'REPLICATION_PROTOCOL' })
       case 'want': return this.#serve(frame.vector, frame.collected, frame.resume)
-      case 'live': return this.#receiving.live()
+      case 'live': return this.#receiving.live(frame.places)
       case 'later': return this.#receiving.later()
       case 'again': return this.#receiving.again()
       case 'credit': return this.#sending.credited(frame.bytes)

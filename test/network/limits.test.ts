@@ -431,7 +431,7 @@ test('a link that ends since what came could not be stored says so as the disk d
   replica.store.intake.apply = async () => { throw new ReplicationError('planted', { code: 'REPLICATION_WRITE_INDETERMINATE' }) }
   const peer = await guest('a')
   peer.say(hello({ replica: id(1) }))
-  peer.say(encodeControl({ type: 'live' }))
+  peer.say(encodeControl({ type: 'live', places: [] }))
   const unit = encodeUnit([], encodeUnitBody(vector(1), []))
   peer.say(nextFragment(unit, 1, unit.length - 1))
   await system.advance(100)
@@ -509,7 +509,8 @@ test('what is opened for a peer is closed when it leaves, also if that is opened
       await system.advance(100)
     }
     assert.is(open, 0)
-    assert.is(replica.store.feed.readers, 0)
+    await replica.put('while nobody reads', 'x'.repeat(300_000))
+    assert.is(replica.store.feed.backlog, undefined)
   }
   const peer = await guest('a')
   peer.say(hello({ replica: id(1), want: true, credit: 2_000_000 }))
@@ -630,7 +631,7 @@ test('whoever waits for a peer waits for the link in its place too, if there may
       second.say(hello(same))
       await system.advance(1000)
       assert.not(isOver)
-      second.say(encodeControl({ type: 'live' }))
+      second.say(encodeControl({ type: 'live', places: [] }))
       await system.advance(1000)
     } else {
       await system.advance(handshakeTimeoutMs)
@@ -688,7 +689,7 @@ test('nobody is asked before what came of the last delivery has left the store, 
   goOn()
   await system.advance(100)
   assert.equal(wanted(), [0, 1])
-  two.say(encodeControl({ type: 'live' }))
+  two.say(encodeControl({ type: 'live', places: [] }))
   await system.advance(100)
   assert.equal(wanted(), [1, 1])
 

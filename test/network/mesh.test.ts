@@ -3,7 +3,7 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { acknowledgeDelayMs, heartbeatTimeoutMs, repairMs } from '../../lib/limits.ts'
+import { acknowledgeDelayMs, backlogBytes, backOffMaxMs, heartbeatTimeoutMs, repairMs } from '../../lib/limits.ts'
 import type { Replicator } from '../../lib/network/replicator.ts'
 import type { Connection, Transport } from '../../lib/network/transport.ts'
 import { MemoryNetwork } from '../support/memory-transport.ts'
@@ -12,7 +12,7 @@ import { makeReplicator } from '../support/replicator.ts'
 import { openReplica, type TestReplica } from '../support/store.ts'
 import { VirtualSystem } from '../support/virtual-system.ts'
 
-test('what every linked replica has been sent, the feed lets go', async () => {
+test('what every linked replica has been sent, the feed lets go, but for a backlog', async () => {
   const system = new VirtualSystem({ seed: 1 })
   const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 5) } })
   const replicas: TestReplica[] = []
@@ -31,7 +31,7 @@ test('what every linked replica has been sent, the feed lets go', async () => {
   }
   await system.advance(2000)
   for (let round = 0; round < 3; round++) {
-    for (const [index, replica] of replicas.entries()) for (let write = 0; write < 10; write++) await replica.put(`${index}-${write}`, String(round))
+    for (const [index, replica] of replicas.entries()) for (let write = 0; write < 10; write++) await replica.put(`${index}-${write}`, String(round).repeat(10_000))
     await system.advance(1000)
   }
   const expected = await replicas[0]!.data()
@@ -39,9 +39,53 @@ test('what every linked replica has been sent, the feed lets go', async () => {
   for (const replica of replicas) {
     const { feed } = replica.store
     assert.equal(await replica.data(), expected)
-    assert.ok(feed.end > 0)
-    assert.is(feed.at(feed.end - 1), 'lost')
+    assert.is(feed.at(0), 'lost')
+    const bytes = feed.backlog!.units.reduce((sum, { body }) => sum + (body?.length ?? 0), 0)
+    assert.ok(bytes > 0 && bytes <= backlogBytes)
   }
+})
+
+test('who comes back soon is sent what it lacks from memory, and who has been away for more from disk', async () => {
+  const system = new VirtualSystem({ seed: 1 })
+  const network = new MemoryNetwork({ system, schedule: (deliver) => { system.setTimer(deliver, 5) } })
+  const replicas: TestReplica[] = []
+  const replicators: Replicator[] = []
+  let sources = 0
+  for (const host of ['a', 'b']) {
+    const replica: TestReplica = await openReplica({ system, onCommit: () => { replicator.mesh.changed() } })
+    const replicator = makeReplicator({ system, store: replica.store, transport: network.transport(host), host, peers: host === 'a' ? [] : ['a:9000'], onError: (error) => { if (error.code !== 'REPLICATION_PEER_SILENT') throw error } })
+    const { openSource } = replica.store
+    replica.store.openSource = async (...given) => {
+      sources++
+      return await openSource.apply(replica.store, given)
+    }
+    await replicator.open()
+    replicas.push(replica)
+    replicators.push(replicator)
+  }
+  const [a, b] = replicas as [TestReplica, TestReplica]
+  await a.put('k', '0')
+  await system.advance(2000)
+  const linked = (count: number): void => { for (const { mesh } of replicators) assert.is(mesh.links.size, count) }
+  for (const [round, bytes] of [10, 10, backlogBytes, 10].entries()) {
+    linked(1)
+    const before = sources
+    network.partition('a', 'b', true)
+    await system.advance(2 * heartbeatTimeoutMs)
+    linked(0)
+    await a.put('k', `${round}`.repeat(bytes))
+    await a.put('l', `${round}`)
+    await b.put('l', `${round}`)
+    await b.put('m', `${round}`)
+    network.partition('a', 'b', false)
+    await system.advance(2 * backOffMaxMs)
+    const data = await a.data()
+    assert.equal(await b.data(), data)
+    assert.is(data.m, `${round}`)
+    assert.is((await a.versions('l')).length, 2)
+    assert.is(sources - before, bytes > 10 ? 1 : 0)
+  }
+  await Promise.all(replicators.map(async (replicator) => { await replicator.close() }))
 })
 
 test('what one peer has not been sent yet the feed keeps, though others have it: nobody has to ask again for being slow', async () => {

@@ -39,7 +39,8 @@ export function chooseLimits (dice: Dice): Limits {
     housekeepingDelayMs: dice.between(100, 2000),
     collectionIntervalMs: 500,
     housekeepingPauseMs: dice.between(500, 5000),
-    transferStallMs: dice.between(1000, 10_000)
+    transferStallMs: dice.between(1000, 10_000),
+    backlogBytes: dice.between(0, most * 4)
   }
 }
 

@@ -290,8 +290,13 @@ test('replicate and conflict reports name what became visible, and only what oth
 
 const unitOf = (bytes: number, sequence = 1): { changes: [{ log: LogId, sequence: number, hlc: number }], collected: [], body: Buffer } => ({ changes: [{ log, sequence, hlc: 1 }], collected: [], body: Buffer.alloc(bytes) })
 
+/** A feed of units that have 30 bytes each, with room for so many, of which so many stay when they are read. */
+function feedOf (units: number, backlogUnits: number): Feed {
+  return new Feed({ vector: new VersionVector(), collected: new VersionVector() }, units * (30 + feedUnitBytes), backlogUnits * (30 + feedUnitBytes))
+}
+
 test('the feed keeps units within its bytes, and the newest however large', () => {
-  const feed = new Feed(3 * (30 + feedUnitBytes))
+  const feed = feedOf(3, 0)
   feed.open()
   for (let index = 0; index < 10; index++) feed.push(unitOf(30))
   assert.is(feed.end, 10)
@@ -303,8 +308,8 @@ test('the feed keeps units within its bytes, and the newest however large', () =
   assert.is((feed.at(10) as { body: Buffer }).body.length, 1000)
 })
 
-test('what all readers have read leaves the feed', () => {
-  const feed = new Feed(3 * (30 + feedUnitBytes))
+test('what all readers have read leaves the feed, but for a backlog', () => {
+  const feed = feedOf(3, 0)
   feed.open()
   for (let index = 0; index < 3; index++) feed.push(unitOf(30))
   feed.release(2)
@@ -319,20 +324,70 @@ test('what all readers have read leaves the feed', () => {
   assert.is(feed.end, 5)
   assert.is(feed.at(4), 'lost')
   assert.is(feed.at(5), undefined)
+  const keeping = feedOf(10, 2)
+  keeping.open()
+  for (let index = 0; index < 5; index++) keeping.push(unitOf(30))
+  keeping.release(2)
+  assert.is(keeping.at(1), 'lost')
+  keeping.release(Infinity)
+  assert.is(keeping.at(2), 'lost')
+  assert.is(keeping.at(3), keeping.backlog!.units[0])
 })
 
-test('without readers the feed keeps nothing, and numbers go on', () => {
-  const feed = new Feed()
-  feed.push(unitOf(1))
+test('without readers the feed keeps a backlog, as far as it goes, and numbers go on', () => {
+  const feed = feedOf(10, 3)
+  feed.push(unitOf(30))
   assert.is(feed.end, 0)
+  assert.is(feed.records(false), false)
+  assert.is(feed.backlog, undefined)
   feed.open()
   feed.open()
-  feed.push(unitOf(1))
+  for (let index = 0; index < 3; index++) feed.push(unitOf(30))
   feed.close()
-  assert.is.not(feed.at(0), 'lost')
+  feed.push(unitOf(30))
+  assert.is(feed.at(0), feed.backlog!.units[0])
   feed.close()
   assert.is(feed.at(0), 'lost')
-  assert.is(feed.end, 1)
+  for (let index = 0; index < 3; index++) {
+    feed.push(unitOf(30))
+    assert.is(feed.backlog!.units.length, 3)
+    assert.is(feed.records(false), true)
+  }
+  feed.push(unitOf(30))
+  assert.is(feed.backlog, undefined, 'alone for long')
+  assert.is(feed.records(false), false)
+  assert.is(feed.end, 8)
+  assert.is(feed.at(7), 'lost')
+  feed.open()
+  assert.is(feed.backlog!.units.length, 0)
+  feed.close()
+  for (let index = 0; index < 2; index++) feed.push(unitOf(30))
+  feed.open()
+  feed.close()
+  for (let index = 0; index < 3; index++) feed.push(unitOf(30))
+  assert.is(feed.backlog!.units.length, 3, 'counted from when the last reader left')
+})
+
+test('a backlog says what was known and forgotten before the first of its units', () => {
+  const state = { vector: new VersionVector([{ log, sequence: 1, hlc: 1 }]), collected: new VersionVector() }
+  const feed = new Feed(state, undefined, 2 * (30 + feedUnitBytes))
+  feed.open()
+  const collected = [{ log, sequence: 2, hlc: 1 }]
+  for (const unit of [unitOf(30, 2), { ...unitOf(30, 3), collected }, unitOf(30, 4)]) {
+    state.vector.join(unit.changes)
+    feed.push(unit)
+  }
+  const before = (): number[] => [feed.backlog!.first, feed.backlog!.vector.sequenceOf(log), feed.backlog!.collected.sequenceOf(log)]
+  assert.equal(before(), [0, 1, 0])
+  feed.release(3)
+  assert.equal(before(), [1, 2, 0])
+  feed.push(unitOf(30, 5))
+  feed.release(4)
+  assert.equal(before(), [2, 3, 2])
+  feed.forget()
+  assert.is(feed.backlog, undefined)
+  feed.open()
+  assert.equal(before(), [4, 4, 0])
 })
 
 test('what came from the only peer is not recorded for others, what is written here is', async () => {

@@ -71,7 +71,7 @@ export function exampleMessages (): Record<string, Buffer> {
       type: 'hello', versionMin: 1, versionMax: 1, group: 'shop', replica, log: ourLog, nonce: 'd4'.repeat(16), resolverVersion: '', transactionBytesMax: 64 * 1024 * 1024, credit: 2 * 1024 * 1024, timeMs, host: '127.0.0.1', port: 9000, want: true, vector: before, collected: []
     }),
     want: encodeControl({ type: 'want', vector: changes, collected: [], resume }),
-    live: encodeControl({ type: 'live' }),
+    live: encodeControl({ type: 'live', places: [{ log: theirLog, sequence: 6, hlc: before[0]!.hlc }] }),
     later: encodeControl({ type: 'later' }),
     again: encodeControl({ type: 'again' }),
     credit: encodeControl({ type: 'credit', bytes: 524288 }),

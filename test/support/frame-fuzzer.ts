@@ -72,7 +72,7 @@ export class FrameFuzzer {
       case 2: return encodeControl({ type: 'credit', bytes: this.#number() })
       case 3: return encodeControl({ type: 'direct', logs: Array.from({ length: this.below(6) }, () => this.pick(this.#logs)) })
       case 4: return encodeControl({ type: 'acknowledge', members: Array.from({ length: this.below(4) }, () => ({ replica: Buffer.alloc(16, 0x70 + this.below(32)).toString('hex'), unseenSeconds: this.#number(), vector: this.#vector() })) })
-      case 5: if (this.chance(0.8)) return encodeControl({ type: 'live' }); else return encodeControl({ type: 'bye', code: this.pick(['REPLICATION_SELF', '__proto__', '\u001b[2J']), message: this.bytes(this.below(40)).toString('latin1') })
+      case 5: if (this.chance(0.8)) return encodeControl({ type: 'live', places: this.chance(0.5) ? [] : this.#vector() }); else return encodeControl({ type: 'bye', code: this.pick(['REPLICATION_SELF', '__proto__', '\u001b[2J']), message: this.bytes(this.below(40)).toString('latin1') })
       case 6: return encodeData({ type: 'begin', resumes: this.pick([false, true]), kind: this.pick(['catch-up', 'transfer']), vector: this.#vector(), collected: this.#vector(), entries: this.#number() })
       case 7: return encodeData({ type: 'chunk', bytes: this.#entries() })
       case 8: return encodeData({ type: 'end', entries: this.below(4) })
@@ -80,7 +80,7 @@ export class FrameFuzzer {
       case 11: return encodeData({ type: 'advance', vector: this.#vector(), acknowledge: this.chance(0.5) })
       case 12: return Buffer.concat([Buffer.of(0x10), this.chance(0.2) ? this.bytes(this.below(2)) : Buffer.alloc(20_000, this.below(256))])
       case 13: return this.bytes(this.below(64))
-      default: return encodeControl({ type: this.pick(['live', 'later', 'again', 'heartbeat', 'heartbeat', 'heartbeat']), timeMs: this.#number() } as ControlMessage)
+      default: return encodeControl({ type: this.pick(['live', 'later', 'again', 'heartbeat', 'heartbeat', 'heartbeat']), timeMs: this.#number(), places: [] } as ControlMessage)
     }
   }
 

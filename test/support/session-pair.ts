@@ -11,7 +11,7 @@ import { decodeData, decodeFrame, encodeUnitBody, type DataMessage, type Frame, 
 import type { LogId, ReplicaId } from '../../lib/core/ids.ts'
 import { VersionVector, type Advance, type ReadonlyVersionVector } from '../../lib/core/version-vector.ts'
 import { memberRefreshMs } from '../../lib/limits.ts'
-import type { Effect, LocalMember, LocalReplica, LocalUnit, SessionEvent } from '../../lib/sync/events.ts'
+import type { Effect, LocalBacklog, LocalMember, LocalReplica, LocalUnit, SessionEvent } from '../../lib/sync/events.ts'
 import { Session } from '../../lib/sync/session.ts'
 import type { Address } from '../../lib/types.ts'
 import { numberedLog } from './log-ids.ts'
@@ -65,6 +65,9 @@ export class FakeReplica implements LocalReplica {
   unitAt (number: number): LocalUnit | undefined | 'lost' {
     return number < this.feedStart ? 'lost' : this.#units[number]
   }
+
+  /** As much as a test says: by itself it has none. */
+  backlog: LocalBacklog | undefined
 
   /** Commits one write of its own, or of another log. */
   write (bytes = 10, log: LogId = this.log): Advance {

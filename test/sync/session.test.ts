@@ -7,7 +7,8 @@ import { encodeControl, encodeData, encodeUnitBody, encodeUnitHead, type Hello }
 import { ReplicationError } from '../../lib/errors.ts'
 import { encodeUnit } from '../support/units.ts'
 import { VersionVector, type Advance } from '../../lib/core/version-vector.ts'
-import { clockAheadMs, creditWindowBytes, deliveryStallMs, fragmentBytesMin, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, lateMs, logsMax, logsOfOthersMax, memberRefreshMs, messageBytesMax, MiB, transferStallMs, turnMs, unitsApplyingMax } from '../../lib/limits.ts'
+import { chunkBytes, clockAheadMs, creditWindowBytes, deliveryStallMs, fragmentBytesMin, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, lateMs, logsMax, logsOfOthersMax, memberRefreshMs, messageBytesMax, MiB, transferStallMs, turnMs, unitsApplyingMax } from '../../lib/limits.ts'
+import type { LocalUnit } from '../../lib/sync/events.ts'
 import { End, FakeReplica, SessionPair } from '../support/session-pair.ts'
 
 function pair (): SessionPair {
@@ -424,7 +425,7 @@ test('what answers nothing that was asked for is of no meaning', () => {
   end.connected(false)
   end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: [{ log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }] }))
   end.receive(encodeControl({ type: 'later' }))
-  end.receive(encodeControl({ type: 'live' }))
+  end.receive(encodeControl({ type: 'live', places: [] }))
   assert.is(end.session.receiving, 'deferred')
   assert.equal(end.of('caught-up'), [])
 })
@@ -898,7 +899,7 @@ test('an `again` that later or live has answered is not asked for once more', ()
     end.connected(true)
     end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: [{ log: new FakeReplica(3).log, sequence: 1, hlc: 1024 }] }))
     end.receive(encodeControl({ type: 'again' }))
-    end.receive(encodeControl({ type: answer }))
+    end.receive(encodeControl({ type: answer, places: [] }))
     end.receive(encodeControl({ type: 'again' }))
     assert.is(end.frames('want').length, 1)
     end.receive(encodeData({ type: 'begin', kind: 'catch-up', resumes: false, vector: [], collected: [], entries: 0 }))
@@ -1810,6 +1811,254 @@ test('a peer that leaves ends the conversation with its reason, if that is one t
     assert.is(ends.a.ended, heard)
     assert.equal(ends.a.frames('bye'), [], 'no farewell is answered')
   }
+})
+
+/** Both have two writes; then the link was cut, and the feed remembers what is committed from now on. */
+function apart (): SessionPair {
+  const ends = pair()
+  share(ends, 2)
+  keepBacklog(ends.a.local)
+  return ends
+}
+
+function keepBacklog (local: FakeReplica): void {
+  const first = local.feedEnd
+  local.backlog = { first, vector: local.vector.clone(), collected: local.collected.clone(), get units () { return Array.from({ length: local.feedEnd - first }, (_, index) => local.unitAt(first + index) as LocalUnit) } }
+}
+
+test('whoever comes back soon is sent what it lacks from memory', () => {
+  const ends = apart()
+  const { a, b } = ends
+  a.write()
+  a.write()
+  b.held.add('apply')
+  ends.greet()
+  assert.equal(a.frames('live').map(({ places }) => places), [[{ log: a.local.log, sequence: 2, hlc: 2048 }]])
+  assert.equal(b.of('apply').map(({ changes }) => changes.map(({ sequence }) => sequence)), [[3], [4]])
+  assert.is(b.of('apply')[0]!.stream.sequenceOf(a.local.log), 2, 'the context is what was known then, not what the hello says')
+  assert.is(b.session.receiving, 'resuming')
+  assert.is(b.of('caught-up').length, 0)
+  assert.is(b.of('live-changed').length, 0)
+  assert.is(b.of('release-turn').length, 0, 'nobody else is asked for the same meanwhile')
+  b.release('apply')
+  assertEqual(ends)
+  assert.is(b.session.receiving, 'live')
+  assert.is(b.of('caught-up').length, 1)
+  assert.is(b.of('release-turn').length, 1)
+  assert.equal(a.of('open-source'), [])
+  a.write()
+  ends.settle()
+  assertEqual(ends)
+  assert.is(b.of('caught-up').length, 1)
+})
+
+test('a stream begins further back for who has got all meanwhile, too', () => {
+  const ends = apart()
+  const { a, b } = ends
+  const third = new FakeReplica(3).write()
+  b.connected(true)
+  const write = a.write()
+  a.local.commit([third], encodeUnitBody([third], []))
+  b.local.commit([write, third]) // from somebody else, after it has said its hello
+  a.connected(true)
+  for (const frame of a.outgoing.splice(0)) b.receive(frame)
+  assert.is(b.session.receiving, 'live')
+  b.held.add('apply')
+  ends.settle()
+  assert.equal(b.of('apply').map(({ changes, stream }) => [changes, stream.sequenceOf(third.log)]), [[[write], 0], [[third], 0]], 'the context of both is what the sender knew then')
+  b.release('apply')
+  ends.settle()
+  assertEqual(ends)
+  assert.is(b.session.receiving, 'live')
+})
+
+test('what the peer has lost of its own log is in the backlog, too', () => {
+  const ends = pair()
+  const { a, b } = ends
+  a.local.commit([b.local.write()])
+  keepBacklog(a.local)
+  b.local.toldLess = 2
+  a.write(10, b.local.log)
+  ends.greet()
+  assert.equal(b.of('apply').map(({ changes }) => changes.map(({ log, sequence }) => [log, sequence])), [[[b.local.log, 2]]])
+  assertEqual(ends)
+})
+
+test('a stream may begin before a log does', () => {
+  const ends = pair()
+  const { a, b } = ends
+  keepBacklog(a.local)
+  a.write()
+  ends.greet()
+  assert.equal(a.frames('live').map(({ places }) => places.map(({ sequence }) => sequence)), [[0]])
+  assert.is(b.of('apply').length, 1)
+  assertEqual(ends)
+})
+
+test('of a backlog the peer is not sent what it has', () => {
+  const ends = apart()
+  const { a, b } = ends
+  const third = new FakeReplica(3)
+  const shared = third.write()
+  a.local.commit([shared]) // without a body
+  b.local.commit([shared])
+  a.write()
+  ends.greet()
+  assert.equal(b.of('apply').map(({ before, changes }) => [before, changes.map(({ sequence }) => sequence)]), [[[shared], [3]]])
+  assert.equal(a.of('open-source'), [])
+  assertEqual(ends)
+})
+
+test('who lacks more than the backlog holds, or knows less than it begins with, catches up from disk', () => {
+  const reasons: Record<string, (ends: SessionPair) => void> = {
+    'it lacks what was before': ({ a, b }) => {
+      const third = new FakeReplica(3).write()
+      a.local.commit([third])
+      keepBacklog(a.local)
+      b.local.commit([])
+    },
+    'it has not collected what had been': ({ a }) => {
+      a.local.collected.advance({ log: a.local.log, sequence: 1, hlc: 1024 })
+      keepBacklog(a.local)
+    },
+    'a unit has no body': ({ a }) => { a.local.commit([new FakeReplica(3).write()]) },
+    'it is too much': ({ a }) => { a.write(2 * chunkBytes) },
+    'what was known has gone back': ({ a }) => {
+      const { units } = a.local.backlog!
+      const gone = new FakeReplica(3).write()
+      a.local.backlog = { ...a.local.backlog!, units: [...units, { changes: [gone], collected: [], body: Buffer.alloc(10) }] }
+    },
+    'a delivery is to be gone on with': ({ b }) => { b.local.resumePoint = { kind: 'catch-up', parts: [{ upTo: Buffer.from('k'), vector: [] }] } }
+  }
+  for (const [reason, plant] of Object.entries(reasons)) {
+    const ends = apart()
+    plant(ends)
+    ends.a.write()
+    ends.greet({ want: reason !== 'a delivery is to be gone on with' })
+    assert.is(ends.a.of('open-source').length, 1, reason)
+    assert.equal(ends.a.frames('live'), [], reason)
+    assertEqual(ends)
+  }
+})
+
+test('a stream that has begun does not begin again', () => {
+  const ends = apart()
+  const { a, b } = ends
+  a.write()
+  ends.greet()
+  a.local.feedStart = Infinity
+  a.local.write()
+  a.local.backlog = { ...a.local.backlog!, units: [] }
+  a.handle({ type: 'changed' })
+  a.local.feedStart = 0
+  keepBacklog(a.local)
+  ends.settle()
+  assert.is(a.frames('again').length, 1)
+  assert.is(b.frames('want').length, 1)
+  assert.is(a.of('open-source').length, 1)
+  assertEqual(ends)
+})
+
+test('a stream that begins with what is not known, or once more, is refused', () => {
+  const log = new FakeReplica(3).log
+  const begin = (): End => {
+    const end = new End(new FakeReplica(1))
+    end.local.commit([{ log, sequence: 1, hlc: 1024 }])
+    end.connected(true)
+    end.receive(encodeControl({ ...helloOf(new End(new FakeReplica(2))), vector: [{ log, sequence: 3, hlc: 3072 }] }))
+    return end
+  }
+  const unknown = begin()
+  unknown.receive(encodeControl({ type: 'live', places: [{ log, sequence: 2, hlc: 2048 }] }))
+  assert.is(unknown.ended, 'REPLICATION_PROTOCOL')
+  const good = begin()
+  good.receive(encodeControl({ type: 'live', places: [{ log, sequence: 1, hlc: 1024 }] }))
+  assert.is(good.ended, undefined)
+  assert.is(good.session.receiving, 'resuming')
+  const unit = encodeUnit([], encodeUnitBody([{ log, sequence: 2, hlc: 2048 }], []))
+  const begun = begin()
+  begun.receive(Buffer.concat([Buffer.of(0x11), unit.subarray(1)]))
+  assert.is(begun.of('apply').length, 1)
+  begun.receive(encodeControl({ type: 'live', places: [{ log, sequence: 1, hlc: 1024 }] }))
+  assert.is(begun.ended, 'REPLICATION_PROTOCOL')
+})
+
+test('a stream that was gone on with and falls behind is followed by a delivery', () => {
+  const ends = apart()
+  const { a, b } = ends
+  a.write()
+  b.held.add('apply')
+  ends.greet()
+  a.receive(encodeControl({ type: 'want', vector: [], collected: [] }))
+  b.receive(encodeControl({ type: 'again' }))
+  assert.is(b.of('release-turn').length, 1)
+  assert.is(b.of('request-turn').length, 2)
+  b.release('apply')
+  ends.settle()
+  assertEqual(ends)
+  assert.is(b.session.receiving, 'live')
+})
+
+test('who promises to go on and does not, keeps the turn from nobody', () => {
+  const ends = apart()
+  const { a, b } = ends
+  a.write()
+  b.held.add('apply')
+  ends.greet()
+  ends.pass(turnMs)
+  assert.is(b.of('release-turn').length, 0)
+  ends.pass(1000)
+  assert.is(b.of('release-turn').length, 1)
+  assert.is(b.session.receiving, 'resuming')
+  b.release('apply')
+  assert.is(b.session.receiving, 'live')
+})
+
+test('a turn that comes while a stream is gone on with is kept until that has caught up', () => {
+  const ends = apart()
+  const { a, b } = ends
+  a.write()
+  b.held.add('request-turn').add('apply')
+  ends.greet()
+  b.release('request-turn')
+  assert.is(b.of('release-turn').length, 0)
+  b.release('apply')
+  assert.is(b.of('release-turn').length, 1)
+})
+
+test('what has come between the hello and the backlog is named', () => {
+  const ends = apart()
+  const { a, b } = ends
+  a.connected(true)
+  const write = a.write()
+  b.local.commit([write])
+  keepBacklog(a.local)
+  a.write()
+  b.connected(true)
+  ends.settle()
+  assert.equal(a.frames('live').map(({ places }) => places), [[]])
+  assert.equal(b.of('apply').map(({ before }) => before), [[write]])
+  assertEqual(ends)
+})
+
+test('what a stream that goes on builds on, and nobody brings, is asked for', () => {
+  const ends = apart()
+  const { a, b } = ends
+  const third = new FakeReplica(3)
+  a.local.commit([third.write()], encodeUnitBody([], []))
+  a.local.write()
+  a.local.directLogs = new Set()
+  b.local.directLogs = new Set()
+  a.connected(true)
+  b.connected(true)
+  const hello = a.outgoing.splice(0)
+  b.outgoing.splice(0)
+  for (const frame of hello) b.receive(frame)
+  b.receive(encodeControl({ type: 'live', places: [{ log: third.log, sequence: 0, hlc: 0 }, { log: a.local.log, sequence: 2, hlc: 2048 }] }))
+  const unit = encodeUnit([{ log: third.log, sequence: 1, hlc: 1024 }], encodeUnitBody([{ log: a.local.log, sequence: 3, hlc: 3072 }], []))
+  b.receive(Buffer.concat([Buffer.of(0x11), unit.subarray(1)]))
+  assert.is(b.of('apply').length, 0)
+  assert.is(b.frames('want').length, 1)
 })
 
 test.run()
