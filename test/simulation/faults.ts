@@ -189,6 +189,13 @@ const snippets: Readonly<Record<string, readonly Snippet[]>> = {
   'what others have written is not passed on as it comes': [
     ['sync/sending.ts', 'this.#peerDirects.has(log))', 'log !== this.#conversation.local.log)']
   ],
+  'where a stream begins further back counts only for who has asked': [
+    ['sync/receiving.ts', "if (places.length > 0) this.#rewind(places)\n    if (this.#state !== 'asked') return", "if (this.#state !== 'asked') return\n    if (places.length > 0) this.#rewind(places)"]
+  ],
+  'what a stream begins with is merged with what the hello says': [
+    ['sync/receiving.ts', 'for (const place of places) this.#stream.rewind(place)', ''],
+    ['sync/receiving.ts', 'this.#hasStreamed || !this.#conversation.local.vector.dominates(this.#stream)', 'this.#hasStreamed']
+  ],
   'a checkpoint passes for written by a batch that does not hold it': [
     ['storage/journal.ts', 'this.#checkpoint = this.#written.number\n      if (this.#ready === this.#written) this.#ready = undefined\n    }', 'this.#checkpoint = this.#written.number\n    }\n    this.#ready = undefined']
   ]
