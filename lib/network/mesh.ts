@@ -107,7 +107,7 @@ export class Mesh implements LinkOwner {
       get repairing () { return store.repairing },
       get feedEnd () { return store.feed.end },
       unitAt: (number) => store.feed.at(number),
-      get backlog () { return store.feed.backlog },
+      backlogSince: (vector, collected) => store.feed.since(vector, collected),
       get members () { return store.members },
       get memberRefreshMs () { return store.members.refreshMs },
       get directLogs () { return directLogs() }

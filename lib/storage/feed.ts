@@ -8,12 +8,13 @@
  *
  * Source: the replication backlog and partial resynchronisation of Redis 2.8 (2013).
  */
-import type { VersionVector } from '../core/version-vector.ts'
+import type { LogId } from '../core/ids.ts'
+import type { Advance, ReadonlyVersionVector, VersionVector } from '../core/version-vector.ts'
 import { backlogBytes, feedBytesMax, feedUnitBytes } from '../limits.ts'
 import type { ReplicaState } from './state.ts'
 import type { Unit } from './unit.ts'
 
-/** The units that are there, and what was known, and forgotten of deletes, before the first of them. */
+/** Units, and what was known, and forgotten of deletes, before the first of them. */
 export interface Backlog {
   readonly first: number
   readonly units: readonly Unit[]
@@ -21,12 +22,20 @@ export interface Backlog {
   readonly collected: VersionVector
 }
 
+/** A unit, and where the logs stood before it that it moves on. */
+interface Recorded {
+  readonly unit: Unit
+  readonly changed: readonly Advance[]
+  readonly collected: readonly Advance[]
+}
+
 export class Feed {
   readonly #state: Pick<ReplicaState, 'vector' | 'collected'>
   readonly #bytesMax: number
   readonly #backlogBytes: number
-  #backlog: Omit<Backlog, 'first' | 'units'> | undefined
-  #units: Unit[] = []
+  /** What is known, and forgotten, after all units; undefined while nothing is recorded. */
+  #end: Omit<Backlog, 'first' | 'units'> | undefined
+  #units: Recorded[] = []
   #first = 0
   #bytes = 0
   #readers = 0
@@ -44,21 +53,33 @@ export class Feed {
     return this.#first + this.#units.length
   }
 
-  /** What a stream can begin with; undefined if nothing is recorded. */
-  get backlog (): Backlog | undefined {
-    return this.#backlog && { ...this.#backlog, first: this.#first, units: this.#units }
+  /** The last units for whoever knows, and has forgotten, so much; undefined if more is missing than is here. */
+  since (known: ReadonlyVersionVector, forgotten: ReadonlyVersionVector): Backlog | undefined {
+    if (this.#end === undefined) return undefined
+    const vector = this.#end.vector.clone()
+    const collected = this.#end.collected.clone()
+    const missing = new Set(vector.beyond(known).map(({ log }) => log))
+    const remembered = new Set(collected.beyond(forgotten).map(({ log }) => log))
+    let index = this.#units.length
+    while (missing.size > 0 || remembered.size > 0) {
+      const before = this.#units[--index]
+      if (before === undefined) return undefined
+      goBack(vector, before.changed, known, missing)
+      goBack(collected, before.collected, forgotten, remembered)
+    }
+    return { first: this.#first + index, units: this.#units.slice(index).map(({ unit }) => unit), vector, collected }
   }
 
   /** Whether units need a body; `remote` if they come from a peer: if that is the only one, nobody else has to be sent them. */
   records (remote: boolean): boolean {
-    return remote ? this.#readers > 1 : this.#backlog !== undefined
+    return remote ? this.#readers > 1 : this.#end !== undefined
   }
 
   /** Counts a reader. The ring is filled while there is one, and after that as far as the backlog goes. */
   open (): void {
     this.#readers++
     this.#bytesUnread = 0
-    this.#backlog ??= { vector: this.#state.vector.clone(), collected: this.#state.collected.clone() }
+    this.#end ??= { vector: this.#state.vector.clone(), collected: this.#state.collected.clone() }
   }
 
   close (): void {
@@ -67,9 +88,12 @@ export class Feed {
   }
 
   push (unit: Unit): void {
-    if (this.#backlog === undefined || (unit.changes.length === 0 && unit.collected.length === 0)) return
+    if (this.#end === undefined || (unit.changes.length === 0 && unit.collected.length === 0)) return
     const bytes = bytesOf(unit)
-    this.#units.push(unit)
+    const { vector, collected } = this.#end
+    this.#units.push({ unit, changed: placesOf(vector, unit.changes), collected: placesOf(collected, unit.collected) })
+    vector.join(unit.changes)
+    collected.join(unit.collected)
     this.#bytes += bytes
     if (this.#readers === 0) this.#pushUnread(bytes)
     while (this.#bytes > this.#bytesMax && this.#units.length > 1) this.#shift()
@@ -90,15 +114,12 @@ export class Feed {
   /** The unit with this number; undefined if it is still to come, `'lost'` if it has left the ring. */
   at (number: number): Unit | undefined | 'lost' {
     if (number < this.#first) return 'lost'
-    return this.#units[number - this.#first]
+    return this.#units[number - this.#first]?.unit
   }
 
   #shift (): void {
-    const unit = this.#units.shift()!
+    this.#bytes -= bytesOf(this.#units.shift()!.unit)
     this.#first++
-    this.#bytes -= bytesOf(unit)
-    this.#backlog!.vector.join(unit.changes)
-    this.#backlog!.collected.join(unit.collected)
   }
 
   /** Nobody can go on from here: the state has gone back, or there is too much. Not while there are readers. */
@@ -106,7 +127,21 @@ export class Feed {
     this.#first = this.end
     this.#units = []
     this.#bytes = 0
-    this.#backlog = undefined
+    this.#end = undefined
+  }
+}
+
+const nowhere: readonly Advance[] = []
+
+function placesOf (vector: VersionVector, advances: readonly Advance[]): readonly Advance[] {
+  return advances.length === 0 ? nowhere : advances.map(({ log }) => vector.get(log) ?? { log, sequence: 0, hlc: 0 })
+}
+
+/** Takes a vector back, and the logs out of a set of which nothing beyond `known` is left in it. */
+function goBack (vector: VersionVector, places: readonly Advance[], known: ReadonlyVersionVector, beyond: Set<LogId>): void {
+  for (const place of places) {
+    vector.rewind(place)
+    if (known.covers(place.log, place.sequence)) beyond.delete(place.log)
   }
 }
 

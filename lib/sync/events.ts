@@ -26,13 +26,12 @@ export interface LocalUnit {
   readonly body: Buffer | undefined
 }
 
-/** What a stream can begin with for those who know what was known before it. */
+/** Units that a stream can begin with, and what was known before the first of them. */
 export interface LocalBacklog {
   /** Number of its first unit. */
   readonly first: number
   readonly units: readonly LocalUnit[]
   readonly vector: ReadonlyVersionVector
-  readonly collected: ReadonlyVersionVector
 }
 
 /** This replica, as a live view: what it says is what holds at the moment of asking. */
@@ -60,8 +59,8 @@ export interface LocalReplica {
   readonly feedEnd: number
   /** The unit with this number; undefined if it is still to come, `'lost'` if it has left the ring. */
   unitAt (number: number): LocalUnit | undefined | 'lost'
-  /** Units that are still there, and what was known before the first of them. */
-  readonly backlog: LocalBacklog | undefined
+  /** The last units for whoever knows, and has forgotten, so much; undefined if more is missing than they hold. */
+  backlogSince (known: ReadonlyVersionVector, forgotten: ReadonlyVersionVector): LocalBacklog | undefined
   readonly members: Iterable<LocalMember>
   /** How often peers are told of all members, also if there is no news. */
   readonly memberRefreshMs: number

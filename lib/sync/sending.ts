@@ -15,7 +15,7 @@ import { VersionVector, type Advance, type ReadonlyVersionVector } from '../core
 import { ReplicationError } from '../errors.ts'
 import { chunkBytes, heartbeatIntervalMs, messageBytesMax, transferStallMs } from '../limits.ts'
 import type { Conversation } from './conversation.ts'
-import type { LocalBacklog, LocalUnit, SessionEvent } from './events.ts'
+import type { LocalUnit, SessionEvent } from './events.ts'
 import { Outbox } from './outbox.ts'
 
 export type SendingState = 'silent' | 'opening' | 'sending' | 'stalled' | 'live'
@@ -79,7 +79,6 @@ export class Sending {
   serve (base: VersionVector, collected: VersionVector, resume?: ResumePoint): void {
     if (this.#state === 'opening' || this.#state === 'sending') return
     const { local } = this.#conversation
-    const { backlog } = local
     this.#conversation.peerCollected = collected.clone()
     if (local.applying || local.repairing) {
       this.#state = 'silent'
@@ -91,36 +90,32 @@ export class Sending {
       this.#passed = new VersionVector(local.vector.beyond(this.#told))
       this.#conversation.send({ type: 'live', places: [] })
       this.#news = local.collected.beyond(collected)
-    } else if (resume === undefined && this.#mayBeginWith(backlog, base, collected)) {
-      this.#beginWith(backlog)
-    } else {
+    } else if (resume !== undefined || !this.#goOn(base, collected)) {
       this.#state = 'opening'
       this.#conversation.emit({ type: 'open-source', base, resume })
     }
   }
 
-  /** Whether what the peer lacks is in the backlog, and can be told at once. What of a stream has been sent is not taken back. */
-  #mayBeginWith (backlog: LocalBacklog | undefined, base: VersionVector, collected: VersionVector): backlog is LocalBacklog {
-    if (backlog === undefined || this.#hasStreamed || !base.dominates(backlog.vector) || !collected.dominates(backlog.collected)) return false
-    const known = new VersionVector(backlog.vector)
+  /**
+   * Begins the stream before our hello, if what the peer lacks is in the backlog, and can be told at once. What of a stream
+   * has been sent is not taken back.
+   */
+  #goOn (base: VersionVector, collected: VersionVector): boolean {
+    const { helloVector, local } = this.#conversation
+    const backlog = this.#hasStreamed ? undefined : local.backlogSince(base, collected)
+    if (backlog === undefined) return false
+    const { first, units, vector } = backlog
     let bytes = 0
-    for (const unit of backlog.units) {
-      known.join(unit.changes)
+    for (const unit of units) {
       if (this.#peerKnows(unit)) continue
       if (unit.body === undefined || (bytes += unit.body.length) > readAheadBytes) return false
     }
-    return this.#conversation.local.vector.dominates(known)
-  }
-
-  /** Begins the stream before our hello. */
-  #beginWith ({ first, vector }: LocalBacklog): void {
-    const { helloVector, local } = this.#conversation
-    const places = helloVector.beyond(vector).map(({ log }) => vector.get(log) ?? { log, sequence: 0, hlc: 0 })
     this.#passed = new VersionVector(vector.beyond(helloVector))
     this.#state = 'live'
     this.#feedNumber = first
     this.#feedNew = local.feedEnd
-    this.#conversation.send({ type: 'live', places })
+    this.#conversation.send({ type: 'live', places: helloVector.beyond(vector).map(({ log }) => vector.get(log) ?? { log, sequence: 0, hlc: 0 }) })
+    return true
   }
 
   directs (logs: readonly LogId[]): void {

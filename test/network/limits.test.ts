@@ -510,7 +510,7 @@ test('what is opened for a peer is closed when it leaves, also if that is opened
     }
     assert.is(open, 0)
     await replica.put('while nobody reads', 'x'.repeat(300_000))
-    assert.is(replica.store.feed.backlog, undefined)
+    assert.is(replica.store.feed.records(false), false)
   }
   const peer = await guest('a')
   peer.say(hello({ replica: id(1), want: true, credit: 2_000_000 }))

@@ -331,63 +331,77 @@ test('what all readers have read leaves the feed, but for a backlog', () => {
   assert.is(keeping.at(1), 'lost')
   keeping.release(Infinity)
   assert.is(keeping.at(2), 'lost')
-  assert.is(keeping.at(3), keeping.backlog!.units[0])
+  assert.is((keeping.at(3) as Unit).body?.length, 30)
 })
 
 test('without readers the feed keeps a backlog, as far as it goes, and numbers go on', () => {
   const feed = feedOf(10, 3)
+  const kept = (): number => {
+    let count = 0
+    while (typeof feed.at(feed.end - 1 - count) === 'object') count++
+    return count
+  }
   feed.push(unitOf(30))
   assert.is(feed.end, 0)
   assert.is(feed.records(false), false)
-  assert.is(feed.backlog, undefined)
   feed.open()
   feed.open()
   for (let index = 0; index < 3; index++) feed.push(unitOf(30))
   feed.close()
   feed.push(unitOf(30))
-  assert.is(feed.at(0), feed.backlog!.units[0])
+  assert.is(kept(), 4)
   feed.close()
-  assert.is(feed.at(0), 'lost')
   for (let index = 0; index < 3; index++) {
+    assert.is(kept(), 3)
     feed.push(unitOf(30))
-    assert.is(feed.backlog!.units.length, 3)
     assert.is(feed.records(false), true)
   }
+  assert.is(kept(), 3)
   feed.push(unitOf(30))
-  assert.is(feed.backlog, undefined, 'alone for long')
+  assert.is(kept(), 0, 'alone for long')
   assert.is(feed.records(false), false)
   assert.is(feed.end, 8)
   assert.is(feed.at(7), 'lost')
   feed.open()
-  assert.is(feed.backlog!.units.length, 0)
   feed.close()
   for (let index = 0; index < 2; index++) feed.push(unitOf(30))
   feed.open()
   feed.close()
   for (let index = 0; index < 3; index++) feed.push(unitOf(30))
-  assert.is(feed.backlog!.units.length, 3, 'counted from when the last reader left')
+  assert.is(kept(), 3, 'counted from when the last reader left')
 })
 
-test('a backlog says what was known and forgotten before the first of its units', () => {
-  const state = { vector: new VersionVector([{ log, sequence: 1, hlc: 1 }]), collected: new VersionVector() }
-  const feed = new Feed(state, undefined, 2 * (30 + feedUnitBytes))
+test('a backlog begins where no more was known, and forgotten, than somebody knows, and has forgotten', () => {
+  const other = 'another log' as LogId
+  const at = (...sequences: number[]): VersionVector => new VersionVector(sequences.map((sequence, index) => ({ log: [log, other][index]!, sequence, hlc: sequence })))
+  const state = { vector: at(1, 1), collected: at(1) }
+  const feed = new Feed(state, undefined, 3 * (30 + feedUnitBytes))
+  assert.is(feed.since(at(9, 9), at(9)), undefined, 'nothing is recorded')
   feed.open()
-  const collected = [{ log, sequence: 2, hlc: 1 }]
-  for (const unit of [unitOf(30, 2), { ...unitOf(30, 3), collected }, unitOf(30, 4)]) {
-    state.vector.join(unit.changes)
-    feed.push(unit)
+  const unit = (log: LogId, sequence: number, collected = 0): Unit => ({ changes: [{ log, sequence, hlc: sequence }], collected: collected === 0 ? [] : [{ log, sequence: collected, hlc: collected }], body: Buffer.alloc(30) })
+  for (const pushed of [unit(log, 2), unit(other, 3), unit(log, 4, 2), unit(log, 5), unit('a third' as LogId, 1)]) feed.push(pushed)
+  const since = (known: VersionVector, forgotten: VersionVector): unknown => {
+    const backlog = feed.since(known, forgotten)
+    return backlog && [backlog.first, backlog.units.length, [...backlog.vector].map(({ sequence }) => sequence), backlog.collected.sequenceOf(log)]
   }
-  const before = (): number[] => [feed.backlog!.first, feed.backlog!.vector.sequenceOf(log), feed.backlog!.collected.sequenceOf(log)]
-  assert.equal(before(), [0, 1, 0])
-  feed.release(3)
-  assert.equal(before(), [1, 2, 0])
-  feed.push(unitOf(30, 5))
-  feed.release(4)
-  assert.equal(before(), [2, 3, 2])
+  assert.equal(since(at(1, 1), at(1)), [0, 5, [1, 1], 1])
+  assert.equal(since(at(2, 1), at(1)), [1, 4, [2, 1], 1])
+  assert.equal(since(at(2, 2), at(1)), [1, 4, [2, 1], 1])
+  assert.equal(since(at(1, 3), at(1)), [0, 5, [1, 1], 1])
+  assert.equal(since(at(3, 3), at(1)), [2, 3, [2, 3], 1])
+  assert.equal(since(at(4, 3), at(2)), [3, 2, [4, 3], 2])
+  assert.equal(since(at(4, 3), at(1)), [2, 3, [2, 3], 1], 'it has not forgotten')
+  assert.equal(since(at(5, 9), at(9)), [4, 1, [5, 3], 2])
+  assert.equal(since(at(0, 3), at(1)), undefined)
+  assert.equal(since(at(5, 0), at(1)), undefined)
+  feed.release(Infinity)
+  assert.equal(since(at(2, 3), at(1)), [2, 3, [2, 3], 1])
+  assert.equal(since(at(2, 1), at(1)), undefined, 'it has left the ring')
+  state.vector = at(7, 7)
   feed.forget()
-  assert.is(feed.backlog, undefined)
+  assert.is(feed.since(at(9, 9), at(9)), undefined)
   feed.open()
-  assert.equal(before(), [4, 4, 0])
+  assert.equal(since(at(9, 9), at(9)), [5, 0, [7, 7], 1])
 })
 
 test('what came from the only peer is not recorded for others, what is written here is', async () => {

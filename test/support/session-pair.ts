@@ -67,7 +67,12 @@ export class FakeReplica implements LocalReplica {
   }
 
   /** As much as a test says: by itself it has none. */
-  backlog: LocalBacklog | undefined
+  backlog: LocalBacklog & { readonly collected: ReadonlyVersionVector } | undefined
+
+  backlogSince (known: ReadonlyVersionVector, forgotten: ReadonlyVersionVector): LocalBacklog | undefined {
+    const { backlog } = this
+    return backlog !== undefined && known.dominates(backlog.vector) && forgotten.dominates(backlog.collected) ? backlog : undefined
+  }
 
   /** Commits one write of its own, or of another log. */
   write (bytes = 10, log: LogId = this.log): Advance {

@@ -1923,11 +1923,6 @@ test('who lacks more than the backlog holds, or knows less than it begins with, 
     },
     'a unit has no body': ({ a }) => { a.local.commit([new FakeReplica(3).write()]) },
     'it is too much': ({ a }) => { a.write(2 * chunkBytes) },
-    'what was known has gone back': ({ a }) => {
-      const { units } = a.local.backlog!
-      const gone = new FakeReplica(3).write()
-      a.local.backlog = { ...a.local.backlog!, units: [...units, { changes: [gone], collected: [], body: Buffer.alloc(10) }] }
-    },
     'a delivery is to be gone on with': ({ b }) => { b.local.resumePoint = { kind: 'catch-up', parts: [{ upTo: Buffer.from('k'), vector: [] }] } }
   }
   for (const [reason, plant] of Object.entries(reasons)) {
