@@ -13,6 +13,7 @@ import { bytesEncodings } from './encodings.ts'
 import { lastWriterWins } from './core/resolve.ts'
 import { ReplicationError } from './errors.ts'
 import { MiB, memberTtlDefaultMs, transactionBytesCeiling } from './limits.ts'
+import { assertPath } from './options.ts'
 import { valueOf } from './storage/data-record.ts'
 import { buffers, type Engine } from './storage/engine.ts'
 import { exists, adoptingSuffix, identityFileName, IdentityFile, placeOf } from './storage/identity.ts'
@@ -35,7 +36,7 @@ const bytesPerBatch = MiB
 
 /** @throws `REPLICATION_INVALID_OPTION`, `REPLICATION_PATH_NOT_EMPTY`, what LevelDB throws */
 export async function adopt (location: string, { onProgress = () => {} }: AdoptOptions, system: System): Promise<void> {
-  if (typeof location !== 'string' || location === '') throw new ReplicationError("The argument 'location' has to be a non-empty string", { code: 'REPLICATION_INVALID_OPTION' })
+  assertPath(location, "argument 'location'")
   const directory = await placeOf(location) // and not beside a link that leads there, perhaps to another disk
   const building = directory + adoptingSuffix
   const original = directory + originalSuffix

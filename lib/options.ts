@@ -165,6 +165,11 @@ function completeDiscovery (discovery: boolean | DiscoveryOptions, machineOnly: 
   })
 }
 
+/** @throws `REPLICATION_INVALID_OPTION` */
+export function assertPath (path: unknown, what: string): asserts path is string {
+  if (typeof path !== 'string' || path === '') throw new ReplicationError(`The ${what} has to be a non-empty string`, { code: 'REPLICATION_INVALID_OPTION' })
+}
+
 /** Whether an address can be reached from this machine only. */
 export function isLoopback (host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)

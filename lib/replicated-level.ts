@@ -8,7 +8,7 @@ import { AbstractLevel } from 'abstract-level'
 import { ClassicLevel, type StartEndOptions } from 'classic-level'
 import { bytesEncodings } from './encodings.ts'
 import { ReplicationError, toReplicationError } from './errors.ts'
-import { completeOptions, type CompleteOptions, type ReplicatedLevelOptions } from './options.ts'
+import { assertPath, completeOptions, type CompleteOptions, type ReplicatedLevelOptions } from './options.ts'
 import { checkedPeers } from './network/peer-source.ts'
 import type { PeerStatus } from './network/peer-status.ts'
 import { Replicator } from './network/replicator.ts'
@@ -111,9 +111,7 @@ export class ReplicatedLevelBase<K = string, V = string> extends LevelBase<K, V>
 
   constructor (surroundings: Surroundings, location: string, options?: ReplicatedLevelOptions<K, V> | null) {
     options ??= {}
-    if (typeof location !== 'string' || location === '') {
-      throw new ReplicationError("The first argument 'location' has to be a non-empty string", { code: 'REPLICATION_INVALID_OPTION' })
-    }
+    assertPath(location, "first argument 'location'")
     const complete = completeOptions(options)
     const peers = checkedPeers(complete.peers)
     super(manifest, options)

@@ -4,6 +4,7 @@
 import { formatLogId } from './core/ids.ts'
 import type { ReadonlyVersionVector } from './core/version-vector.ts'
 import { ReplicationError } from './errors.ts'
+import { assertPath } from './options.ts'
 import { parseAddress } from './network/addresses.ts'
 import type { PeerStatus } from './network/peer-status.ts'
 import type { Replicator } from './network/replicator.ts'
@@ -164,7 +165,7 @@ export class Replication<K = string, V = string> {
    * @throws `REPLICATION_PATH_NOT_EMPTY`; `REPLICATION_INVALID_OPTION` if it is no text; what the operating system or LevelDB says of it
    */
   async backup (directory: string): Promise<void> {
-    if (typeof directory !== 'string' || directory === '') throw new ReplicationError("The argument 'directory' has to be a non-empty string", { code: 'REPLICATION_INVALID_OPTION' })
+    assertPath(directory, "argument 'directory'")
     await this.#replica.backUp(directory)
   }
 

@@ -29,6 +29,7 @@ export interface ReadonlyVersionVector extends Context, Iterable<Advance> {
   readonly size: number
   get (log: LogId): Advance | undefined
   sequenceOf (log: LogId): number
+  placeOf (log: LogId): Advance
   dominates (other: ReadonlyVersionVector): boolean
   equals (other: ReadonlyVersionVector): boolean
   beyond (base: ReadonlyVersionVector): Advance[]
@@ -55,6 +56,11 @@ export class VersionVector implements ReadonlyVersionVector {
 
   sequenceOf (log: LogId): number {
     return this.#entries.get(log)?.sequence ?? 0
+  }
+
+  /** How far a log is known; at sequence 0 if not at all. */
+  placeOf (log: LogId): Advance {
+    return this.#entries.get(log) ?? { log, sequence: 0, hlc: 0 }
   }
 
   covers (log: LogId, sequence: number): boolean {

@@ -134,7 +134,7 @@ export class Feed {
 const nowhere: readonly Advance[] = []
 
 function placesOf (vector: VersionVector, advances: readonly Advance[]): readonly Advance[] {
-  return advances.length === 0 ? nowhere : advances.map(({ log }) => vector.get(log) ?? { log, sequence: 0, hlc: 0 })
+  return advances.length === 0 ? nowhere : advances.map(({ log }) => vector.placeOf(log))
 }
 
 /** Takes a vector back, and the logs out of a set of which nothing beyond `known` is left in it. */

@@ -5,7 +5,7 @@
  *     idle -> live                                        the peer has nothing that is missing here
  *     asked -> resuming -> live                           the peer's stream goes on from where it was cut off
  *     asked, delivering -> deferred -> waiting            `later`, then `again`
- *     live -> waiting                                     `again`, or something promised does not come
+ *     resuming, live -> waiting                           `again`, or something promised does not come
  *
  * A replica asks one peer at a time: it needs its *turn* to send `want`, or to take in a `begin` that answers the
  * `want` of its hello. A unit is taken in only when everything that its sender knew before it is known here; until

@@ -114,7 +114,7 @@ export class Sending {
     this.#state = 'live'
     this.#feedNumber = first
     this.#feedNew = local.feedEnd
-    this.#conversation.send({ type: 'live', places: helloVector.beyond(vector).map(({ log }) => vector.get(log) ?? { log, sequence: 0, hlc: 0 }) })
+    this.#conversation.send({ type: 'live', places: helloVector.beyond(vector).map(({ log }) => vector.placeOf(log)) })
     return true
   }
 
