@@ -119,8 +119,8 @@ export const changesPace = { atOnceMax: 1, pauseMs: 1, restMs: 0.25 } as const
 /** And of who has come: of a few at once, of many together. */
 export const newcomersPace = { atOnceMax: 4, pauseMs: 1000, restMs: 1000 } as const
 
-/** Unsent bytes that may wait for a peer that does not read. */
-export const outputBytesMax = 16 * MiB
+/** Unsent bytes that may wait for a peer that does not read: more than a greeting may say of all members, of which `memberEntriesMax` are 24 MB at most. */
+export const outputBytesMax = 32 * MiB
 
 /** How long a member may be unseen before it is not waited for any more. */
 export const memberTtlDefaultMs = 30 * 24 * 60 * 60 * 1000

@@ -6,9 +6,10 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { encodeFrames, FrameReader } from '../../lib/codec/frames.ts'
 import { decodeData, decodeFrame, encodeControl, encodeData, encodeUnitBody, nextFragment, type AcknowledgedMember, type Frame } from '../../lib/codec/message.ts'
+import { hlcMax } from '../../lib/core/hlc.ts'
 import type { LogId } from '../../lib/core/ids.ts'
 import { ReplicationError } from '../../lib/errors.ts'
-import { acknowledgeDelayMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, linksMax, linksPerHostMax, logsMax, logsOfOthersMax, logsWarned, membersMax, membersPerMessageMax, outputStallMs, repairMs, strangersMax, strangersPerHostMax } from '../../lib/limits.ts'
+import { acknowledgeDelayMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, hostBytesMax, linksMax, linksPerHostMax, logsMax, logsOfOthersMax, logsWarned, memberEntriesMax, membersMax, membersPerMessageMax, MiB, outputBytesMax, outputStallMs, peersPerMessageMax, repairMs, strangersMax, strangersPerHostMax } from '../../lib/limits.ts'
 import type { Connection } from '../../lib/network/transport.ts'
 import { helloFrame } from '../support/hostile-peer.ts'
 import { MemoryNetwork } from '../support/memory-transport.ts'
@@ -327,6 +328,26 @@ test('a peer that beats and does not read is left after a while; one that reads 
   }
   assert.equal(codes(), ['REPLICATION_PEER_STALLED'])
   assert.equal([...replicator.mesh.links].map(({ session }) => session.peer!.replica), [id(2)])
+  await end()
+})
+
+test('of what a peer does not read so much may wait as can be said of all members, and no more', async () => {
+  const { system, replicator, guest, hello, codes, end } = await setUp()
+  const vectorMax = vector(1000).map(({ log }) => ({ log, sequence: Number.MAX_SAFE_INTEGER, hlc: hlcMax }))
+  const membersBytes = memberEntriesMax / 1000 * encodeControl({ type: 'acknowledge', members: [{ replica: id(2), unseenSeconds: 0, vector: vectorMax }] }).length
+  const peer = await guest('a', { reads: false })
+  peer.say(hello({ replica: id(1) }))
+  await system.advance(5)
+  const link = replicator.mesh.linkTo(id(1))!
+  const peers = Array.from({ length: peersPerMessageMax }, () => ({ replica: id(2), host: 'h'.repeat(hostBytesMax), port: 9000 }))
+  const { length } = encodeControl({ type: 'peers', peers })
+  let said = 0
+  while (replicator.mesh.links.size > 0) {
+    link.handle({ type: 'tell-peers', peers })
+    said += length
+  }
+  assert.ok(said > membersBytes && Math.abs(said - outputBytesMax) < MiB, `after ${said} bytes`)
+  assert.equal(codes(), ['REPLICATION_PEER_STALLED'])
   await end()
 })
 
