@@ -159,7 +159,7 @@ test('streams come from no host: of these there may be more than with one host, 
     const output = pushable<Uint8Array>()
     void sink(output)
     void (async () => { for await (const _bytes of source) { /* until it ends */ } })()
-    return (number) => { for (const part of encodeFrames([hello({ replica: id(number) })])) output.push(part) }
+    return (number) => { for (const part of encodeFrames([hello({ replica: id(number), log: log(1) })])) output.push(part) }
   })
   let greeted = 0
   for (const count of [strangersMax, 1 + linksPerHostMax - strangersMax]) {
@@ -180,7 +180,7 @@ test('of those who have greeted there are so many with one host, and in all; the
   const greet = async (host: (number: number) => string, until: number): Promise<void> => {
     while (guests.length < until) {
       const some = await Promise.all(Array.from({ length: Math.min(strangersPerHostMax, until - guests.length) }, async (_, index) => await guest(host(guests.length + index))))
-      for (const [index, each] of some.entries()) each.say(hello({ replica: id(guests.length + index) }))
+      for (const [index, each] of some.entries()) each.say(hello({ replica: id(guests.length + index), log: log(1) }))
       guests.push(...some)
       await system.advance(5)
     }
