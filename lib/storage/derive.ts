@@ -51,9 +51,13 @@ export class Derivation {
     return visible === undefined ? versions.reverse() : [visible, ...versions.reverse().filter((version) => version !== visible)]
   }
 
-  /** What a key with these versions reads as; the version that is visible, if one of them is. */
-  outcome (key: Uint8Array, siblings: SiblingSet, values: SiblingValues): Outcome {
-    const versions = this.#versions(key, siblings, values)
+  /**
+   * What a key with these versions reads as; the version that is visible, if one of them is. The resolver gets bytes of its
+   * own: one that merges into what it is given would change what is stored and sent.
+   */
+  outcome (keyBytes: Uint8Array, siblings: SiblingSet, values: SiblingValues): Outcome {
+    const key = Buffer.from(keyBytes)
+    const versions = this.#versions(key, siblings, values.map((value) => value && Buffer.from(value)))
     return fold(versions, this.#resolver, (challenger, resolution) => this.#merged(key, siblings[versions.indexOf(challenger)]!, resolution), (cause) => {
       this.#onError(new ReplicationError('The resolver failed; the later version was taken', { code: 'REPLICATION_RESOLVER', cause }))
     })

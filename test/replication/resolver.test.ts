@@ -111,6 +111,29 @@ test('what a resolver merges is taken in whatever form the value encoding has it
   }
 })
 
+test('a resolver that merges into one of the values it is given changes nothing but the outcome', async () => {
+  const add: Resolver<string, Buffer> = (a, b) => {
+    a.value![0]! += b.value![0]!
+    return { value: a.value! }
+  }
+  const open = async (): ReturnType<typeof openDatabase<Buffer>> => await openDatabase<Buffer>({ resolver: add, valueEncoding: 'buffer' })
+  const [a, b, c] = [await open(), await open(), await open()]
+  c.replication.connect(addressOf(b))
+  await linked(c, b)
+  await a.put('key', Buffer.of(1))
+  await b.put('key', Buffer.of(2))
+  await equal(b, c)
+  const told: number[][] = []
+  b.on('conflict', ({ versions }) => { told.push(versions.map(({ value }) => value![0]!).sort()) })
+  b.replication.connect(addressOf(a))
+  await equal(a, b, c)
+  for (const db of [a, b, c]) {
+    assert.equal(await db.get('key'), Buffer.of(3))
+    assert.equal((await db.replication.versions('key')).map(({ value }) => value![0]).sort(), [1, 2])
+  }
+  assert.equal(told, [[1, 2]])
+})
+
 test('two concurrent deletes agree: nobody is asked', async () => {
   const never: Resolver<string, string> = () => { throw new Error('asked') }
   const a = await openDatabase({ resolver: never })
