@@ -5,7 +5,7 @@
  * checked; the inner one is closed with it. So the inner one does not know that it is being read, and LevelDB ends the
  * process if it is closed meanwhile: whoever closes the database under it waits for its reads. Entries are read in pages,
  * the first of one entry, since that is often all that is wanted, initially or after a seek; what a page holds is given
- * out without a promise for each.
+ * out without a promise for each. From the second whole page on LevelDB's thread reads the next one meanwhile.
  */
 import { AbstractIterator, type AbstractLevel } from 'abstract-level'
 import { ReplicationError } from '../errors.ts'
@@ -50,6 +50,12 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
   #page: Item[] = nothing
   #index = 0
   #first = true
+  /** Whether a whole page has been read since it began, or sought. */
+  #goesOn = false
+  /** The next page of the inner one. */
+  #ahead: Promise<Item[]> | undefined
+  /** Where the inner one has to seek when that has been read. */
+  #sought: (() => void) | undefined
   readonly #reopenable: Reopenable
   readonly #generation: number
 
@@ -63,9 +69,9 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
     this.#generation = reopenable.generation
     if (options.keys === false && options.values === false) pending = undefined // then LevelDB's iterator gives nothing
     try {
-      const reading = { ...inData(inSnapshot(options)), highWaterMarkBytes: options.highWaterMarkBytes ?? iteratorBytes }
+      const reading = { ...inData(inSnapshot(options)), limit: -1, highWaterMarkBytes: options.highWaterMarkBytes ?? iteratorBytes } // what is read ahead and forgotten must not count
       this.#inner = inner()._iterator(pending === undefined ? reading : forMerging(reading, pending.keys()))
-      if (pending !== undefined) this.#merged = new Merged({ nextv: (size, options) => this.#readInner(size, options) }, pending, { ...options, highWaterMarkBytes: reading.highWaterMarkBytes })
+      if (pending !== undefined) this.#merged = new Merged({ nextv: (size, options) => this.#read(size, options) }, pending, { ...options, highWaterMarkBytes: reading.highWaterMarkBytes })
     } catch (error) {
       this.#failure = error
     }
@@ -76,39 +82,64 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
   }
 
   async #nextOfNextPage (): Promise<Item | undefined> {
-    this.#page = await this.#read(this.#first ? 1 : pageSize, noOptions)
-    this.#index = Math.min(1, this.#page.length)
-    return this.#page[0]
+    await this.#turn(this.#first ? 1 : Math.min(pageSize, this.limit - this.count), noOptions)
+    return this.#take(1)[0]
   }
 
   _nextv (size: number, options: object): Item[] | Promise<Item[]> {
-    const { length } = this.#page
-    if (this.#index === length) return this.#read(size, options)
+    return this.#index < this.#page.length ? this.#take(size) : this.#someOfNextPage(size, options)
+  }
+
+  async #someOfNextPage (size: number, options: object): Promise<Item[]> {
+    await this.#turn(size, options)
+    return this.#take(size)
+  }
+
+  /** The next ones of the page, so many at most. */
+  #take (size: number): Item[] {
     const start = this.#index
-    this.#index = Math.min(length, start + size)
-    return this.#page.slice(start, this.#index)
+    this.#index = Math.min(this.#page.length, start + size)
+    return start === 0 && this.#index === this.#page.length ? this.#page : this.#page.slice(start, this.#index)
   }
 
-  #read (size: number, options: object): Promise<Item[]> {
+  /** Goes on to the next page. */
+  async #turn (size: number, options: object): Promise<void> {
     this.#first = false
-    return this.#merged === undefined ? this.#readInner(size, options) : this.#merged.nextv(size, options)
+    this.#page = await (this.#merged === undefined ? this.#read(size, options) : this.#merged.nextv(size, options))
+    this.#index = 0
   }
 
-  async #readInner (size: number, options: object): Promise<Item[]> {
-    const inner = this.#live()
-    const { reads } = this.#reopenable
-    const reading = inner._nextv(size, options)
-    reads.add(reading)
-    try {
-      const items = await reading
-      for (const item of items) {
-        item[0] = withoutPrefix(item[0])
-        item[1] = valueOf(item[1])
-      }
-      return items
-    } finally {
-      reads.delete(reading)
+  /** The next entries of the inner one: so many at most, or as many as were asked for when they were read ahead. */
+  async #read (size: number, options: object): Promise<Item[]> {
+    this.#live()
+    if (this.#sought !== undefined) {
+      await this.#ahead!.catch(() => {})
+      this.#ahead = undefined
+      this.#live()
+      this.#sought()
+      this.#sought = undefined
     }
+    const reading = this.#ahead ?? this.#begin(size, options)
+    this.#ahead = undefined
+    const items = await reading
+    if (size > 1 && this.count + items.length < this.limit && this.#isLive) {
+      if (this.#goesOn) this.#ahead = this.#begin(size, options)
+      this.#goesOn = true
+    }
+    for (const item of items) {
+      item[0] = withoutPrefix(item[0])
+      item[1] = valueOf(item[1])
+    }
+    return items
+  }
+
+  #begin (size: number, options: object): Promise<Item[]> {
+    const { reads } = this.#reopenable
+    const reading = this.#inner!._nextv(size, options)
+    reads.add(reading)
+    const done = (): void => { reads.delete(reading) }
+    reading.then(done, done) // who takes it hears of a failure
+    return reading
   }
 
   _seek (target: Uint8Array | string, options: object): void {
@@ -117,19 +148,28 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
     this.#page = nothing
     this.#index = 0
     this.#first = true
-    inner._seek(dataKey(target), options)
+    this.#goesOn = false
     this.#merged?.seek(target)
+    const key = dataKey(target)
+    if (this.#ahead === undefined) inner._seek(key, options)
+    else this.#sought = () => { inner._seek(key, options) }
   }
 
   #live (): PrivateIterator {
     if (this.#inner === undefined) throw this.#failure
-    if (this.#reopenable.generation !== this.#generation) throw new ReplicationError('The database was opened again under this iterator, after a failed write', { code: 'LEVEL_ITERATOR_NOT_OPEN' })
+    if (!this.#isLive) throw new ReplicationError('The database was opened again under this iterator, after a failed write', { code: 'LEVEL_ITERATOR_NOT_OPEN' })
     return this.#inner
+  }
+
+  /** Whether the database is still the one it was. */
+  get #isLive (): boolean {
+    return this.#reopenable.generation === this.#generation
   }
 
   async _close (): Promise<void> {
     this.#page = nothing
     this.#index = 0
+    await this.#ahead?.catch(() => {})
     await this.#inner?.close()
   }
 }
