@@ -432,11 +432,11 @@ export class Store {
     try {
       this.#options.identity.close()
       if (this.#state.journal.length > journalTrimMin) await this.housekeeping.trim()
-      await this.#state.journal.take(this.#state.engine)
       await this.#saveMembers((batch) => {
         batch.sync = true
         batch.putRaw(meta.cleanClose, Buffer.of(1))
       })
+      await writeOut(this.#state.engine) // else the next open has to, and is waited for
       await this.#redo?.remove().catch(() => {}) // what is left says nothing new
     } catch (cause) {
       this.#options.onError(backgroundError('The last write of a clean close failed', cause))

@@ -1,7 +1,7 @@
 /**
  * After a write that failed: whether it is there or not, the store and its disk say the same, and go on.
  */
-import { mkdir, open, rm, writeFile } from 'node:fs/promises'
+import { mkdir, open, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ClassicLevel } from 'classic-level'
 import { MemoryLevel } from 'memory-level'
@@ -294,6 +294,19 @@ test('iterators that are being read while the database is opened again end with 
   }
   assert.equal([...codes], ['LEVEL_ITERATOR_NOT_OPEN'])
   await db.close()
+})
+
+test('a close leaves nothing in the write-ahead log, which the next open would have to make a table of', async () => {
+  const location = newDirectory()
+  const db = new ReplicatedLevel(location, { port: false })
+  for (const _ of [1, 2]) {
+    await db.open()
+    await db.put('a', '1')
+    await db.close()
+    const logs = (await readdir(location)).filter((name) => name.endsWith('.log'))
+    assert.ok(logs.length > 0)
+    for (const name of logs) assert.is((await stat(join(location, name))).size, 0)
+  }
 })
 
 test('of the write-ahead logs the full ones are synced, and that one has gone meanwhile is no fault', async () => {
