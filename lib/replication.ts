@@ -162,7 +162,8 @@ export class Replication<K = string, V = string> {
    * another replica, with a log of its own.
    *
    * @param directory its place; made if it is missing, and has to be empty
-   * @throws `REPLICATION_PATH_NOT_EMPTY`; `REPLICATION_INVALID_OPTION` if it is no text; what the operating system or LevelDB says of it
+   * @throws `REPLICATION_PATH_NOT_EMPTY`; `REPLICATION_INVALID_OPTION` if it is no text; `LEVEL_IO_ERROR` if it cannot be made or
+   * written; `LEVEL_DATABASE_NOT_OPEN` if this database is closed meanwhile
    */
   async backup (directory: string): Promise<void> {
     assertPath(directory, "argument 'directory'")

@@ -204,6 +204,25 @@ test('a backup that cannot begin leaves nothing behind, and does not say that th
   await db.close()
 })
 
+test('a backup that cannot be made says why with a code of ours, whatever is in its way', async () => {
+  const db = await openDatabase()
+  await db.put('key', 'value')
+  const [file, link] = [newDirectory(), newDirectory()]
+  await writeFile(file, 'mine')
+  await symlink(join(newDirectory(), 'nowhere'), link)
+  for (const [place, code] of [
+    [file, 'REPLICATION_PATH_NOT_EMPTY'],
+    [join(file, 'below'), 'REPLICATION_PATH_NOT_EMPTY'],
+    [db.location, 'REPLICATION_PATH_NOT_EMPTY'],
+    [link, 'LEVEL_IO_ERROR'],
+    [join(newDirectory(), 'x'.repeat(1000)), 'LEVEL_IO_ERROR']
+  ] as const) assert.is((await rejection(db.replication.backup(place))).code, code, place)
+  assert.is(await readFile(file, 'utf8'), 'mine')
+  const closed = rejection(db.replication.backup(newDirectory()))
+  await db.close()
+  assert.is((await closed).code, 'LEVEL_DATABASE_NOT_OPEN')
+})
+
 test('a backup is of one moment, holds conflicts too, and is another replica when it is opened', async () => {
   const db = await openDatabase()
   const peer = await openDatabase()
@@ -281,7 +300,7 @@ test('of two backups at once into one directory one is made', async () => {
   for (let round = 0; round < 10; round++) {
     const directory = newDirectory()
     const results = await Promise.allSettled([db.replication.backup(directory), db.replication.backup(directory)])
-    assert.equal(results.map(({ status }) => status).sort(), ['fulfilled', 'rejected'])
+    assert.equal(results.map((result) => result.status === 'rejected' ? result.reason.code : 'made').sort(), ['REPLICATION_PATH_NOT_EMPTY', 'made'])
     const copy = new ReplicatedLevel(directory, { port: false })
     assert.is(await copy.get('key'), 'value')
     await copy.close()
