@@ -3,13 +3,13 @@
  */
 import { Transcoder } from 'level-transcoder'
 
-/** What `keyEncoding` and `valueEncoding` accept: a name or an encoding object. */
+/** What `keyEncoding` and `valueEncoding` accept: a name or an encoding object; whatever is falsy stands for text, as in abstract-level. */
 type EncodingOption = unknown
 
 export function bytesEncodings (keyEncoding: EncodingOption, valueEncoding: EncodingOption): { decodeKey: (bytes: Uint8Array) => unknown, decodeValue: (bytes: Uint8Array) => unknown, encodeValue: (value: unknown) => Uint8Array } {
   const transcoder = new Transcoder<Buffer>(['buffer'])
-  const key = transcoder.encoding((keyEncoding ?? 'utf8') as string)
-  const value = transcoder.encoding((valueEncoding ?? 'utf8') as string)
+  const key = transcoder.encoding((keyEncoding || 'utf8') as string)
+  const value = transcoder.encoding((valueEncoding || 'utf8') as string)
   return {
     decodeKey: (bytes) => decodeOrBytes(key, bytes),
     decodeValue: (bytes) => decodeOrBytes(value, bytes),

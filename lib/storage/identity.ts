@@ -236,12 +236,13 @@ export async function exists (path: string): Promise<boolean> {
   return await unlessMissing(stat(path)) !== undefined
 }
 
-/** What is found at a path; undefined if nothing is there. */
+/** What is found at a path; undefined if nothing is there, nor can be, below a file. */
 export async function unlessMissing<T> (finding: Promise<T>): Promise<T | undefined> {
   try {
     return await finding
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
     throw error
   }
 }

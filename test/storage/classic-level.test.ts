@@ -56,6 +56,16 @@ test('a location that is no text is refused', () => {
   for (const location of [undefined, '', 1, {}]) assert.throws(() => create(location as string === undefined ? null as never : location as string))
 })
 
+test('an encoding that is falsy stands for text, as in abstract-level', async () => {
+  for (const none of [false, '', 0, null]) {
+    await withOpen(async (db) => {
+      await db.put('key', 'value')
+      assert.equal(await db.iterator().all(), [['key', 'value']])
+      assert.is((await db.replication.versions('key'))[0]!.value, 'value')
+    }, { keyEncoding: none as never, valueEncoding: none as never })
+  }
+})
+
 test('missing directories are made on open, parents included', async () => {
   const location = join(newDirectory(), 'a', 'b')
   const db = create(location)
@@ -212,6 +222,17 @@ test('destroy() leaves what is not ours', async () => {
   await ReplicatedLevel.destroy(location)
   assert.equal(await readdir(location), ['foo'])
   assert.is(await readFile(join(location, 'foo'), 'utf8'), 'FOO')
+})
+
+test('where a file stands there is no database: destroy() does nothing, open() and adopt() say so', async () => {
+  const location = newDirectory()
+  await writeFile(location, 'mine')
+  for (const place of [location, join(location, 'below')]) {
+    await ReplicatedLevel.destroy(place)
+    assert.is((await rejection(create(place).open())).code, 'LEVEL_DATABASE_NOT_OPEN')
+    assert.is((await rejection(ReplicatedLevel.adopt(place))).code, 'LEVEL_DATABASE_NOT_OPEN')
+  }
+  assert.is(await readFile(location, 'utf8'), 'mine')
 })
 
 test('destroy() wants a location', async () => {
