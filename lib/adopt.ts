@@ -35,8 +35,10 @@ const entriesPerBatch = 1000
 const bytesPerBatch = MiB
 
 /** @throws `REPLICATION_INVALID_OPTION`, `REPLICATION_PATH_NOT_EMPTY`, what LevelDB throws */
-export async function adopt (location: string, { onProgress = () => {} }: AdoptOptions, system: System): Promise<void> {
+export async function adopt (location: string, options: AdoptOptions | null | undefined, system: System): Promise<void> {
   assertPath(location, "argument 'location'")
+  const onProgress = options?.onProgress ?? (() => {})
+  if (typeof onProgress !== 'function') throw new ReplicationError(`The option onProgress has to be a function; received something of type ${typeof onProgress}`, { code: 'REPLICATION_INVALID_OPTION' })
   const directory = await placeOf(location) // and not beside a link that leads there, perhaps to another disk
   const building = directory + adoptingSuffix
   const original = directory + originalSuffix

@@ -36,10 +36,10 @@ export class ReplicatedLevel<K = string, V = string> extends ReplicatedLevelBase
    *
    * @param location The directory of the database.
    * @param options `onProgress`: is told `{ entries, total }` now and then
-   * @throws `REPLICATION_INVALID_OPTION` if it is a replica already; `REPLICATION_PATH_NOT_EMPTY` if there is something at its
+   * @throws `REPLICATION_INVALID_OPTION`, also if it is a replica already; `REPLICATION_PATH_NOT_EMPTY` if there is something at its
    * name with `.adopted` behind it, where the original stands for a moment; `LEVEL_DATABASE_NOT_OPEN` if it cannot be opened
    */
-  static async adopt (location: string, options: AdoptOptions = {}): Promise<void> {
+  static async adopt (location: string, options?: AdoptOptions | null): Promise<void> {
     await adopt(location, options, system)
   }
 }

@@ -134,7 +134,8 @@ export class Replication<K = string, V = string> {
    * @param options `timeoutMs`: how long to wait, default 30,000
    * @throws `REPLICATION_TIMEOUT`, `REPLICATION_INVALID_OPTION`
    */
-  async synced ({ timeoutMs = 30_000 }: { timeoutMs?: number | undefined } = {}): Promise<void> {
+  async synced (options?: { timeoutMs?: number | undefined } | null): Promise<void> {
+    const { timeoutMs = 30_000 } = options ?? {}
     if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) throw new ReplicationError(`The option timeoutMs has to be a number of milliseconds, 0 or more; received ${String(timeoutMs)}`, { code: 'REPLICATION_INVALID_OPTION' })
     await this.#replica.replicator.mesh.synced(timeoutMs)
   }
@@ -149,7 +150,8 @@ export class Replication<K = string, V = string> {
   }
 
   /** Keys with more than one version, at least one of them a value, in key order. */
-  async * conflicts (range: KeyRange<K> = {}): AsyncGenerator<{ key: K, versions: Array<Version<K, V>> }> {
+  async * conflicts (range?: KeyRange<K> | null): AsyncGenerator<{ key: K, versions: Array<Version<K, V>> }> {
+    range ??= {}
     const bytes: Record<string, unknown> = { limit: range.limit, reverse: range.reverse }
     for (const bound of ['gt', 'gte', 'lt', 'lte'] as const) if (range[bound] !== undefined) bytes[bound] = this.#keys.encode(range[bound])
     for await (const { key, versions } of this.#replica.store.conflicts(bytes as RangeOptions)) {

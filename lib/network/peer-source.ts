@@ -127,10 +127,9 @@ export class PeerSource {
 
 /** The addresses of a set, each once. A bad one is thrown, or handed to `onBad` and left out. */
 function addressesOf (set: unknown, onBad?: (error: unknown) => void): Address[] {
-  if (typeof set !== 'object' || set === null || (Symbol.iterator in set && !Array.isArray(set))) {
-    const shown = typeof set === 'string' ? `'${set.slice(0, 300)}'` : set === null ? 'null' : typeof set
+  if (!isSet(set)) {
     throw new ReplicationError(
-      `Invalid peers ${shown}: expected an array of 'host:port', an object with such keys, a function or an async iterable`,
+      `Invalid peers, ${describe(set)}: expected an array of 'host:port', an object with such keys, a function that returns one of these or a promise of it, or an async iterable`,
       { code: 'REPLICATION_INVALID_OPTION' }
     )
   }
@@ -145,6 +144,21 @@ function addressesOf (set: unknown, onBad?: (error: unknown) => void): Address[]
     }
   }
   return [...addresses.values()]
+}
+
+/** A promise has no addresses, nor has an iterator: taken for a record, it would be an empty one. */
+function isSet (set: unknown): set is PeerSet {
+  return Array.isArray(set) || (typeof set === 'object' && set !== null && !(Symbol.iterator in set) && !(Symbol.asyncIterator in set) && !isPromise(set))
+}
+
+function isPromise (value: object): boolean {
+  return 'then' in value && typeof value.then === 'function'
+}
+
+function describe (value: unknown): string {
+  if (typeof value === 'string') return `'${value.slice(0, 300)}'`
+  if (typeof value !== 'object' || value === null) return value === null ? 'null' : `a ${typeof value}`
+  return isPromise(value) ? 'a promise' : Symbol.asyncIterator in value ? 'an async iterable that a function has returned' : 'an iterable that is no array'
 }
 
 function isFunction (peers: PeersOption): peers is () => PeerSet | Promise<PeerSet> {

@@ -130,6 +130,17 @@ test('a function that throws, rejects or gives garbage is reported and asked aga
   source.stop()
 })
 
+test('a function that gives an iterator is reported: it is no record without keys', async () => {
+  const answers = [async function * () { yield 'a:1' }, () => new Set(['a:1']), () => ['a:1'].values()]
+  const { source, given, system, errors } = watch(() => answers.shift()?.() ?? ['a:1'])
+  await source.start()
+  await system.advance(peersIntervalMs * 3)
+  assert.equal(errors.map(({ code }) => code), Array(3).fill('REPLICATION_PEERS'))
+  assert.match(errors[0]!.message, 'an async iterable that a function has returned')
+  assert.equal(given, ['=a:1'])
+  source.stop()
+})
+
 test('a function that throws what cannot be shown is reported and asked again', async () => {
   const { source, system, errors } = watch(() => { throw Object.create(null) })
   await source.start()

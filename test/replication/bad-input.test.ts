@@ -112,6 +112,8 @@ const options: Record<string, object> = {
   'discovery with half a switch': { discovery: { bonjour: 1 } },
   'port: 70000': { port: 70_000 },
   'peers: 7': { peers: 7 },
+  'peers as a promise': { peers: Promise.resolve(['127.0.0.1:9001']) },
+  'peers as a set': { peers: new Set(['127.0.0.1:9001']) },
   'a bad address in a list of peers': { peers: ['127.0.0.1:9001', 'nowhere:0'] },
   'a bad address in a record of peers': { peers: { 'no where': true } },
   'a resolver that is no function': { resolver: {} },
@@ -143,6 +145,16 @@ for (const [name, bad] of Object.entries(options)) {
     assert.throws(() => new ReplicatedLevel(newDirectory(), bad), (error: { code?: string }) => error.code === 'REPLICATION_INVALID_OPTION')
   })
 }
+
+test('options that are null are none; what is told of an adoption has to be a function', async () => {
+  const db = await openDatabase()
+  for await (const { key } of db.replication.conflicts(null)) assert.unreachable(key)
+  const waiting = db.replication.synced(null)
+  await Promise.all([db.close(), waiting.then(() => assert.unreachable(), ({ code }) => { assert.is(code, 'REPLICATION_DISCONNECTED') })])
+  for (const [options, expected] of [[{ onProgress: 'yes' }, 'REPLICATION_INVALID_OPTION'], [null, 'LEVEL_DATABASE_NOT_OPEN']] as const) {
+    await ReplicatedLevel.adopt(newDirectory(), options as never).then(() => assert.unreachable(), ({ code }) => { assert.is(code, expected) })
+  }
+})
 
 test('versions of no key: refused with the code that a read of it has', async () => {
   const db = await openDatabase()
