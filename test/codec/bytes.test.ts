@@ -2,10 +2,18 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ByteReader, ByteWriter } from '../../lib/codec/bytes.ts'
 import { decodeEntries } from '../../lib/codec/entry.ts'
-import { decodeFrame, encodeControl, protocolVersion } from '../../lib/codec/message.ts'
+import { decodeFrame, encodeControl, protocolVersion, type ControlMessage, type Hello, type Peer } from '../../lib/codec/message.ts'
 import { decodeSiblings } from '../../lib/codec/sibling-set.ts'
 import { hlcMax } from '../../lib/core/hlc.ts'
+import type { LogId } from '../../lib/core/ids.ts'
 import type { ReplicationErrorCode } from '../../lib/errors.ts'
+import { deliveredPartsMax, groupBytesMax, hostBytesMax, linksMax, messageTextBytesMax, peersPerMessageMax, resumeKeyBytesMax } from '../../lib/limits.ts'
+
+const helloMessage: Hello = { type: 'hello', versionMin: protocolVersion, versionMax: protocolVersion, group: 'g', replica: '00'.repeat(16), log: 'a log id' as LogId, nonce: '11'.repeat(16), resolverVersion: '', transactionBytesMax: 1, credit: 1, timeMs: 1, host: '', port: 0, want: false, vector: [], collected: [] }
+
+function wantFrom (keys: Buffer[]): ControlMessage {
+  return { type: 'want', vector: [], collected: [], resume: { kind: 'catch-up', parts: keys.map((upTo) => ({ upTo, vector: [] })) } }
+}
 
 function reader (hex: string): ByteReader {
   return new ByteReader(Buffer.from(hex, 'hex'))
@@ -101,14 +109,45 @@ test('a chunk that ends inside an entry is refused', () => {
   assert.equal(decodeEntries(Buffer.alloc(0)), [])
 })
 
+test('of a frame each part may be so long, and no longer', () => {
+  const log = 'a log id' as LogId
+  const ofHello = (part: Partial<Hello>): ControlMessage => ({ ...helloMessage, ...part })
+  const parts: Array<[max: number, make: (size: number) => ControlMessage]> = [
+    [linksMax, (size) => ({ type: 'direct', logs: new Array<LogId>(size).fill(log) })],
+    [messageTextBytesMax, (size) => ({ type: 'bye', code: 'c'.repeat(size), message: '' })],
+    [messageTextBytesMax, (size) => ({ type: 'bye', code: '', message: 'm'.repeat(size) })],
+    [peersPerMessageMax, (size) => ({ type: 'peers', peers: new Array<Peer>(size).fill({ replica: '00'.repeat(16), host: 'h', port: 1 }) })],
+    [hostBytesMax, (size) => ({ type: 'peers', peers: [{ replica: '00'.repeat(16), host: 'h'.repeat(size), port: 1 }] })],
+    [65_535, (size) => ({ type: 'peers', peers: [{ replica: '00'.repeat(16), host: 'h', port: size }] })],
+    [groupBytesMax, (size) => ofHello({ group: 'g'.repeat(size) })],
+    [messageTextBytesMax, (size) => ofHello({ resolverVersion: 'v'.repeat(size) })],
+    [messageTextBytesMax, (size) => ofHello({ host: 'h'.repeat(size) })],
+    [deliveredPartsMax, (size) => wantFrom(Array.from({ length: size }, (_, index) => Buffer.of(index)))],
+    [resumeKeyBytesMax, (size) => wantFrom([Buffer.alloc(size)])]
+  ]
+  for (const [max, make] of parts) {
+    assert.equal(decodeFrame(encodeControl(make(max))), make(max))
+    refuses(() => decodeFrame(encodeControl(make(max + 1))))
+  }
+})
+
+test('a delivery goes on from at least one key, from keys in their order, and is of a kind that there is', () => {
+  const strange = encodeControl(wantFrom([Buffer.of(0)]))
+  strange[3] = 3
+  refuses(() => decodeFrame(strange))
+  for (const keys of [[], ['b', 'a'], ['a', 'a']]) refuses(() => decodeFrame(encodeControl(wantFrom(keys.map((key) => Buffer.from(key))))))
+})
+
 test('a hello of another protocol or another version is told apart', () => {
-  const hello = encodeControl({ type: 'hello', versionMin: protocolVersion, versionMax: protocolVersion, group: 'g', replica: '00'.repeat(16), log: 'a log id' as never, nonce: '11'.repeat(16), resolverVersion: '', transactionBytesMax: 1, credit: 1, timeMs: 1, host: '', port: 0, want: false, vector: [], collected: [] })
+  const hello = encodeControl(helloMessage)
   const other = Buffer.from(hello)
   other[1] = 0x58
   refuses(() => decodeFrame(other))
-  const later = Buffer.from(hello)
-  later[3] = later[4] = protocolVersion + 1
-  refuses(() => decodeFrame(later), 'REPLICATION_PROTOCOL_VERSION')
+  for (const version of [protocolVersion - 1, protocolVersion + 1]) {
+    const changed = Buffer.from(hello)
+    changed[3] = changed[4] = version
+    refuses(() => decodeFrame(changed), 'REPLICATION_PROTOCOL_VERSION')
+  }
   refuses(() => decodeFrame(Buffer.concat([hello, Buffer.of(0)])))
   refuses(() => decodeFrame(Buffer.alloc(0)))
 })
