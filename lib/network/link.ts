@@ -272,13 +272,10 @@ export class Link {
     return new ReplicationError(`${formatAddress(this.address)}: ${error.message}`, { code: error.code, cause: error.cause })
   }
 
+  /** Until the farewell has left, or the connection has ended by itself, and its source with it. */
   async #write (): Promise<void> {
-    try {
-      await this.#connection.sink(this.#output)
-      if (this.#ended) this.#connection.close()
-    } catch (error) {
-      this.#lost(error)
-    }
+    await this.#connection.sink(this.#output).catch(() => {})
+    this.#connection.close()
   }
 
   async #read (): Promise<void> {
@@ -301,7 +298,6 @@ export class Link {
           burstedMs = 0
           await system.yield()
         }
-        if (this.#ended) return
       }
       const when = this.session.peer === undefined ? ' before it greeted: it may want another secret or certificate' : reader.isInside ? ' in the middle of a frame' : ''
       this.#lost(new ReplicationError(`The connection was closed by the peer${when}`, { code: 'REPLICATION_DISCONNECTED' }))
@@ -315,7 +311,7 @@ export class Link {
     const { local, store } = this.#owner
     if (group !== local.group || nonce === local.nonce) return
     const log = await store.told.contradiction(vector)
-    if (log === undefined || this.#ended) return
+    if (log === undefined) return
     if (log !== local.log) return this.end(new ReplicationError(`The peer knows other writes of log ${formatLogId(log)} than this replica: two snapshots of a disk have written in it, and one has sent to the peer what it wrote, one to this replica`, { code: 'REPLICATION_LOG_FORKED' }))
     this.end(logReplaced(local.replica))
     this.#try(async () => { await this.#owner.logContradicted() })
@@ -329,9 +325,6 @@ export class Link {
 
   /** The connection is gone, or what came over it makes no sense. */
   #lost (thrown: unknown): void {
-    const error = thrown instanceof ReplicationError ? thrown : new ReplicationError(`The connection broke: ${(thrown as Error).message}`, { code: 'REPLICATION_DISCONNECTED', cause: thrown })
-    if (error.code !== 'REPLICATION_DISCONNECTED') return this.end(error)
-    this.#close(error)
-    this.#connection.close()
+    this.end(thrown instanceof ReplicationError ? thrown : new ReplicationError(`The connection broke: ${(thrown as Error).message}`, { code: 'REPLICATION_DISCONNECTED', cause: thrown }))
   }
 }
