@@ -9,7 +9,7 @@ import { decodeData, decodeFrame, encodeControl, encodeData, encodeUnitBody, nex
 import { hlcMax } from '../../lib/core/hlc.ts'
 import type { LogId } from '../../lib/core/ids.ts'
 import { ReplicationError } from '../../lib/errors.ts'
-import { acknowledgeDelayMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, hostBytesMax, linksMax, linksPerHostMax, logsMax, logsOfOthersMax, logsWarned, memberEntriesMax, membersMax, membersPerMessageMax, MiB, outputBytesMax, outputStallMs, peersPerMessageMax, repairMs, strangersMax, strangersPerHostMax } from '../../lib/limits.ts'
+import { acknowledgeDelayMs, frameBytesMax, handshakeTimeoutMs, heartbeatIntervalMs, heartbeatTimeoutMs, hostBytesMax, linksMax, linksPerHostMax, logsMax, logsOfOthersMax, logsWarned, memberEntriesMax, membersMax, membersPerMessageMax, MiB, outputBytesMax, outputStallMs, peersPerMessageMax, repairMs, strangersMax, strangersPerHostMax, transferStallMs } from '../../lib/limits.ts'
 import type { Connection } from '../../lib/network/transport.ts'
 import { helloFrame } from '../support/hostile-peer.ts'
 import { MemoryNetwork } from '../support/memory-transport.ts'
@@ -53,6 +53,7 @@ async function setUp () {
     }
     if (reads) read().catch(() => { state.ended = true })
     return {
+      connection,
       heard,
       state,
       write: (bytes: Uint8Array) => { output.push(bytes) },
@@ -237,6 +238,20 @@ test('a peer that answers before it has everything on disk is asked again', asyn
   await end()
 })
 
+test('who waits to be in sync is told when the time is over, and not later', async () => {
+  const { system, replicator, guest, hello, end } = await setUp()
+  const peer = await guest('a')
+  peer.say(hello({ replica: id(1), log: log(1) }))
+  await system.advance(5)
+  let code: string | undefined
+  replicator.mesh.synced(100).catch((error) => { code = error.code })
+  await system.advance(99)
+  assert.is(code, undefined)
+  await system.advance(1)
+  assert.is(code, 'REPLICATION_TIMEOUT')
+  await end()
+})
+
 test('what a peer comes to have after it has answered is not waited for', async () => {
   const { system, replica, replicator, guest, hello, end } = await setUp()
   await replica.put('key', 'value')
@@ -314,20 +329,54 @@ test('a peer whose frames take long to come is not silent, as long as something 
   await end()
 })
 
+test('frames of one peer that come together and take long let others have their turn now and then', async () => {
+  const { system, guest, hello, end } = await setUp()
+  const peer = await guest('a')
+  peer.say(hello({ replica: id(1) }))
+  await system.advance(5)
+  const { monotonicMs, yield: giveWay } = system
+  let [passedMs, turns] = [0, 0]
+  system.monotonicMs = () => monotonicMs.call(system) + passedMs++ // each look at the clock takes so long
+  system.yield = async () => {
+    turns++
+    await giveWay.call(system)
+  }
+  peer.write(Buffer.concat(Array.from({ length: 50 }, () => encodeFrames([encodeControl({ type: 'heartbeat', timeMs: system.nowMs() })])).flat()))
+  await system.advance(5)
+  assert.ok(turns >= passedMs / 50 && turns <= passedMs / 10, `${turns} turns in ${passedMs} ms`)
+  Object.assign(system, { monotonicMs, yield: giveWay })
+  await end()
+})
+
 test('a peer that beats and does not read is left after a while; one that reads slowly is not', async () => {
   const { system, network, replica, replicator, guest, hello, codes, end } = await setUp()
-  await replica.put('key', 'x'.repeat(8 * network.windowBytes))
-  const stuck = await guest('stuck', { reads: false })
-  const slow = await guest('slow')
+  await replica.put('key', 'x'.repeat(30 * network.windowBytes))
+  const [stuck, slow] = [await guest('stuck', { reads: false }), await guest('slow', { reads: false })]
   stuck.say(hello({ replica: id(1), want: true, credit: 2 ** 40 }))
   slow.say(hello({ replica: id(2), want: true, credit: 2 ** 40 }))
+  const chunks = slow.connection.source[Symbol.asyncIterator]()
   for (let passedMs = 0; passedMs < outputStallMs + 3000; passedMs += heartbeatIntervalMs) {
     for (const each of [stuck, slow]) each.say(encodeControl({ type: 'heartbeat', timeMs: system.nowMs() }))
+    await chunks.next()
     await system.advance(heartbeatIntervalMs)
     assert.is(replicator.mesh.links.size, passedMs < outputStallMs - 2 * heartbeatIntervalMs ? 2 : replicator.mesh.links.size)
   }
   assert.equal(codes(), ['REPLICATION_PEER_STALLED'])
   assert.equal([...replicator.mesh.links].map(({ session }) => session.peer!.replica), [id(2)])
+  await end()
+})
+
+test('so is one that has never read, of a stream that takes much into its own hands', async () => {
+  const { system, replicator, hello, codes, end } = await setUp()
+  const output = pushable<Uint8Array>()
+  void replicator.stream().sink(output)
+  const say = (frame: Uint8Array): void => { for (const part of encodeFrames([frame])) output.push(part) }
+  say(hello({ replica: id(1) }))
+  for (let passedMs = 0; passedMs < outputStallMs + 3000; passedMs += heartbeatIntervalMs) {
+    say(encodeControl({ type: 'heartbeat', timeMs: system.nowMs() }))
+    await system.advance(heartbeatIntervalMs)
+  }
+  assert.equal(codes(), ['REPLICATION_PEER_STALLED'])
   await end()
 })
 
@@ -342,7 +391,7 @@ test('of what a peer does not read so much may wait as can be said of all member
   const peers = Array.from({ length: peersPerMessageMax }, () => ({ replica: id(2), host: 'h'.repeat(hostBytesMax), port: 9000 }))
   const { length } = encodeControl({ type: 'peers', peers })
   let said = 0
-  while (replicator.mesh.links.size > 0) {
+  while (replicator.mesh.links.size > 0 && said < 2 * outputBytesMax) {
     link.handle({ type: 'tell-peers', peers })
     said += length
   }
@@ -448,8 +497,9 @@ test('a bug that shows while a link is told of something ends that link, and not
 })
 
 test('a link that ends since what came could not be stored says so as the disk does of anything in the background', async () => {
-  const { system, replica, guest, hello, codes, end } = await setUp()
-  replica.store.intake.apply = async () => { throw new ReplicationError('planted', { code: 'REPLICATION_WRITE_INDETERMINATE' }) }
+  const { system, replica, guest, hello, errors, end } = await setUp()
+  const planted = new ReplicationError('planted', { code: 'REPLICATION_WRITE_INDETERMINATE' })
+  replica.store.intake.apply = async () => { throw planted }
   const peer = await guest('a')
   peer.say(hello({ replica: id(1) }))
   peer.say(encodeControl({ type: 'live', places: [] }))
@@ -457,7 +507,7 @@ test('a link that ends since what came could not be stored says so as the disk d
   peer.say(nextFragment(unit, 1, unit.length - 1))
   await system.advance(100)
   assert.is(peer.farewell, 'LEVEL_IO_ERROR')
-  assert.equal(codes(), ['LEVEL_IO_ERROR'])
+  assert.equal(errors.map(({ code, message, cause }) => [code, /^a:\d+: planted$/.test(message), cause]), [['LEVEL_IO_ERROR', true, planted]])
   await end()
 })
 
@@ -511,7 +561,7 @@ test('what is opened for a peer is closed when it leaves, also if that is opened
     const source = await openSource.apply(replica.store, given)
     open++
     const close = source.close.bind(source)
-    return Object.assign(source, { close: async () => { open--; await close() } })
+    return Object.assign(source, { close: async () => { open--; await close(); throw new Error('planted') } })
   }
   const bye = encodeControl({ type: 'bye', code: 'REPLICATION_DISCONNECTED', message: '' })
   for (const leavesBefore of [false, true]) {
@@ -569,6 +619,74 @@ test('how much of a delivery a peer has been sent is shown, and that the rest ca
   await end()
 })
 
+test('what was being read for a delivery that was given up is not sent with the next one, nor is it a fault that it cannot be read', async () => {
+  for (const [fails, comesBefore] of [[false, false], [true, false], [true, true]]) {
+    const { system, replica, guest, hello, codes, end } = await setUp()
+    await replica.put('key', 'value')
+    const { openSource } = replica.store
+    const goOn: Array<() => void> = []
+    replica.store.openSource = async (...given) => {
+      const source = await openSource.apply(replica.store, given)
+      const next = source.next.bind(source)
+      const isFirst = goOn.length === 0
+      return Object.assign(source, {
+        next: async () => {
+          const chunk = await next()
+          await new Promise<void>((resolve) => { goOn.push(resolve) })
+          if (isFirst && fails) throw new Error('planted')
+          return chunk
+        }
+      })
+    }
+    const peer = await guest('a')
+    peer.say(hello({ replica: id(1), want: true, credit: 0 }))
+    for (let passedMs = 0; passedMs <= transferStallMs + heartbeatIntervalMs; passedMs += heartbeatIntervalMs) {
+      peer.say(encodeControl({ type: 'heartbeat', timeMs: system.nowMs() }))
+      await system.advance(heartbeatIntervalMs)
+    }
+    assert.ok(peer.heard.some(({ type }) => type === 'later'))
+    if (comesBefore) goOn[0]!()
+    await system.advance(100)
+    peer.say(encodeControl({ type: 'credit', bytes: 1_000_000 }))
+    peer.say(encodeControl({ type: 'want', vector: [], collected: [] }))
+    await system.advance(100)
+    for (const go of goOn) go()
+    await system.advance(100)
+    goOn.at(-1)!()
+    await system.advance(100)
+    assert.equal(peer.heard.flatMap((frame) => frame.type === 'fragment' ? decodeData(frame.bytes).type : []), ['begin', 'chunk', 'end'])
+    assert.equal(codes(), [])
+    await end()
+  }
+})
+
+test('whoever asks for what it has sent to be on disk is answered when that is there', async () => {
+  const { system, replica, guest, hello, codes, end } = await setUp()
+  const { intake } = replica.store
+  const { apply } = intake
+  let goOn = (): void => {}
+  const isOver = new Promise<void>((resolve) => { goOn = resolve })
+  intake.apply = async (...given) => {
+    await isOver
+    await apply.apply(intake, given)
+  }
+  const peer = await guest('a')
+  peer.say(hello({ replica: id(1), log: log(0), want: true }))
+  peer.say(encodeControl({ type: 'live', places: [] }))
+  const unit = encodeUnit([], encodeUnitBody(vector(1), []))
+  peer.say(nextFragment(unit, 1, unit.length - 1))
+  peer.say(encodeData({ type: 'advance', vector: [], acknowledge: true }))
+  const answers = (): number => peer.heard.filter((frame) => frame.type === 'acknowledge' && frame.members.length === 0).length
+  await system.advance(100)
+  assert.is(answers(), 0)
+  goOn()
+  await system.advance(100)
+  assert.is(answers(), 1)
+  assert.is(replica.store.durable.sequenceOf(log(0)), 1)
+  assert.equal(codes(), [])
+  await end()
+})
+
 test('a peer that comes back with less than it said to have on disk has what it will say', async () => {
   const { system, replica, guest, hello, end } = await setUp()
   const peer = await guest('a')
@@ -605,7 +723,7 @@ test('whoever leaves gives its turn to the next at once', async () => {
 })
 
 test('what was lost is not written again as long as a peer is asked for it, or brings it; that it could not be is told once, and it is tried again', async () => {
-  const { system, replica, guest, hello, codes, end } = await setUp()
+  const { system, replica, replicator, guest, hello, codes, end } = await setUp()
   let [ends, isFull] = [0, true]
   Object.defineProperty(replica.store, 'repairing', { get: () => isFull || ends === 0 })
   replica.store.endRepair = async () => {
@@ -625,8 +743,10 @@ test('what was lost is not written again as long as a peer is asked for it, or b
   peer.say(encodeData({ type: 'begin', kind: 'catch-up', resumes: false, vector: vector(1), collected: [], entries: 0 }))
   await wait(heartbeatIntervalMs)
   assert.equal(codes(), [])
+  assert.is(replicator.peers()[0]!.progress, 1)
   peer.say(encodeData({ type: 'end', entries: 0 }))
   await wait(2 * heartbeatIntervalMs)
+  assert.is(replicator.peers()[0]!.progress, undefined)
   assert.equal(codes(), ['LEVEL_IO_ERROR'])
   isFull = false
   await wait(heartbeatIntervalMs)
@@ -688,14 +808,20 @@ test('a hello asks if nobody else is asked, or is going to be, and there is noth
 })
 
 test('nobody is asked before what came of the last delivery has left the store, and a close waits for that, and for its farewell', async () => {
-  const { system, replica, guest, hello, end } = await setUp()
+  const { system, replica, replicator, guest, hello, end } = await setUp()
   const { intake } = replica.store
   const { begin } = intake
   let goOn = (): void => {}
   intake.begin = (...given) => {
     const delivery = begin.apply(intake, given)
     const abandon = delivery.abandon.bind(delivery)
-    return Object.assign(delivery, { abandon: async () => { await new Promise<void>((resolve) => { goOn = resolve }); await abandon() } })
+    return Object.assign(delivery, {
+      abandon: async () => {
+        await new Promise<void>((resolve) => { goOn = resolve })
+        await abandon()
+        throw new Error('planted')
+      }
+    })
   }
   const beginning = encodeData({ type: 'begin', kind: 'catch-up', resumes: false, vector: vector(1), collected: [], entries: 1 })
   const [one, two] = [await guest('a'), await guest('b')]
@@ -704,8 +830,10 @@ test('nobody is asked before what came of the last delivery has left the store, 
   two.say(hello({ replica: id(2), vector: vector(2) }))
   one.say(beginning)
   await system.advance(100)
+  assert.is(replicator.peers()[0]!.progress, 0)
   for (const type of ['later', 'again'] as const) one.say(encodeControl({ type }))
   await system.advance(100)
+  assert.is(replicator.peers()[0]!.progress, undefined)
   assert.equal(wanted(), [0, 0])
   goOn()
   await system.advance(100)
@@ -773,6 +901,27 @@ test('a log that could not be left is left later, and until then nobody is let i
   third.say(hello({ replica: id(1) }))
   await system.advance(100)
   assert.is(replicator.peers().length, 1)
+  await end()
+})
+
+test('a log is left, too, when what somebody else has sent cannot be stored at that moment', async () => {
+  const { system, replica, guest, hello, codes, end } = await setUp()
+  await replica.put('key', 'value')
+  const { ownLog, intake } = replica.store
+  let fail = (): void => {}
+  intake.apply = async () => await new Promise<void>((_resolve, reject) => { fail = () => { reject(new Error('planted')) } })
+  const [peer, other] = [await guest('a'), await guest('b')]
+  peer.say(hello({ replica: id(1), log: log(0) }))
+  const unit = encodeUnit([], encodeUnitBody(vector(1), []))
+  peer.say(nextFragment(unit, 1, unit.length - 1))
+  await system.advance(100)
+  other.say(hello({ replica: id(2), vector: [{ log: ownLog, sequence: 7, hlc: 1024 }] }))
+  await system.advance(100)
+  assert.is(replica.store.ownLog, ownLog, 'what was sent is in the store')
+  fail()
+  await system.advance(100)
+  assert.is.not(replica.store.ownLog, ownLog)
+  assert.equal(codes(), ['REPLICATION_LOG_REPLACED'])
   await end()
 })
 
