@@ -116,7 +116,7 @@ export class FrameReader {
 
   /** Takes what the chunk has of the frame; returns how much. */
   #collect (chunk: Buffer, offset: number, length: number): number {
-    if (this.#first && this.#filled === 0) refuseTls(length, chunk[offset]!)
+    if (this.#first && this.#filled === 0) refuseTls(length, chunk[offset])
     const taken = Math.min(chunk.length - offset, length - this.#filled)
     if (this.#filled + taken > this.#frame.length) {
       const grown = Buffer.allocUnsafeSlow(Math.min(length, Math.max(firstCapacity, capacityFactor * (this.#filled + taken))))
@@ -131,7 +131,7 @@ export class FrameReader {
   #next (frame: Buffer): void {
     if (this.#first) {
       this.#first = false
-      if (frame.length > 0) refuseTls(frame.length, frame[0]!)
+      refuseTls(frame.length, frame[0])
     }
     this.#length = undefined
     this.#filled = 0
@@ -139,7 +139,7 @@ export class FrameReader {
   }
 }
 
-function refuseTls (length: number, firstByte: number): void {
+function refuseTls (length: number, firstByte: number | undefined): void {
   if (firstByte !== tlsMajor || (length !== tlsAlert && length !== tlsHandshake)) return
   throw new ReplicationError('The other end speaks TLS: it has a secret or certificates, and this replica has none', { code: 'REPLICATION_AUTHENTICATION_FAILED' })
 }

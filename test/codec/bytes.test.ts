@@ -2,7 +2,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ByteReader, ByteWriter } from '../../lib/codec/bytes.ts'
 import { decodeEntries } from '../../lib/codec/entry.ts'
-import { decodeFrame, encodeControl, protocolVersion, type ControlMessage, type Hello, type Peer } from '../../lib/codec/message.ts'
+import { decodeData, decodeFrame, encodeControl, encodeData, protocolVersion, type ControlMessage, type Hello, type Peer } from '../../lib/codec/message.ts'
 import { decodeSiblings } from '../../lib/codec/sibling-set.ts'
 import { hlcMax } from '../../lib/core/hlc.ts'
 import type { LogId } from '../../lib/core/ids.ts'
@@ -129,6 +129,28 @@ test('of a frame each part may be so long, and no longer', () => {
     assert.equal(decodeFrame(encodeControl(make(max))), make(max))
     refuses(() => decodeFrame(encodeControl(make(max + 1))))
   }
+})
+
+test('a data message ends where it ends, and a delivery is of a kind that there is', () => {
+  const messages: Array<Parameters<typeof encodeData>[0]> = [
+    { type: 'begin', kind: 'transfer', resumes: true, vector: [], collected: [], entries: 7 },
+    { type: 'end', entries: 7 },
+    { type: 'advance', vector: [], acknowledge: true }
+  ]
+  for (const message of messages) {
+    const bytes = encodeData(message).subarray(1)
+    assert.equal(decodeData(bytes), message)
+    refuses(() => decodeData(Buffer.concat([bytes, Buffer.of(0)])))
+  }
+  const strange = encodeData(messages[0]!).subarray(1)
+  strange[1] = 4
+  refuses(() => decodeData(strange))
+})
+
+test('a log stands in a vector if it has begun; a stream may begin before it', () => {
+  const notBegun = [{ log: 'a log id' as LogId, sequence: 0, hlc: 1 }]
+  refuses(() => decodeFrame(encodeControl({ type: 'want', vector: notBegun, collected: [] })))
+  assert.equal(decodeFrame(encodeControl({ type: 'live', places: notBegun })), { type: 'live', places: notBegun })
 })
 
 test('a delivery goes on from at least one key, from keys in their order, and is of a kind that there is', () => {
