@@ -49,6 +49,8 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
   /** What has been read and not been given out: from `#index` on. */
   #page: Item[] = nothing
   #index = 0
+  /** How many of earlier pages have been given out; what could not be decoded then counts, too, as in classic-level. */
+  #given = 0
   #first = true
   /** Whether a whole page has been read since it began, or sought. */
   #goesOn = false
@@ -82,7 +84,7 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
   }
 
   async #nextOfNextPage (): Promise<Item | undefined> {
-    await this.#turn(this.#first ? 1 : Math.min(pageSize, this.limit - this.count), noOptions)
+    await this.#turn(this.#first ? 1 : pageSize, noOptions)
     return this.#take(1)[0]
   }
 
@@ -102,10 +104,20 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
     return start === 0 && this.#index === this.#page.length ? this.#page : this.#page.slice(start, this.#index)
   }
 
-  /** Goes on to the next page. */
+  /** Goes on to the next page, within the limit. */
   async #turn (size: number, options: object): Promise<void> {
     this.#first = false
-    this.#page = await (this.#merged === undefined ? this.#read(size, options) : this.#merged.nextv(size, options))
+    this.#leave()
+    const left = this.limit - this.#given
+    if (left <= 0) return
+    const asked = Math.min(size, left)
+    const page = await (this.#merged === undefined ? this.#read(asked, options) : this.#merged.nextv(asked, options))
+    this.#page = page.length > left ? page.slice(0, left) : page
+  }
+
+  #leave (): void {
+    this.#given += this.#index
+    this.#page = nothing
     this.#index = 0
   }
 
@@ -122,7 +134,7 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
     const reading = this.#ahead ?? this.#begin(size, options)
     this.#ahead = undefined
     const items = await reading
-    if (size > 1 && this.count + items.length < this.limit && this.#isLive) {
+    if (size > 1 && this.#given + items.length < this.limit && this.#isLive) {
       if (this.#goesOn) this.#ahead = this.#begin(size, options)
       this.#goesOn = true
     }
@@ -145,8 +157,7 @@ export class DataIterator extends AbstractIterator<AbstractLevel<Buffer | Uint8A
   _seek (target: Uint8Array | string, options: object): void {
     if (this.#inner === undefined) return // the next read says why: to throw it here would undo the open that this may have waited for
     const inner = this.#live()
-    this.#page = nothing
-    this.#index = 0
+    this.#leave()
     this.#first = true
     this.#goesOn = false
     this.#merged?.seek(target)

@@ -170,6 +170,26 @@ test('no more is asked for than the limit leaves, nor read ahead', async () => {
   assert.not.ok(other.inner.isReading)
 })
 
+test('what cannot be decoded counts towards the limit, as in classic-level', async () => {
+  const given = async (db: ClassicLevel, limit: number, size: number): Promise<unknown[]> => {
+    const iterator = db.iterator<string, unknown>({ limit, valueEncoding: 'json' })
+    const found: unknown[] = []
+    for (let read = 0; read < 6; read++) found.push(await (size === 0 ? iterator.next() : iterator.nextv(size)).catch(({ code }) => code))
+    await iterator.close()
+    return found
+  }
+  const databases = [new ClassicLevel(newDirectory()), new ReplicatedLevel(newDirectory(), { port: false }) as unknown as ClassicLevel]
+  for (const isLanded of [false, true]) {
+    const [expected, found] = await Promise.all(databases.map(async (db) => {
+      await db.batch(['{', '1', '{', '2', '3'].map((value, index) => ({ type: 'put', key: `key-${index}`, value })))
+      if (isLanded) await db.compactRange('key', 'l')
+      return await Promise.all([1, 2, 3, 4].flatMap((limit) => [0, 1, 2, 9].map(async (size) => await given(db, limit, size))))
+    }))
+    assert.equal(found, expected)
+  }
+  for (const db of databases) await db.close()
+})
+
 test('reads and seeks of any sizes give the entries in order, and no more than the limit', async () => {
   const db = new ReplicatedLevel(newDirectory(), { port: false })
   const keys = Array.from({ length: 3000 }, (_, index) => String(index).padStart(4, '0'))
