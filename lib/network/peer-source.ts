@@ -105,6 +105,7 @@ export class PeerSource {
       const { done, value } = await iterator.next()
       if (done === true) return
       this.#give(typeof value === 'string' ? [value] : value, false)
+      await this.#options.system.yield() // one that never waits must not keep the event loop
     }
   }
 

@@ -5,6 +5,7 @@ import { peersIntervalMs, peersTimeoutMs } from '../../lib/limits.ts'
 import { formatAddress } from '../../lib/network/addresses.ts'
 import { checkedPeers, PeerSource } from '../../lib/network/peer-source.ts'
 import type { PeersOption } from '../../lib/options.ts'
+import { system } from '../../lib/system.ts'
 import { VirtualSystem } from '../support/virtual-system.ts'
 
 interface Watched {
@@ -174,6 +175,17 @@ test('what an async iterable yields is added, and start() does not wait for it',
   assert.equal(given.filter((each) => each !== '+'), ['+a:1', '+b:2,c:3', '+d:4'])
   assert.equal(errors.map(({ code }) => code), ['REPLICATION_PEERS'])
   source.stop()
+})
+
+test('an async iterable that never waits leaves others their turn', async () => {
+  const most = 10_000
+  let yielded = 0
+  async function * peers (): AsyncIterable<string> { for (; yielded < most; yielded++) yield 'a:1' }
+  const source = new PeerSource(peers(), { system, onAddresses: () => {}, onError: (error) => { throw error } })
+  await source.start()
+  await new Promise(setImmediate)
+  source.stop()
+  assert.ok(yielded < most)
 })
 
 test('an async iterable that throws is reported once and not asked again', async () => {
