@@ -393,6 +393,7 @@ export class Mesh implements LinkOwner {
       if (replica === this.store.replica) continue // nobody else knows that
       news = this.store.members.acknowledge(replica, vector, unseenSeconds * 1000, sighted) || news
     }
+    this.#wake()
     if (!news) return
     this.#tellTimer ??= this.system.setTimer(() => {
       this.#tellTimer = undefined

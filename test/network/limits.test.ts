@@ -209,6 +209,10 @@ test('of two links in opposite directions that stays which the lower id dialled,
       await system.advance(100)
       const olderStays = isOurs && !isAnew
       assert.equal([older, newer].map(({ farewell }) => farewell), olderStays ? [undefined, 'REPLICATION_DUPLICATE_LINK'] : ['REPLICATION_DUPLICATE_LINK', undefined])
+      const again = await guest('g')
+      again.say(hello({ ...same, nonce: (isAnew ? 'b' : 'a').repeat(32) }))
+      await system.advance(100)
+      assert.is(again.farewell, olderStays ? 'REPLICATION_DUPLICATE_LINK' : undefined, 'it is the same one')
       await end()
     }
   }
@@ -249,6 +253,26 @@ test('who waits to be in sync is told when the time is over, and not later', asy
   assert.is(code, undefined)
   await system.advance(1)
   assert.is(code, 'REPLICATION_TIMEOUT')
+  await end()
+})
+
+test('what a peer had said before it was asked is no answer, and its answer is heard at once', async () => {
+  const { system, replica, replicator, guest, hello, end } = await setUp()
+  await replica.put('key', 'value')
+  const ours = [...replica.store.vector]
+  const peer = await guest('a')
+  const acknowledge = (members: AcknowledgedMember[]): void => { peer.say(encodeControl({ type: 'acknowledge', members })) }
+  peer.say(hello({ replica: id(1), log: log(1), vector: ours, want: true }))
+  acknowledge([{ replica: id(1), unseenSeconds: 0, vector: ours }])
+  await system.advance(100)
+  let isSynced = false
+  const synced = replicator.mesh.synced(60_000).then(() => { isSynced = true })
+  await system.advance(2000)
+  assert.not(isSynced)
+  acknowledge([])
+  await system.advance(5)
+  assert.ok(isSynced)
+  await synced
   await end()
 })
 
