@@ -269,10 +269,6 @@ export function isAdvance (encoded: Buffer, offset = 1): boolean {
   return encoded[offset] === dataTypes.advance
 }
 
-export function isBegin (bytes: Buffer): boolean {
-  return bytes[0] === dataTypes.begin
-}
-
 /** Whether a data message of which the first byte has come belongs to a delivery. */
 export function isOfDelivery (bytes: Buffer): boolean {
   const type = bytes[0]

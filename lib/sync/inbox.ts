@@ -5,7 +5,7 @@
  * fragments of a message that nothing waits before are granted as they come; memory is bounded by the window plus one
  * message.
  */
-import { decodeData, isAdvance, isBegin, isOfDelivery, type DataMessage } from '../codec/message.ts'
+import { decodeData, isAdvance, isOfDelivery, type DataMessage } from '../codec/message.ts'
 import { Fifo } from '../core/fifo.ts'
 import { ReplicationError } from '../errors.ts'
 import { copiedTogetherBytes, waitingMessagesMax } from '../limits.ts'
@@ -36,7 +36,6 @@ export class Inbox {
   #dropsAssembled = false
   /** Messages that were taken out and are not consumed yet. */
   readonly #taken = new Fifo<{ readonly bytes: number, readonly granted: number }>()
-  #begins = 0
   #due = 0
   /** What the peer may still send. */
   #window: number
@@ -58,11 +57,6 @@ export class Inbox {
     return head?.message
   }
 
-  /** Whether a new beginning waits, which repeats every unit that stands before it. */
-  get holdsBegin (): boolean {
-    return this.#begins > 0
-  }
-
   /** @throws `REPLICATION_PROTOCOL`, `REPLICATION_FRAME_TOO_LARGE` */
   receive (bytes: Buffer, last: boolean): void {
     this.#window -= bytes.length
@@ -79,7 +73,6 @@ export class Inbox {
     if (this.#dropsAssembled) {
       this.#due += whole.length - this.#grantedOfAssembled
     } else {
-      if (isBegin(whole)) this.#begins++
       this.#queue.push({ encoded: whole, message: undefined, granted: this.#grantedOfAssembled })
     }
     this.#dropsAssembled = false
@@ -114,7 +107,6 @@ export class Inbox {
   take (): Received {
     const message = this.head!
     const { encoded, granted } = this.#queue.shift()!
-    if (message.type === 'begin') this.#begins--
     this.#taken.push({ bytes: encoded.length, granted })
     return { message, bytes: encoded.length }
   }
@@ -135,7 +127,6 @@ export class Inbox {
       if (!isGivenUp || isAdvance(queued.encoded, 0)) this.#queue.push(queued)
       else this.#due += queued.encoded.length - queued.granted
     }
-    this.#begins = 0
     if (this.#assembled > 0) this.#dropsAssembled = isOfDelivery(this.#message) || (isGivenUp && !isAdvance(this.#message, 0))
     this.#grantAssembled()
   }

@@ -254,7 +254,7 @@ export class Receiving {
 
   #takeUnit ({ before, changes, collected, entries }: Omit<Extract<DataMessage, { type: 'unit' }>, 'type'>, acknowledge: boolean): boolean {
     const { local, nowMs, operations, peerKnows } = this.#conversation
-    if (this.#inbox.holdsBegin || this.#dropsUnits) {
+    if (this.#dropsUnits) {
       if (acknowledge) this.#conversation.emit({ type: 'flush' })
       return this.#drop() // what it brings, and all that builds on it, is repeated
     }

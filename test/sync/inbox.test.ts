@@ -169,18 +169,6 @@ test('more than the window, or than any message, is refused', () => {
   }
 })
 
-test('a new beginning is seen from the moment it comes to the moment it is taken', () => {
-  const inbox = new Inbox(1000, 1000)
-  inbox.receive(chunk(10), true)
-  assert.is(inbox.holdsBegin, false)
-  inbox.receive(begin, true)
-  assert.is(inbox.holdsBegin, true)
-  inbox.take()
-  assert.is(inbox.holdsBegin, true)
-  inbox.take()
-  assert.is(inbox.holdsBegin, false)
-})
-
 test('a delivery that is given up is dropped with what builds on it, also while it comes, and nothing of the window is lost', () => {
   const inbox = new Inbox(1000, 1000)
   const unit = encodeUnit([], encodeUnitBody([], [])).subarray(1)
@@ -189,7 +177,6 @@ test('a delivery that is given up is dropped with what builds on it, also while 
   const late = chunk(200)
   inbox.receive(late.subarray(0, 150), false)
   inbox.dropDelivery()
-  assert.is(inbox.holdsBegin, false)
   inbox.receive(late.subarray(150), true)
   inbox.receive(chunk(60), true)
   const types = []
