@@ -217,6 +217,28 @@ test('stop() returns the iterator, and nothing is given or reported after it', a
   assert.equal([given, errors], [[], []])
 })
 
+test('after stop() an iterable that cannot be returned is asked for no more than it was asked for', async () => {
+  let asked = 0
+  let answer: (result: IteratorResult<string>) => void = () => {}
+  const { source, system } = watch({ [Symbol.asyncIterator]: () => ({ next: async () => { asked++; return await new Promise((resolve) => { answer = resolve }) } }) })
+  await source.start()
+  source.stop()
+  answer({ done: false, value: 'a:1' })
+  await system.settle()
+  assert.is(asked, 1)
+})
+
+test('nor is it told that a function has failed', async () => {
+  let fail: (error: Error) => void = () => {}
+  const { source, system, errors } = watch(async () => await new Promise((_resolve, reject) => { fail = reject }))
+  const started = source.start()
+  source.stop()
+  fail(new Error('of no interest'))
+  await started
+  await system.settle()
+  assert.equal(errors, [])
+})
+
 test('stop() ends a start() that waits for a function', async () => {
   const { source, system } = watch(async () => await new Promise(() => {}))
   const started = source.start()

@@ -47,7 +47,18 @@ test('one of this machine is dialled at the address of its own that it names; no
 
 test('many services in one packet: a few are taken', () => {
   const many = Array.from({ length: 1000 }, (_, index) => records(`s${index}`, 1 + index)).flat()
-  assert.is(servicesIn(many).length, 32)
+  for (const packet of [many, many.filter(({ type }, index) => type !== 'TXT' || index < 200), many.filter(({ type }, index) => type !== 'SRV' || index < 200)]) assert.is(servicesIn(packet).length, 32)
+})
+
+test('of a service only so much is taken, and nothing of what makes no sense', () => {
+  const [, server, , address] = records('a') as [DnsRecord, DnsRecord, DnsRecord, DnsRecord]
+  const nameOfText = `a.${serviceDomain}`
+  const read = (data: unknown): Array<[string, string]> => [...servicesIn([server, { name: nameOfText, type: 'TXT', ttl: 120, data }])[0]!.text]
+  assert.equal(read(text('k=first', 'k=second', `l=${'x'.repeat(62)}`, `m=${'x'.repeat(63)}`, 'n')), [['k', 'first'], ['l', 'x'.repeat(62)]])
+  assert.is(read(text(...Array.from({ length: 100 }, (_, index) => `${index}=`))).length, 8)
+  const addresses = Array.from({ length: 100 }, (_, index) => ({ ...address, data: index === 0 ? 7 : `10.0.0.${index}` }))
+  assert.equal(servicesIn([...records('a').slice(0, 3), ...addresses])[0]!.addresses, ['10.0.0.1', '10.0.0.2', '10.0.0.3', '10.0.0.4'])
+  assert.equal(servicesIn(records('a', 0)), [])
 })
 
 test('whatever a packet holds, nothing throws', () => {
