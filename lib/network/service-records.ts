@@ -54,7 +54,7 @@ export function servicesIn (records: readonly DnsRecord[]): Service[] {
     if (type === 'SRV' && servers.size < servicesPerPacketMax) {
       const { port, target } = (data ?? {}) as { port?: unknown, target?: unknown }
       if (typeof port === 'number' && port > 0 && typeof target === 'string') servers.set(key, { port, target: target.toLowerCase() })
-    } else if (type === 'TXT' && texts.size < servicesPerPacketMax) {
+    } else if (type === 'TXT') {
       texts.set(key, textIn(data))
     }
   }

@@ -47,7 +47,7 @@ test('one of this machine is dialled at the address of its own that it names; no
 
 test('many services in one packet: a few are taken', () => {
   const many = Array.from({ length: 1000 }, (_, index) => records(`s${index}`, 1 + index)).flat()
-  for (const packet of [many, many.filter(({ type }, index) => type !== 'TXT' || index < 200), many.filter(({ type }, index) => type !== 'SRV' || index < 200)]) assert.is(servicesIn(packet).length, 32)
+  assert.is(servicesIn(many).length, 32)
 })
 
 test('of a service only so much is taken, and nothing of what makes no sense', () => {
