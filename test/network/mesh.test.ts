@@ -367,7 +367,9 @@ test('where everybody writes, and wants to be in sync, all the while, nobody wai
   flushes = 0
   await write(2)
   assert.ok(flushes <= 4 * hosts.length, `${flushes} in 2 s in which nobody asks`)
-  await Promise.all(replicators.map(async (replicator) => { await replicator.close() }))
+  const closed = Promise.all(replicators.map(async (replicator) => { await replicator.close() }))
+  await system.advance(flushMs) // the disk may be at work
+  await closed
 })
 
 for (const memberTtlMs of [60_000, 600_000, 3_600_000]) {
