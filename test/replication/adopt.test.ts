@@ -9,6 +9,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ClassicLevel } from 'classic-level'
 import { ReplicatedLevel } from '../../lib/index.ts'
+import { innerBatchBytesMax } from '../../lib/limits.ts'
 import { newDirectory } from '../support/directory.ts'
 import { eventually } from '../support/eventually.ts'
 import { damageLog } from '../support/log-mutator.ts'
@@ -218,9 +219,28 @@ test('a backup that cannot be made says why with a code of ours, whatever is in 
     [join(newDirectory(), 'x'.repeat(1000)), 'LEVEL_IO_ERROR']
   ] as const) assert.is((await rejection(db.replication.backup(place))).code, code, place)
   assert.is(await readFile(file, 'utf8'), 'mine')
-  const closed = rejection(db.replication.backup(newDirectory()))
   await db.close()
-  assert.is((await closed).code, 'LEVEL_DATABASE_NOT_OPEN')
+})
+
+test('a backup says that its database was closed under it, before it copies and while it does', async () => {
+  const prototype = ClassicLevel.prototype as unknown as Record<string, (this: ClassicLevel, ...options: unknown[]) => Promise<void>>
+  for (const method of ['_open', '_batch']) {
+    const db = await openDatabase()
+    for (const key of ['a', 'b']) await db.put(key, 'x'.repeat(innerBatchBytesMax))
+    const directory = newDirectory()
+    const before = prototype[method]!
+    let closing: Promise<void> | undefined
+    prototype[method] = async function (...options) {
+      if (this.location === directory) await (closing ??= db.close())
+      await before.apply(this, options)
+    }
+    try {
+      assert.is((await rejection(db.replication.backup(directory))).code, 'LEVEL_DATABASE_NOT_OPEN')
+    } finally {
+      prototype[method] = before
+    }
+    assert.ok(closing)
+  }
 })
 
 test('a backup is of one moment, holds conflicts too, and is another replica when it is opened', async () => {
