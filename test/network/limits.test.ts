@@ -149,6 +149,8 @@ test('of those that were dialled and do not greet there are so many at once, who
   assert.is(replicator.mesh.links.size, 1 + strangersMax)
   for (let number = 0; number < strangersPerHostMax; number++) await guest('h0')
   assert.is(replicator.mesh.links.size, 1 + strangersMax + strangersPerHostMax)
+  await system.advance(1000)
+  assert.ok(dialled > strangersMax + 1, 'the one for whom there was no room is dialled again')
   assert.equal(codes(), [])
   await end()
 })

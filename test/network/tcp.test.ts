@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert'
 import { Uint8ArrayList } from 'uint8arraylist'
 import type { ReplicationError } from '../../lib/errors.ts'
 import { SocketConnection, TcpTransport } from '../../lib/network/tcp.ts'
+import { Protection } from '../../lib/network/tls.ts'
 import type { Connection, Listener } from '../../lib/network/transport.ts'
 import { system } from '../../lib/system.ts'
 import type { System } from '../../lib/types.ts'
@@ -146,6 +147,52 @@ test('a dial without an answer fails at its time limit, with the limit', async (
   assert.match(error.message, '321 ms')
   assert.is((error.cause as ReplicationError).code, 'REPLICATION_TIMEOUT')
   await listener.close()
+})
+
+for (const protection of [undefined, Protection.bySecret(Buffer.alloc(32))]) {
+  test(`a dial that has succeeded is over: neither its time nor an abort ends the connection${protection === undefined ? '' : ', with a secret'}`, async () => {
+    const timers = new Set<unknown>()
+    const watched: System = {
+      ...system,
+      setTimer: (...given) => {
+        const timer = system.setTimer(...given)
+        timers.add(timer)
+        return timer
+      },
+      clearTimer: (timer) => {
+        timers.delete(timer)
+        system.clearTimer(timer)
+      }
+    }
+    const dialler = new TcpTransport({ system: watched, protection })
+    const controller = new AbortController()
+    const accepted: Connection[] = []
+    const listener = await new TcpTransport({ system, protection }).listen(loopback, (connection) => { accepted.push(connection) }, assert.unreachable)
+    const near = await dialler.dial(listener.address, { ...options, signal: controller.signal })
+    const far = await eventually(() => accepted[0]) as Connection
+    assert.is(timers.size, 0)
+    controller.abort()
+    await far.sink((async function * () { yield Buffer.from('there') })())
+    assert.is(Buffer.from((await near.source[Symbol.asyncIterator]().next()).value as Uint8Array).toString(), 'there')
+    for (const connection of [near, far]) connection.close()
+    await listener.close()
+    await rejection(dialler.dial(listener.address, options))
+    assert.is(timers.size, 0)
+  })
+}
+
+test('a dial that is aborted while the other end does not answer the handshake ends at once, and says why', async () => {
+  const sockets: Socket[] = []
+  const server = createServer((socket) => { sockets.push(socket.on('error', () => {})) }).listen(0, '127.0.0.1')
+  await eventually(() => server.listening)
+  leftOpen.push(() => { for (const socket of sockets) socket.destroy(); server.close() })
+  const controller = new AbortController()
+  const dial = rejection(new TcpTransport({ system, protection: Protection.bySecret(Buffer.alloc(32)) }).dial({ host: '127.0.0.1', port: (server.address() as AddressInfo).port }, { ...options, signal: controller.signal }))
+  await eventually(() => (sockets[0]?.bytesRead ?? 0) > 0)
+  const reason = new Error('not wanted')
+  controller.abort(reason)
+  const error = await dial
+  assert.equal([error.code, error.cause], ['REPLICATION_DIAL_FAILED', reason])
 })
 
 test('a refused dial names the address and keeps the cause; an impossible port is an error, not a crash', async () => {
