@@ -93,6 +93,9 @@ function metaKey (name: string, suffix: Uint8Array = new Uint8Array(0)): Buffer 
   return Buffer.concat([Buffer.of(keyspace.meta), Buffer.from(name), suffix])
 }
 
+/** What a clean close writes under `K`: the tally is of the same moment, and no checkpoint is. */
+export const tallied = 2
+
 /** Names in the meta keyspace. Each is one letter, where more follows a fixed number of bytes. */
 export const meta = {
   format: metaKey('F'),

@@ -20,7 +20,7 @@ import { mendHole, readSurvivors } from './holes.ts'
 import { decodeIdentity, encodeIdentity, judge, lastFound, type Identity, type IdentityStore } from './identity.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import { Journal, loadJournal, readStoredAdvance, writeStoredAdvance, type LoadedJournal } from './journal.ts'
-import { formatVersion, meta, readSequence } from './keyspaces.ts'
+import { formatVersion, meta, readSequence, tallied } from './keyspaces.ts'
 import { LogTally } from './log-tally.ts'
 import { redo, RedoLog, seedOf, type RedoFile } from './redo-log.ts'
 import { ReplicaState } from './state.ts'
@@ -77,18 +77,22 @@ async function readState ({ engine, identity, redoFile, system }: OpeningOptions
 
   const journal = await loadWhole(engine, redoFile, remembered)
   const { number, checkpoint, vector, operations, lost, keys } = journal
-  const [hole, storedTally, storedReplica, storedLog, leaving] = await engine.getMany<Buffer, Buffer>([meta.hole, meta.tally, meta.replica, meta.ownLog, meta.leaving], buffers)
+  const [[hole, storedTally, storedReplica, storedLog, leaving], ends, forgotten] = await Promise.all([
+    engine.getMany<Buffer, Buffer>([meta.hole, meta.tally, meta.replica, meta.ownLog, meta.leaving], buffers),
+    engine.keys<Buffer>({ ...meta.all('E'), keyEncoding: 'buffer' }).all(),
+    engine.iterator<Buffer, Buffer>({ ...meta.all('C'), ...buffers }).all()
+  ])
   const repairing = lost > 0 || hole !== undefined
   const { survivors, count, hlc } = repairing ? await readSurvivors(engine, vector) : { survivors: new DotSet(), count: 0, hlc: 0 }
   const mends = lost > 0 ? await mendHole(engine, vector, survivors, keys) : []
 
-  const tally = new LogTally(storedTally, operations + count)
+  const isTallied = lost === 0 && cleanClose?.[0] === tallied
+  const tally = new LogTally(storedTally, isTallied ? 0 : operations + count)
   const keepsReplica = verdict !== 'new-replica' && storedReplica !== undefined
   const isTold = storedLog !== undefined && told?.log === logIdFrom(storedLog)
   const tailLost = isTold && told.sequence > vector.sequenceOf(told.log)
   const keepsLog = verdict === 'same' && isTold && lost === 0 && !tailLost
-  const ends = await engine.keys<Buffer>({ ...meta.all('E'), keyEncoding: 'buffer' }).all()
-  const collected = await loadCollected(engine, vector)
+  const collected = collectedOf(forgotten, vector)
   const ownLog = keepsLog ? logIdFrom(storedLog) : newLogId(system.randomBytes(logIdBytes))
   const state = new ReplicaState({
     engine,
@@ -154,9 +158,9 @@ async function assertEmpty (engine: Engine): Promise<void> {
 }
 
 /** What is known to have been forgotten. After a hole that is less: no replica has forgotten what it does not know. */
-async function loadCollected (engine: Engine, vector: VersionVector): Promise<VersionVector> {
+function collectedOf (entries: ReadonlyArray<[key: Buffer, value: Buffer]>, vector: VersionVector): VersionVector {
   const collected = new VersionVector()
-  for (const [key, value] of await engine.iterator<Buffer, Buffer>({ ...meta.all('C'), ...buffers }).all()) {
+  for (const [key, value] of entries) {
     const stored = readStoredAdvance(key, value)
     const known = vector.get(stored.log)
     if (known !== undefined) collected.advance(known.sequence < stored.sequence ? known : stored)

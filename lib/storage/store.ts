@@ -26,7 +26,7 @@ import type { IdentityStore } from './identity.ts'
 import type { InnerBatch } from './inner-batch.ts'
 import type { Unit } from './unit.ts'
 import { Intake } from './intake.ts'
-import { inKeyspace, keyspace, meta, siblingKey } from './keyspaces.ts'
+import { inKeyspace, keyspace, meta, siblingKey, tallied } from './keyspaces.ts'
 import type { Operation } from './local.ts'
 import { Members } from './members.ts'
 import { beginLeaving, leaveStep } from './leaving.ts'
@@ -420,8 +420,7 @@ export class Store {
   /**
    * Writes what is queued, remembers that the close is clean, and lets go of the engine, which stays open.
    *
-   * Never fails: where the disk takes no more writes, closing and opening again is the only way on, and the close is
-   * just not a clean one.
+   * Never fails: where the disk takes no more writes, closing and opening again is the only way on, and the close is just not a clean one.
    */
   async close (): Promise<void> {
     this.#closing = true
@@ -434,7 +433,8 @@ export class Store {
       if (this.#state.journal.length > journalTrimMin) await this.housekeeping.trim()
       await this.#saveMembers((batch) => {
         batch.sync = true
-        batch.putRaw(meta.cleanClose, Buffer.of(1))
+        batch.putRaw(meta.cleanClose, Buffer.of(tallied))
+        batch.putRaw(meta.tally, this.#state.tally.encode())
       })
       await writeOut(this.#state.engine) // else the next open has to, and is waited for
       await this.#redo?.remove().catch(() => {}) // what is left says nothing new

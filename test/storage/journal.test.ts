@@ -61,6 +61,21 @@ test('records that no open needs any more go by themselves, and with a close', a
   assert.ok(again.store.vector.equals(replica.store.vector))
 })
 
+test('a close takes no checkpoint, and what it has counted is not counted again', async () => {
+  const replica = await openReplica()
+  for (let index = 0; index < 20; index++) await replica.put(`k${index}`, '')
+  await replica.store.commit([{ type: 'del', key: Buffer.from('k1') }], false)
+  const { garbage } = replica.store
+  assert.is(garbage.tombstones.count, 1)
+  await replica.store.close()
+  const { number, checkpoint } = await loadJournal(replica.engine)
+  assert.ok(number - checkpoint > 20)
+  const again = await replica.reopened()
+  assert.equal(again.store.garbage, garbage)
+  const crashed = await again.reopened()
+  assert.equal(crashed.store.garbage.tombstones, garbage.tombstones, 'the first batch has written a checkpoint')
+})
+
 test('also when running numbers have gone round the slots, and go on doing so', async () => {
   const first = await openReplica()
   await first.put('a', '1')
