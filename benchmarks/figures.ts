@@ -39,7 +39,7 @@ const floors: Record<string, Floor> = {
   'single process: getSync': { ratio: 0.95 },
   'single process: getMany': { ratio: 0.95 },
   'single process: iterator.all': { ratio: 0.75 },
-  'single process: for await': { ratio: 0.75 },
+  'single process: for await': { ratio: 0.95 },
   'first sync: rate': { atLeast: 60_000 },
   'latency: p50': { atMost: 1 },
   'mesh of ten: wire, for each write and replica': { ratioAtMost: 1.1 },
