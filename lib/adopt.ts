@@ -13,7 +13,7 @@ import { bytesEncodings } from './encodings.ts'
 import { lastWriterWins } from './core/resolve.ts'
 import { ReplicationError } from './errors.ts'
 import { MiB, memberTtlDefaultMs, transactionBytesCeiling } from './limits.ts'
-import { assertPath } from './options.ts'
+import { assertPath, invalidOption } from './options.ts'
 import { valueOf } from './storage/data-record.ts'
 import { buffers, type Engine } from './storage/engine.ts'
 import { exists, adoptingSuffix, identityFileName, IdentityFile, placeOf } from './storage/identity.ts'
@@ -38,7 +38,7 @@ const bytesPerBatch = MiB
 export async function adopt (location: string, options: AdoptOptions | null | undefined, system: System): Promise<void> {
   assertPath(location, "argument 'location'")
   const onProgress = options?.onProgress ?? (() => {})
-  if (typeof onProgress !== 'function') throw new ReplicationError(`The option onProgress has to be a function; received something of type ${typeof onProgress}`, { code: 'REPLICATION_INVALID_OPTION' })
+  if (typeof onProgress !== 'function') throw invalidOption('onProgress', onProgress, 'a function')
   const directory = await placeOf(location) // and not beside a link that leads there, perhaps to another disk
   const building = directory + adoptingSuffix
   const original = directory + originalSuffix

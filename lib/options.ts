@@ -126,13 +126,13 @@ export function completeOptions (options: ReplicatedLevelOptions<any, any>): Com
     throw new ReplicationError(`Listening on ${JSON.stringify(host)}, beyond loopback, lets anyone who can reach it read and write everything: give all replicas of the group the same secret ("npx replicated-level secret" prints a good one) or certificates (tls), or insecure: true if that is meant`, { code: 'REPLICATION_INVALID_OPTION' })
   }
   const { port } = options
-  if (port !== undefined && port !== false && !isInteger(port, 0, 65535)) throw invalid('port', port, 'an integer from 0 to 65535, or false')
+  if (port !== undefined && port !== false && !isInteger(port, 0, 65535)) throw invalidOption('port', port, 'an integer from 0 to 65535, or false')
   const resolver = options.resolver ?? lastWriterWins
-  if (typeof resolver !== 'function') throw invalid('resolver', resolver, 'a function')
+  if (typeof resolver !== 'function') throw invalidOption('resolver', resolver, 'a function')
   const { transactionBytesMax = transactionBytesDefault, initialSyncMs = 1000, memberTtlMs = memberTtlDefaultMs } = options
-  if (!isInteger(transactionBytesMax, 1, transactionBytesCeiling)) throw invalid('transactionBytesMax', transactionBytesMax, `an integer from 1 to ${transactionBytesCeiling}`)
-  if (typeof initialSyncMs !== 'number' || !(initialSyncMs >= 0)) throw invalid('initialSyncMs', initialSyncMs, 'a number of milliseconds, 0 or more')
-  if (typeof memberTtlMs !== 'number' || !(memberTtlMs > 0)) throw invalid('memberTtlMs', memberTtlMs, 'a number of milliseconds, more than 0')
+  if (!isInteger(transactionBytesMax, 1, transactionBytesCeiling)) throw invalidOption('transactionBytesMax', transactionBytesMax, `an integer from 1 to ${transactionBytesCeiling}`)
+  if (typeof initialSyncMs !== 'number' || !(initialSyncMs >= 0)) throw invalidOption('initialSyncMs', initialSyncMs, 'a number of milliseconds, 0 or more')
+  if (typeof memberTtlMs !== 'number' || !(memberTtlMs > 0)) throw invalidOption('memberTtlMs', memberTtlMs, 'a number of milliseconds, more than 0')
   return Object.freeze({
     group,
     host,
@@ -152,10 +152,10 @@ export function completeOptions (options: ReplicatedLevelOptions<any, any>): Com
 }
 
 function completeDiscovery (discovery: boolean | DiscoveryOptions, machineOnly: boolean): CompleteDiscovery {
-  if (typeof discovery !== 'boolean' && (typeof discovery !== 'object' || discovery === null)) throw invalid('discovery', discovery, 'true, false or an object')
+  if (typeof discovery !== 'boolean' && (typeof discovery !== 'object' || discovery === null)) throw invalidOption('discovery', discovery, 'true, false or an object')
   const { bonjour = true, exchange = true, interfaces, port = discoveryPortDefault } = typeof discovery === 'boolean' ? { bonjour: discovery, exchange: discovery } : discovery
-  if (interfaces !== undefined && !(Array.isArray(interfaces) && interfaces.every((each) => typeof each === 'string'))) throw invalid('discovery.interfaces', interfaces, 'a list of names or addresses')
-  if (!isInteger(port, 1, 65535)) throw invalid('discovery.port', port, 'an integer from 1 to 65535')
+  if (interfaces !== undefined && !(Array.isArray(interfaces) && interfaces.every((each) => typeof each === 'string'))) throw invalidOption('discovery.interfaces', interfaces, 'a list of names or addresses')
+  if (!isInteger(port, 1, 65535)) throw invalidOption('discovery.port', port, 'an integer from 1 to 65535')
   return Object.freeze({
     bonjour: boolean('discovery.bonjour', bonjour),
     exchange: boolean('discovery.exchange', exchange),
@@ -203,18 +203,19 @@ function isInteger (value: unknown, min: number, max: number): value is number {
 }
 
 function text (name: string, value: unknown, bytesMin: number, bytesMax: number): string {
-  if (typeof value !== 'string') throw invalid(name, value, 'a string')
+  if (typeof value !== 'string') throw invalidOption(name, value, 'a string')
   const bytes = Buffer.byteLength(value)
-  if (bytes < bytesMin || bytes > bytesMax) throw invalid(name, value, `a string of ${bytesMin} to ${bytesMax} bytes`)
+  if (bytes < bytesMin || bytes > bytesMax) throw invalidOption(name, value, `a string of ${bytesMin} to ${bytesMax} bytes`)
   return value
 }
 
 function boolean (name: string, value: unknown): boolean {
-  if (typeof value !== 'boolean') throw invalid(name, value, 'true or false')
+  if (typeof value !== 'boolean') throw invalidOption(name, value, 'true or false')
   return value
 }
 
-function invalid (name: string, value: unknown, expected: string): ReplicationError {
+/** Says what an option has to be, and what was received. */
+export function invalidOption (name: string, value: unknown, expected: string): ReplicationError {
   const received = inspect(typeof value === 'string' ? value.slice(0, 80) : value, { depth: 0, breakLength: Infinity }).slice(0, 100)
   return new ReplicationError(`The option ${name} has to be ${expected}; received ${received}`, { code: 'REPLICATION_INVALID_OPTION' })
 }

@@ -4,7 +4,7 @@
 import { formatLogId } from './core/ids.ts'
 import type { ReadonlyVersionVector } from './core/version-vector.ts'
 import { ReplicationError } from './errors.ts'
-import { assertPath } from './options.ts'
+import { assertPath, invalidOption } from './options.ts'
 import { parseAddress } from './network/addresses.ts'
 import type { PeerStatus } from './network/peer-status.ts'
 import type { Replicator } from './network/replicator.ts'
@@ -136,7 +136,7 @@ export class Replication<K = string, V = string> {
    */
   async synced (options?: { timeoutMs?: number | undefined } | null): Promise<void> {
     const { timeoutMs = 30_000 } = options ?? {}
-    if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) throw new ReplicationError(`The option timeoutMs has to be a number of milliseconds, 0 or more; received ${String(timeoutMs)}`, { code: 'REPLICATION_INVALID_OPTION' })
+    if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) throw invalidOption('timeoutMs', timeoutMs, 'a number of milliseconds, 0 or more')
     await this.#replica.replicator.mesh.synced(timeoutMs)
   }
 
